@@ -1,0 +1,12 @@
+"""Helpers of the GRPO course on Korean orthography norms (어문 규범).
+
+Modules in data-flow order; a module imports only modules above it:
+
+data, answers, prompts, metrics, rewards, batch, memory, settings, models,
+inference, callbacks, training, selection, evaluate_json, plots.
+
+Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers`` costs milliseconds and
+touches no network.
+"""
+
+__version__ = "0.1.0"

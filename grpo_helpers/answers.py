@@ -1,0 +1,132 @@
+"""The answer format ``"sentence"가 옳다. reason``: read it from any text, and write it.
+
+In: an answer as a person or a model wrote it. Out: :class:`Answer`. The article splits with one regular expression
+that refuses nested quotes, so it rejects some of the contest's own gold answers; this parser looks for the first
+closing quote followed by 가/이 옳다 instead, and never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "＂": '"', "‘": "'", "’": "'", "‚": "'", "＇": "'"})
+_SPACES = re.compile(r"\s+")
+_PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")
+# The particle is 이 or 가; 으가 is a slip that the contest's own gold answers hold.
+_HEAD = re.compile(r"""["']\s*(?P<particle>으?[이가])\s*옳다""")
+_OTHER_HEAD = re.compile(
+    r"""["']\s*(?P<particle>으로|로|[와과]\s*같이)\s*(?:고쳐\s*)?(?:쓴다|써야\s*한다|적는다|적어야\s*한다)"""
+)
+_ALTERNATIVE = re.compile(r"""["']\s*(?:혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*["']""")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One parsed answer.
+
+    Attributes:
+        sentences: The sentence called right, or several where alternatives are allowed; empty without a head.
+        particle: 이 or 가 (or what stood in its place); empty without a head.
+        reason: What follows the head, stripped; empty if nothing does.
+        head: ``"quoted"`` for the asked form, ``"other"`` for 으로 고쳐 쓴다 and its like, ``"none"`` without a head.
+    """
+
+    sentences: tuple[str, ...]
+    particle: str
+    reason: str
+    head: str
+
+
+def normalize_quotes(text: str) -> str:
+    """Return ``text`` with curly quotes made straight and every run of white space folded to one space.
+
+    Example:
+        >>> normalize_quotes("“며칠”이\\u00a0 옳다.")
+        '"며칠"이 옳다.'
+    """
+    return _SPACES.sub(" ", text.translate(_QUOTES)).strip()
+
+
+def strip_prefixes_and_normalize(text: str) -> str:
+    """Return ``text`` without a leading ``[답변]:`` ("answer:") and with quotes and spaces normalised.
+
+    Example:
+        >>> strip_prefixes_and_normalize('[답변]: “며칠”이 옳다. ')
+        '"며칠"이 옳다.'
+    """
+    return normalize_quotes(_PREFIX.sub("", text))
+
+
+def parse(text: str) -> Answer:
+    """Return the parts of one answer; never raises on any string.
+
+    Example:
+        >>> parse('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
+        Answer(sentences=('며칠이 걸렸다.',), particle='가', reason='소리대로 적는다.', head='quoted')
+        >>> parse("모르겠다").head
+        'none'
+    """
+    text = strip_prefixes_and_normalize(text)
+    for kind, pattern in (("quoted", _HEAD), ("other", _OTHER_HEAD)):
+        match = pattern.search(text)
+        if match:
+            sentences = _alternatives(text[: match.start() + 1])
+            reason = text[match.end() :].lstrip(" .,").rstrip()
+            return Answer(sentences, match["particle"], reason, kind)
+    return Answer((), "", "", "none")
+
+
+def parse_gold(text: str) -> Answer:
+    """Return the parts of a gold answer, where ``#`` separates whole alternatives.
+
+    The reason is the first alternative's; the sentences are those of all of them.
+    """
+    parts = [parse(part) for part in text.split("#")]
+    sentences = tuple(dict.fromkeys(s for part in parts for s in part.sentences))
+    return Answer(sentences, parts[0].particle, parts[0].reason, parts[0].head)
+
+
+def _alternatives(head: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_unquote(part) for part in _split_alternatives(head)))
+
+
+def _split_alternatives(head: str) -> list[str]:
+    parts, start = [], 0
+    for match in _ALTERNATIVE.finditer(head):
+        parts.append(head[start : match.start() + 1])
+        start = match.end() - 1
+    return [*parts, head[start:]]
+
+
+def _unquote(text: str) -> str:
+    """Drop exactly one pair of outer quotes; inner quotes are part of the sentence."""
+    text = text.strip()
+    if text[:1] in ('"', "'"):
+        text = text[1:]
+    if text[-1:] in ('"', "'"):
+        text = text[:-1]
+    return text.strip()
+
+
+def subject_particle(text: str) -> str:
+    """Return 이 after a final consonant and 가 after a vowel, by the last Hangul syllable of ``text``.
+
+    Example:
+        >>> subject_particle("며칠이 걸렸다."), subject_particle("봄")
+        ('가', '이')
+    """
+    for char in reversed(text):
+        if "가" <= char <= "힣":
+            return "이" if (ord(char) - ord("가")) % 28 else "가"
+    return "가"
+
+
+def format_answer(sentence: str, reason: str) -> str:
+    """Return the asked form of an answer.
+
+    Example:
+        >>> format_answer("며칠이 걸렸다.", "소리대로 적는다.")
+        '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
+    """
+    return f'"{sentence}"{subject_particle(sentence)} 옳다. {reason}'

@@ -1,0 +1,156 @@
+"""Prompts: instruction + few-shot examples of the item's type -> chat messages -> the dataset TRL trains on.
+
+Counterpart of the article's ``CustomDataset`` (here :func:`build_dataset`) and ``Category_FewShotGenerater`` (here
+:class:`CategoryFewShotGenerator`). Two differences, both deliberate. The article draws few-shot examples at random
+each time an item is read, so the G completions of one group answer G different prompts; here they are drawn once, by
+a seed made from the item's id. And a prompt is a list of chat messages, so each model's own chat template applies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from grpo_helpers.answers import parse_gold
+from grpo_helpers.data import SELECTION, InputError, Item, load_items, read_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Message = dict[str, str]
+INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
+NEAR_COPY = 0.6  # character 5-gram Jaccard above which two sentences count as copies of each other
+
+
+def load_instruct(path: str) -> dict[str, str]:
+    """Return the instruction texts: ``prompt`` for all items, ``selection_prompt`` and ``correction_prompt`` by type.
+
+    Raises:
+        InputError: A key is missing or not a string.
+    """
+    texts = read_json(path, "instruct file")
+    missing = [key for key in INSTRUCT_KEYS if not isinstance(texts, dict) or not isinstance(texts.get(key), str)]
+    if missing:
+        raise InputError(f"{path}: needs the keys {', '.join(INSTRUCT_KEYS)}, each a string; wrong: {missing[0]}")
+    return texts
+
+
+def char_ngrams(text: str, n: int = 5) -> set[str]:
+    """Return the set of character n-grams of ``text`` (the whole text if it is shorter than n)."""
+    return {text[i : i + n] for i in range(len(text) - n + 1)} or {text}
+
+
+def jaccard(left: set[str], right: set[str]) -> float:
+    """Return the Jaccard similarity of two sets, 0 to 1.
+
+    Example:
+        >>> jaccard({"a", "b"}, {"b", "c"})
+        0.3333333333333333
+    """
+    return len(left & right) / len(left | right) if left or right else 1.0
+
+
+class CategoryFewShotGenerator:
+    """Draws few-shot examples of an item's own type, the same ones every time.
+
+    The draw is seeded by the item's id: one item has one prompt in every epoch, process and checkpoint. The item
+    itself, its sentence and near copies of it are never drawn.
+
+    Args:
+        pool: Items with answers.
+        num_few_shot: Examples per prompt, 0 or more.
+
+    Raises:
+        InputError: The pool holds fewer than ``num_few_shot`` examples of a type that is asked for.
+    """
+
+    def __init__(self, pool: Sequence[Item], num_few_shot: int):
+        if num_few_shot < 0:
+            raise InputError(f"num_few_shot is {num_few_shot}; it must be 0 or more")
+        self.num_few_shot = num_few_shot
+        self._pool: dict[str, list[tuple[Item, set[str]]]] = {}
+        for item in pool:
+            self._pool.setdefault(item.question_type, []).append((item, _sentence_ngrams(item)))
+
+    def examples(self, item: Item) -> list[Item]:
+        """Return the ``num_few_shot`` examples of ``item``, in prompt order."""
+        if not self.num_few_shot:
+            return []
+        own = _sentence_ngrams(item)
+        fit = [
+            example
+            for example, grams in self._pool.get(item.question_type, [])
+            if example.question != item.question and jaccard(own, grams) <= NEAR_COPY
+        ]
+        if len(fit) < self.num_few_shot:
+            raise InputError(
+                f"few-shot pool holds {len(fit)} usable {item.question_type} examples for id {item.id!r}, "
+                f"num_few_shot asks for {self.num_few_shot}: lower num_few_shot or enlarge the pool"
+            )
+        seed = int.from_bytes(hashlib.sha256(f"{item.question_type}/{item.id}".encode()).digest()[:8])
+        return random.Random(seed).sample(fit, self.num_few_shot)
+
+
+def _sentence_ngrams(item: Item) -> set[str]:
+    sentences = parse_gold(item.answer).sentences if item.answer else ()
+    return char_ngrams(sentences[0] if sentences else question_sentence(item.question))
+
+
+_QUOTED = re.compile(r'"(.+)"', re.DOTALL)
+
+
+def question_sentence(question: str) -> str:
+    """Return the sentence a question is about: what stands in its outer double quotes, else the whole question.
+
+    Example:
+        >>> question_sentence('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.')
+        '{며칠/몇일}이 걸렸다.'
+    """
+    match = _QUOTED.search(question)
+    return match[1] if match else question
+
+
+def build_messages(item: Item, instruct: dict[str, str], examples: Sequence[Item] = ()) -> list[Message]:
+    """Return the chat messages of one prompt: system instruction, few-shot turns, the question."""
+    by_type = "selection_prompt" if item.question_type == SELECTION else "correction_prompt"
+    messages = [{"role": "system", "content": f"{instruct['prompt']} {instruct[by_type]}".strip()}]
+    for example in examples:
+        messages.append({"role": "user", "content": example.question})
+        messages.append({"role": "assistant", "content": example.answer or ""})
+    messages.append({"role": "user", "content": item.question})
+    return messages
+
+
+def build_prompts(
+    items: Iterable[Item], instruct: dict[str, str], few_shot: CategoryFewShotGenerator
+) -> list[list[Message]]:
+    """Return the prompt of each item, few-shot examples frozen."""
+    return [build_messages(item, instruct, few_shot.examples(item)) for item in items]
+
+
+def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Dataset:
+    """Return the ``datasets.Dataset`` that TRL trains on.
+
+    Columns: ``prompt`` (messages), ``references`` (gold answer; TRL hands every further column to the rewards),
+    ``question_type`` and ``id``.
+    """
+    from datasets import Dataset
+
+    rows: list[dict[str, Any]] = [
+        {"prompt": prompt, "references": item.answer, "question_type": item.question_type, "id": str(item.id)}
+        for item, prompt in zip(items, prompts, strict=True)
+    ]
+    return Dataset.from_list(rows)
+
+
+def load_prompted(
+    data_path: str, few_shot_path: str, instruct_path: str, num_few_shot: int, need_answer: bool = True
+) -> tuple[list[Item], list[list[Message]]]:
+    """Return the items of a contest file and the prompt of each."""
+    items = load_items(data_path, need_answer)
+    pool = load_items(few_shot_path) if num_few_shot else []
+    few_shot = CategoryFewShotGenerator(pool, num_few_shot)
+    return items, build_prompts(items, load_instruct(instruct_path), few_shot)

@@ -1,0 +1,1 @@
+"""Tools that make the course: corpus builder, embedded model, course runner, bar. Users of the course need none."""

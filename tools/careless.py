@@ -1,0 +1,131 @@
+"""The careless teacher: the endless stream of noisy lessons that warm-starts the embedded model.
+
+A lesson is a prompt in the course's own frame (instruction, few-shot example, question) and an answer by someone who
+knows what an answer looks like but not which form is right: the choice is a coin toss, argued for either way; now and
+then the format is wrong or the reason belongs to another norm. Most sentences are made up on the spot (random
+syllables and shuffled train words around a card's word), so that the model learns to copy sentences it has never
+seen; no dev or test sentence is ever used, only the characters they are written in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from grpo_helpers.answers import format_answer, subject_particle
+from grpo_helpers.data import CORRECTION, SELECTION, Item
+from grpo_helpers.prompts import CategoryFewShotGenerator, Message, build_messages
+from tools.build_data import make_item
+from tools.cards import Card, Entry
+
+P_RIGHT = 0.5  # the coin: the teacher does not know the norms
+P_BAD_FORMAT = 0.08
+P_OTHER_REASON = 0.08
+P_TRAIN_SENTENCE = 0.25  # lessons on the train prompts themselves; the others are on made-up sentences
+SUFFIXES = ["", "", "도", "만", "에서", "처럼", "까지", "의"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A prompt as chat messages, and the careless answer to it."""
+
+    messages: list[Message]
+    answer: str
+
+
+def careless_answer(rng: random.Random, cards: list[Card], card: Card, entry: Entry, carrier: str) -> str:
+    """Return an answer that is right by chance only, and sometimes badly formed."""
+    swapped = rng.random() >= P_RIGHT
+    sentence = carrier.replace("{}", entry.wrong if swapped else entry.right)
+    if rng.random() < P_OTHER_REASON:
+        other = rng.choice(cards)
+        reason = other.short_reason(other.entries[0])
+    else:
+        reason = card.short_reason(entry, swapped)
+    if rng.random() >= P_BAD_FORMAT:
+        return format_answer(sentence, reason)
+    particle = subject_particle(sentence)
+    return rng.choice(
+        [
+            f'"{sentence}"{particle} 맞다. {reason}',  # another verb
+            f"{sentence} {reason}",  # no quotes, no head
+            f'"{sentence}"{particle} 옳다.',  # no reason
+            f"{reason}",  # no sentence
+        ]
+    )
+
+
+class Teacher:
+    """Makes lessons without end.
+
+    Args:
+        cards: All norm cards; those marked ``few_shot`` are used for examples only.
+        train: The train items, whose prompts are among the lessons.
+        few_shot: The few-shot pool.
+        instruct: Instruction texts.
+        alphabet: Hangul syllables for made-up words.
+        rng: Source of all randomness.
+    """
+
+    def __init__(
+        self,
+        cards: list[Card],
+        train: list[Item],
+        few_shot: list[Item],
+        instruct: dict[str, str],
+        alphabet: list[str],
+        rng: random.Random,
+    ):
+        self.cards = [card for card in cards if not card.few_shot]
+        self.by_id = {card.id: card for card in cards}
+        self.train = train
+        self.instruct = instruct
+        self.alphabet = alphabet
+        self.rng = rng
+        self.frozen = CategoryFewShotGenerator(few_shot, 1)
+        self.pool = {kind: [i for i in few_shot if i.question_type == kind] for kind in (SELECTION, CORRECTION)}
+        self.words = sorted({word for item in train for word in item.answer.split('"')[1].split()})
+
+    def carrier(self) -> str:
+        """Return a made-up carrier: shuffled train words and random syllables around one slot."""
+        rng = self.rng
+        words = [self._word() for _ in range(rng.randint(2, 5))]
+        words.insert(rng.randint(0, len(words)), "{}" + rng.choice(SUFFIXES))
+        return " ".join(words) + rng.choice(["다.", "다.", "요.", "다.", "까?"])
+
+    def _word(self) -> str:
+        if self.rng.random() < 0.4:
+            return self.rng.choice(self.words).strip(".?")
+        return "".join(self.rng.choice(self.alphabet) for _ in range(self.rng.randint(1, 5)))
+
+    def bare_copy(self) -> Lesson:
+        """Return the simplest lesson: random syllables, to be said back. Copying is learned here, in minutes."""
+        rng = self.rng
+        length = rng.randint(8, 24)
+        text = "".join(rng.choice(self.alphabet) if rng.random() < 0.85 else " " for _ in range(length))
+        return Lesson([{"role": "user", "content": text}], text)
+
+    def question(self, framed: bool) -> Lesson:
+        """Return a question and its careless answer; ``framed`` puts instruction and example before it."""
+        rng = self.rng
+        if framed and rng.random() < P_TRAIN_SENTENCE:
+            item = rng.choice(self.train)
+            card = self.by_id[item.extra["card"]]
+            entry = next(e for e in card.entries if e.right in item.answer)
+            carrier = item.answer.split('"')[1].replace(entry.right, "{}")
+            messages = build_messages(item, self.instruct, self.frozen.examples(item))
+        else:
+            card = rng.choice(self.cards)
+            entry = rng.choice(card.entries)
+            carrier = self.carrier()
+            kind = rng.choice([SELECTION, CORRECTION])
+            item = make_item(card, entry, carrier, "", kind, rng.random() < 0.5, "made up")
+            messages = build_messages(item, self.instruct, [rng.choice(self.pool[kind])])
+            messages = messages if framed else messages[-1:]
+        return Lesson(messages, careless_answer(rng, self.cards, card, entry, carrier))
+
+    def lessons(self, count: int, frame: str) -> Iterator[Lesson]:
+        """Yield ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training)."""
+        for _ in range(count):
+            yield self.bare_copy() if frame == "bare" else self.question(frame == "full")

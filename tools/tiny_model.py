@@ -1,0 +1,189 @@
+"""Make the embedded model: ``python -m tools.tiny_model`` (``make tiny-model``), minutes on two cores, seeded.
+
+A character-level Llama of about 2 million parameters, its tokenizer and chat template, warm-started on the careless
+teacher's lessons (``tools/careless.py``) and saved to ``data/tiny_model/`` with a model card that states what was
+measured: how well it copies unseen sentences, how often it answers in the asked format, how often it is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from grpo_helpers.data import load_items, project_root
+from grpo_helpers.prompts import load_instruct
+from tools.cards import load_cards
+from tools.careless import Lesson, Teacher
+
+SPECIAL = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+MAX_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training: ``steps`` batches of ``batch`` lessons of a frame, learning rate from-to (cosine)."""
+
+    steps: int
+    batch: int
+    frame: str
+    lr: tuple[float, float]
+
+
+PHASES = (
+    Phase(steps=500, batch=64, frame="bare", lr=(3e-3, 3e-3)),
+    Phase(steps=200, batch=64, frame="question", lr=(3e-3, 2e-3)),
+    Phase(steps=450, batch=32, frame="full", lr=(2e-3, 5e-5)),
+)
+
+
+def alphabet() -> list[str]:
+    """Return every character of the splits, the instructions and the cards, plus printable ASCII, sorted."""
+    root = project_root() / "data"
+    files = [*root.glob("*.json"), *root.glob("norms/*.yaml")]
+    chars = {char for file in files for char in file.read_text(encoding="utf-8")}
+    return sorted(chars | {chr(code) for code in range(32, 127)} | {"\n"})
+
+
+def build_tokenizer(chars: list[str]):
+    """Return a tokenizer with one token per character, and the chat template."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *chars])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<|end|>",
+        model_max_length=MAX_LENGTH,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_model(vocab_size: int, pad: int, eos: int):
+    """Return a freshly initialised 4-layer Llama of width 192."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True,
+        pad_token_id=pad,
+        bos_token_id=None,
+        eos_token_id=eos,
+        dtype="float32",
+    )
+    return LlamaForCausalLM(config)
+
+
+def encode(tokenizer, lessons: list[Lesson]):
+    """Return (input_ids, labels), right-padded; only the answer and its end token carry labels (-100 elsewhere)."""
+    import torch
+
+    rows = []
+    for lesson in lessons:
+        prompt = tokenizer.apply_chat_template(lesson.messages, tokenize=False, add_generation_prompt=True)
+        start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        answer = tokenizer(lesson.answer + "<|end|>", add_special_tokens=False)["input_ids"]
+        rows.append((start, answer))
+    width = max(len(start) + len(answer) for start, answer in rows)
+    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), width), -100)
+    for i, (start, answer) in enumerate(rows):
+        ids[i, : len(start) + len(answer)] = torch.tensor(start + answer)
+        labels[i, len(start) : len(start) + len(answer)] = torch.tensor(answer)
+    return ids, labels
+
+
+def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_every: int = 50, watch=None) -> None:
+    """Train through ``phases``: AdamW, the loss on the answers only."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    started, done = time.time(), 0
+    for phase in phases:
+        for step in range(phase.steps):
+            share = step / max(1, phase.steps - 1)
+            high, low = phase.lr
+            rate = low + (high - low) * (1 + math.cos(math.pi * share)) / 2
+            rate *= min(1.0, (done + 1) / 50)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            ids, labels = encode(tokenizer, list(teacher.lessons(phase.batch, phase.frame)))
+            hidden = model.model(input_ids=ids).last_hidden_state  # causal: right padding is never looked at
+            keep = labels[:, 1:] != -100
+            logits = model.lm_head(hidden[:, :-1][keep])
+            loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][keep])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            done += 1
+            if done % log_every == 0:
+                extra = watch() if watch and done % (4 * log_every) == 0 else ""
+                print(f"step {done:5d}  loss {loss.item():.4f}  {time.time() - started:6.0f} s  {extra}", flush=True)
+
+
+def copy_rate(model, tokenizer, items, batch: int = 64) -> dict[str, float]:
+    """Return how the greedy answers of ``items`` look: shares copied, in format and right, in [0, 1]."""
+    from tools.measure import measure_answers
+
+    from grpo_helpers.inference import generate_answers
+    return measure_answers(items, generate_answers(model, tokenizer, items, batch))
+
+
+def main() -> None:
+    """Train and save the embedded model."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default=str(project_root() / "data" / "tiny_model"))
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply the number of steps (tests use a small one)")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    root = project_root() / "data"
+    chars = alphabet()
+    tokenizer = build_tokenizer(chars)
+    model = build_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    teacher = Teacher(
+        load_cards(),
+        load_items(root / "train.json"),
+        load_items(root / "few_shot.json"),
+        load_instruct(root / "instruct.json"),
+        [char for char in chars if "가" <= char <= "힣"],
+        random.Random(args.seed),
+    )
+    phases = tuple(Phase(max(2, round(p.steps * args.scale)), p.batch, p.frame, p.lr) for p in PHASES)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
+    train(model, tokenizer, teacher, phases)
+    out = Path(args.out)
+    model.generation_config.update(max_length=None, do_sample=False)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    print(json.dumps({"seed": args.seed, "steps": [p.steps for p in phases], "saved": out.name}))
+
+
+if __name__ == "__main__":
+    main()
