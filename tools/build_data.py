@@ -22,6 +22,7 @@ SELECTION_TEMPLATE = '"{sentence}" 가운데 올바른 것을 선택하고, 그 
 CORRECTION_TEMPLATE = '다음 문장에서 어문 규범에 부합하지 않는 부분을 찾아 고치고, 그 이유를 설명하세요.\n"{sentence}"'
 DEV_SENTENCES = 3  # of an entry's ten; each becomes one item of each type
 TEST_SENTENCES = 3
+SMOKE = {"train": 16, "dev": 16, "test": 16}  # first items of a split, for runs that take seconds
 TRAIN_SENTENCES = 2  # the first becomes a 선택형 item, the second a 교정형 item: 102 prompts an epoch
 
 
@@ -125,6 +126,8 @@ def main(folder: Path | None = None) -> None:
         raise InputError(f"{len(copies)} near copies across splits, e.g. {copies[0]}")
     for split, items in splits.items():
         write_json(folder / f"{split}.json", [item_to_row(item) for item in items])
+        if split in SMOKE:
+            write_json(folder / "smoke" / f"{split}.json", [item_to_row(item) for item in items[: SMOKE[split]]])
         types = Counter(item.question_type for item in items)
         print(f"{split:9} {len(items):4d} items  " + "  ".join(f"{k} {v}" for k, v in sorted(types.items())))
 

@@ -88,22 +88,42 @@ class Teacher:
         self.words = sorted({word for item in train for word in item.answer.split('"')[1].split()})
 
     def carrier(self) -> str:
-        """Return a made-up carrier: shuffled train words and random syllables around one slot."""
-        rng = self.rng
-        words = [self._word() for _ in range(rng.randint(2, 5))]
-        words.insert(rng.randint(0, len(words)), "{}" + rng.choice(SUFFIXES))
-        return " ".join(words) + rng.choice(["다.", "다.", "요.", "다.", "까?"])
+        """Return a made-up carrier: shuffled train words and random syllables around one slot.
 
-    def _word(self) -> str:
-        if self.rng.random() < 0.4:
-            return self.rng.choice(self.words).strip(".?")
-        return "".join(self.rng.choice(self.alphabet) for _ in range(self.rng.randint(1, 5)))
+        Real sentences repeat themselves (떨어지지, 견학한 학생들이), and a copier that only looks at the last letter or
+        two then skips a stretch. So some words are drawn from a handful of syllables, or start as the last one ended.
+        """
+        rng = self.rng
+        palette = rng.sample(self.alphabet, rng.randint(3, 7))
+        words: list[str] = []
+        for _ in range(rng.randint(2, 5)):
+            start = words[-1][-1] if words and rng.random() < 0.1 else ""
+            words.append(start + self._word(palette) + ("," if rng.random() < 0.08 else ""))
+        if rng.random() < 0.12:
+            words.append(rng.choice(words))
+        words.insert(rng.randint(0, len(words)), self._slot(palette))
+        return " ".join(words).rstrip(",") + rng.choice(["다.", "다.", "요.", "어요.", "까?", ".", "?"])
+
+    def _word(self, palette: list[str]) -> str:
+        kind = self.rng.random()
+        if kind < 0.35:
+            return self.rng.choice(self.words).strip(".?,")
+        letters = self.alphabet if kind < 0.65 else palette
+        word = [self.rng.choice(letters) for _ in range(self.rng.randint(1, 5))]
+        if self.rng.random() < 0.12:
+            place = self.rng.randrange(len(word))
+            word.insert(place, word[place])
+        return "".join(word)
+
+    def _slot(self, palette: list[str]) -> str:
+        rng = self.rng
+        before = "".join(rng.choices(palette, k=rng.randint(1, 2))) if rng.random() < 0.1 else ""
+        after = "".join(rng.choices(palette, k=rng.randint(1, 2))) if rng.random() < 0.35 else rng.choice(SUFFIXES)
+        return before + "{}" + after + ("," if rng.random() < 0.08 else "")
 
     def bare_copy(self) -> Lesson:
-        """Return the simplest lesson: random syllables, to be said back. Copying is learned here, in minutes."""
-        rng = self.rng
-        length = rng.randint(8, 24)
-        text = "".join(rng.choice(self.alphabet) if rng.random() < 0.85 else " " for _ in range(length))
+        """Return the simplest lesson: a made-up sentence, to be said back. Copying is learned here, in minutes."""
+        text = self.carrier().replace("{}", self._word(self.alphabet))
         return Lesson([{"role": "user", "content": text}], text)
 
     def question(self, framed: bool) -> Lesson:

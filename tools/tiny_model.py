@@ -39,9 +39,9 @@ class Phase:
 
 
 PHASES = (
-    Phase(steps=500, batch=64, frame="bare", lr=(3e-3, 3e-3)),
-    Phase(steps=200, batch=64, frame="question", lr=(3e-3, 2e-3)),
-    Phase(steps=450, batch=32, frame="full", lr=(2e-3, 5e-5)),
+    Phase(steps=600, batch=64, frame="bare", lr=(3e-3, 3e-3)),
+    Phase(steps=300, batch=64, frame="question", lr=(3e-3, 2e-3)),
+    Phase(steps=320, batch=32, frame="full", lr=(2e-3, 5e-5)),
 )
 
 

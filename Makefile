@@ -1,0 +1,48 @@
+# Everything this project does, one word each. The first use makes .venv and installs into it.
+#   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   takes torch's CPU build
+PYTHON ?= python3
+PIP_ARGS ?=
+PROFILE ?= default
+VENV := .venv
+PY := $(VENV)/bin/python
+# No model hub is needed: nothing is downloaded while the course runs.
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: run test test-all bar lab outputs data tiny-model lint clean
+
+run: $(VENV)/.installed  ## the five notebooks, headless, into runs/default (PROFILE=name takes params/name)
+	$(PY) -m tools.run_course --profile $(PROFILE)
+
+test: $(VENV)/.installed  ## every test that takes seconds, and all five notebooks at smoke size
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m pytest -m "not slow and not browser"
+
+test-all: $(VENV)/.installed  ## the long ones too
+	$(PY) -m pytest
+
+bar: $(VENV)/.installed  ## three seeds of the default run, measured on test; exit 1 below the bar
+	$(PY) -m tools.bar
+
+lab: $(VENV)/.installed  ## JupyterLab on the notebooks
+	$(VENV)/bin/jupyter lab notebooks
+
+outputs: $(VENV)/.installed  ## run the course and commit-ready its executed notebooks into notebooks/
+	$(PY) -m tools.run_course --profile default --write-outputs
+
+data: $(VENV)/.installed  ## data/*.json from the norm cards
+	$(PY) -m tools.build_data
+
+tiny-model: $(VENV)/.installed  ## train the embedded model into data/tiny_model
+	$(PY) -m tools.tiny_model
+
+lint: $(VENV)/.installed
+	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,192 @@
+"""Batch arithmetic of TRL 1.16: what B, G, A, D and S mean together, and which settings are legal.
+
+In: six whole numbers. Out: a :class:`BatchPlan` that counts completions, prompts, rounds and steps, or an
+:class:`InputError` in TRL's words with the nearest settings that TRL accepts. B counts completions, not prompts, and
+the one rule is ``B*D*S % G == 0``. The article's counts are those of TRL 0.14, where B still counted prompts; its
+rule "B must be a multiple of G" is that of TRL 0.15 and 0.16. Neither holds in 1.16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, gcd
+
+from grpo_helpers.data import InputError
+
+TRL_NAMES = {
+    "B": "per_device_train_batch_size",
+    "G": "num_generations",
+    "A": "gradient_accumulation_steps",
+    "D": "world_size",
+    "S": "steps_per_generation",
+    "num_iterations": "num_iterations",
+}
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """One legal batch setting, refused on construction where TRL 1.16 refuses it.
+
+    Attributes:
+        B: ``per_device_train_batch_size``: completions (not prompts) per device in one forward and backward pass.
+        G: ``num_generations``: completions of one prompt, compared with one another.
+        A: ``gradient_accumulation_steps``: micro-batches per optimizer step.
+        D: ``world_size``: devices.
+        S: ``steps_per_generation``: micro-batches fed by one round of sampling; ``None`` means A, as in TRL.
+        num_iterations: How often a round is trained on.
+
+    Raises:
+        InputError: Not a whole number from 1 up, or a setting TRL refuses.
+
+    Example:
+        >>> plan = BatchPlan(B=2, G=8, A=16, S=4)
+        >>> plan.completions_per_step, plan.prompts_per_step, plan.generation_batch_size, plan.rounds_per_step
+        (32, 4.0, 8, 4.0)
+    """
+
+    B: int
+    G: int
+    A: int = 1
+    D: int = 1
+    S: int | None = None
+    num_iterations: int = 1
+
+    def __post_init__(self) -> None:
+        follows_a = self.S is None
+        if follows_a:
+            object.__setattr__(self, "S", self.A)  # frozen: TRL's default, resolved once
+        for key, name in TRL_NAMES.items():
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
+        size = self.generation_batch_size
+        if size % self.G:
+            problem = f"generation_batch_size ({size}) must be divisible by num_generations ({self.G})."
+        elif self.G < 2:
+            problem = (
+                "GRPO requires at least 2 generations per prompt to calculate the advantages. You provided "
+                f"{self.G}, which is less than the minimum required."
+            )
+        else:
+            return
+        options = nearest_legal(self.B, self.G, self.A, self.D, None if follows_a else self.S)
+        raise InputError(f"{problem} Nearest legal: {', or '.join(describe(option) for option in options)}")
+
+    @classmethod
+    def from_trl(
+        cls,
+        per_device_train_batch_size: int,
+        num_generations: int,
+        gradient_accumulation_steps: int = 1,
+        world_size: int = 1,
+        steps_per_generation: int | None = None,
+        num_iterations: int = 1,
+    ) -> BatchPlan:
+        """Return the plan of TRL's own argument names.
+
+        Example:
+            >>> BatchPlan.from_trl(per_device_train_batch_size=1, num_generations=8, gradient_accumulation_steps=8)
+            BatchPlan(B=1, G=8, A=8, D=1, S=8, num_iterations=1)
+        """
+        return cls(
+            B=per_device_train_batch_size,
+            G=num_generations,
+            A=gradient_accumulation_steps,
+            D=world_size,
+            S=steps_per_generation,
+            num_iterations=num_iterations,
+        )
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions whose gradient enters one optimizer step, all devices together: B*A*D."""
+        return self.B * self.A * self.D
+
+    @property
+    def prompts_per_step(self) -> float:
+        """Prompts per optimizer step, on average: B*A*D/G (a fraction where a step ends inside a round)."""
+        return self.completions_per_step / self.G
+
+    @property
+    def generation_batch_size(self) -> int:
+        """Completions sampled in one round, all devices together: B*D*S. TRL's own name."""
+        return self.B * self.D * self.S
+
+    @property
+    def sequences_per_generate(self) -> int:
+        """Sequences one device holds in its one ``generate()`` call of a round: B*S. What the KV cache pays for."""
+        return self.B * self.S
+
+    @property
+    def prompts_per_round(self) -> int:
+        """Different prompts sampled in one round: B*D*S/G, a whole number in every legal plan."""
+        return self.generation_batch_size // self.G
+
+    @property
+    def rounds_per_step(self) -> float:
+        """Rounds of sampling per optimizer step: A/(S*num_iterations); 1.0 by TRL's defaults."""
+        return self.A / (self.S * self.num_iterations)
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether every completion is trained on by the very weights that sampled it: A % (S*num_iterations) == 0.
+
+        Where not, TRL runs one more pass over each round for the log-probabilities under the sampling weights.
+        """
+        return self.A % (self.S * self.num_iterations) == 0
+
+    def steps_per_epoch(self, n_prompts: int) -> int:
+        """Return the optimizer steps of one epoch over ``n_prompts`` prompts; 0 if they do not fill one round.
+
+        Example:
+            >>> BatchPlan(B=2, G=8, A=16, S=4).steps_per_epoch(102)
+            26
+        """
+        micro_steps = n_prompts // self.prompts_per_round * self.S * self.num_iterations
+        return ceil(micro_steps / self.A)
+
+    def dropped_prompts(self, n_prompts: int) -> int:
+        """Return how many prompts an epoch leaves out: TRL drops the last round if it is not full.
+
+        Example:
+            >>> BatchPlan(B=8, G=2, A=4).dropped_prompts(102)
+            6
+        """
+        return n_prompts % self.prompts_per_round
+
+
+def nearest_legal(B: int, G: int, A: int = 1, D: int = 1, S: int | None = None) -> list[dict[str, int]]:
+    """Return changes, each of which alone makes the setting legal.
+
+    Turned are G, then B, then S (or A, where S follows it): the next value down, where there is one, and the next up.
+    G below 2 is mended by G alone where that is possible.
+
+    Example:
+        >>> nearest_legal(B=2, G=6, A=4)[:2]
+        [{'num_generations': 4}, {'num_generations': 8}]
+    """
+    size = B * D * (A if S is None else S)
+    divisors = [g for g in range(2, size + 1) if size % g == 0]
+    options = [{"num_generations": g} for g in _neighbours(G, divisors)]
+    if G < 2 and options:
+        return options
+    group = max(G, 2)
+    fixed = {"num_generations": group} if group != G else {}
+    rounds = ("gradient_accumulation_steps", A) if S is None else ("steps_per_generation", S)
+    for name, value in (("per_device_train_batch_size", B), rounds):
+        step = group // gcd(group, size // value)  # the knob must be a multiple of this
+        below = value // step * step
+        found = [v for v in (below, below + step) if v > 0 and v != value]
+        options += [{**fixed, name: v} for v in found if size // value * v % group == 0]
+    return options
+
+
+def _neighbours(value: int, ascending: list[int]) -> list[int]:
+    below = [v for v in ascending if v < value]
+    above = [v for v in ascending if v > value]
+    return below[-1:] + above[:1]
+
+
+def describe(option: dict[str, int]) -> str:
+    """Return a change in words: ``{'num_generations': 4}`` -> ``num_generations 4``."""
+    return " with ".join(f"{name} {value}" for name, value in option.items())

@@ -1,0 +1,299 @@
+"""The parameters of the five notebooks, checked before anything costly starts.
+
+Each notebook's parameters cell is its interface; the cell after it hands the namespace to one of these classes. A
+name that is not known stops the run and the nearest right one is told (papermill itself only warns), values are
+converted to their declared types, files are looked for, and TRL's batch rule is checked. Names are TRL's.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from grpo_helpers.batch import BatchPlan
+from grpo_helpers.data import InputError, project_root, resolve_path
+from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS
+from grpo_helpers.rewards import reward_weights
+
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
+
+
+def parameter_names(namespace: Mapping[str, Any]) -> list[str]:
+    """Return the names set by a notebook's parameter cells so far: cells that hold nothing but literal assignments.
+
+    In a notebook the cells are read from IPython's history ``In``, so that running the check again later, when the
+    namespace is full of other variables, says the same. Elsewhere every name of a plain value counts.
+    """
+    if not isinstance(namespace.get("In"), list):
+        plain = (str, int, float, bool, list, dict, type(None))
+        return [n for n, value in namespace.items() if not n.startswith("_") and isinstance(value, plain)]
+    return list(dict.fromkeys(name for cell in namespace["In"] for name in _literal_assignments(str(cell))))
+
+
+def _literal_assignments(cell: str) -> list[str]:
+    try:
+        statements = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    names = []
+    for statement in statements:
+        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(targets[0], ast.Name):
+            return []
+        try:
+            ast.literal_eval(statement.value)
+        except (ValueError, TypeError):
+            return []
+        names.append(targets[0].id)
+    return names
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """Base of every notebook's settings: known names, declared types, and where the run's files lie."""
+
+    run_name: str = "default"
+    output_dir: str = "runs"
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+        """Return the settings that ``namespace`` (a notebook's ``globals()``, a YAML profile) holds.
+
+        Raises:
+            InputError: An unknown name, a value of the wrong type, or a value that cannot work.
+        """
+        known = {f.name for f in fields(cls)}
+        for name in parameter_names(namespace):
+            if name not in known:
+                near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+                raise InputError(f"unknown parameter {name!r}: {hint}")
+        return cls(**{name: namespace[name] for name in known if name in namespace})
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            setattr(self, f.name, _converted(f.name, getattr(self, f.name), str(f.type)))
+        if not re.fullmatch(r"[\w.-]+", self.run_name) or set(self.run_name) == {"."}:
+            raise InputError(f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ .")
+        self.check()
+
+    def check(self) -> None:
+        """Raise InputError where a value cannot work; subclasses say what they need."""
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder, ``<output_dir>/<run_name>``; a relative ``output_dir`` is taken from the project."""
+        root = Path(self.output_dir).expanduser()
+        return (root if root.is_absolute() else project_root() / root) / self.run_name
+
+    @property
+    def figures_dir(self) -> Path:
+        """The run's ``figures`` folder; :func:`grpo_helpers.plots.save_figure` makes it."""
+        return self.run_dir / "figures"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the parameters as plain values."""
+        return asdict(self)
+
+
+def _converted(name: str, value: Any, declared: str) -> Any:
+    """Return ``value`` as the declared type; YAML reads 1e-3 as text, so text that is a number will do."""
+    wanted = _TYPES[declared.split("[")[0]]
+    if isinstance(value, wanted) and not (isinstance(value, bool) and wanted is not bool):
+        return value
+    try:
+        if wanted in (int, float) and not isinstance(value, bool) and wanted(float(value)) == float(value):
+            return wanted(float(value))
+    except (TypeError, ValueError):
+        pass  # told below, with the name and the declared type
+    raise InputError(f"parameter {name} is {value!r}; it must be {'a number' if wanted is float else declared}")
+
+
+def _need_file(name: str, path: str) -> None:
+    if not resolve_path(path).is_file():
+        raise InputError(f"{name}: no file {path} (looked in the working folder and in the project folder)")
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(kw_only=True)
+class DataSettings(Settings):
+    """Parameters of notebook 01."""
+
+    train_data_path: str = "data/train.json"
+    eval_data_path: str = "data/dev.json"
+    test_data_path: str = "data/test.json"
+    few_shot_data_path: str = "data/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    model_name: str = "data/tiny_model"
+    num_few_shot: int = 1
+
+    def check(self) -> None:
+        """Every file exists."""
+        for name in ("train_data_path", "eval_data_path", "test_data_path", "few_shot_data_path", "instruct_path"):
+            _need_file(name, getattr(self, name))
+
+
+@dataclass(kw_only=True)
+class RewardLabSettings(Settings):
+    """Parameters of notebook 02."""
+
+    eval_data_path: str = "data/dev.json"
+    few_shot_data_path: str = "data/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    model_name: str = "data/tiny_model"
+    num_few_shot: int = 1
+    num_prompts: int = 12
+    num_generations: int = 8
+    temperature: float = 0.7
+    max_completion_length: int = 96
+    bertscore_model: str = ENCODER
+    bertscore_layers: int = ENCODER_LAYERS
+    seed: int = 0
+
+    def check(self) -> None:
+        """Every file exists; at least two completions make a group."""
+        for name in ("eval_data_path", "few_shot_data_path", "instruct_path"):
+            _need_file(name, getattr(self, name))
+        _need(self.num_generations >= 2, f"num_generations is {self.num_generations}; a group needs 2 or more")
+
+
+@dataclass(kw_only=True)
+class BudgetSettings(Settings):
+    """Parameters of notebook 03."""
+
+    model_name: str = "K-intelligence/Midm-2.0-Base-Instruct"
+    per_device_train_batch_size: int = 2
+    num_generations: int = 8
+    gradient_accumulation_steps: int = 16
+    world_size: int = 1
+    steps_per_generation: int = 4
+    prompt_tokens: int = 1024
+    max_completion_length: int = 512
+    quant: str = "4bit"
+    lora_r: int = 64
+    vram_gb: float = 24.0
+
+
+@dataclass(kw_only=True)
+class EvaluateSettings(Settings):
+    """Parameters of notebook 05."""
+
+    label_path: str = "data/dev.json"
+    test_data_path: str = "data/test.json"
+    few_shot_data_path: str = "data/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    bertscore_model: str = ENCODER
+    bertscore_layers: int = ENCODER_LAYERS
+    inference_batch_size: int = 64
+    bootstrap_samples: int = 10_000
+    seed: int = 0
+
+    def check(self) -> None:
+        """Every file exists, and the run has answers to score."""
+        for name in ("label_path", "test_data_path", "few_shot_data_path", "instruct_path"):
+            _need_file(name, getattr(self, name))
+        folder = self.run_dir / "infer_results"
+        _need(any(folder.glob("*.json")), f"run {self.run_name!r} has no answers in infer_results: run 04_train first")
+
+
+@dataclass(kw_only=True)
+class TrainSettings(Settings):
+    """Parameters of notebook 04: what the article sets, under TRL's, transformers' and peft's names.
+
+    0 means TRL's default for ``steps_per_generation``; ``max_steps`` below 1 means no limit.
+
+    Example:
+        >>> TrainSettings(per_device_train_batch_size=16).batch_plan.completions_per_step
+        64
+    """
+
+    # data and prompts
+    train_data_path: str = "data/train.json"
+    eval_data_path: str = "data/dev.json"
+    few_shot_data_path: str = "data/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    num_few_shot: int = 1
+    # model
+    model_name: str = "data/tiny_model"
+    use_quant: bool = False
+    quant_type: str = "4bit"
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    lora_target_modules: str = "q_proj,k_proj,v_proj,o_proj"
+    # rewards
+    reward_weights: str = "article"
+    bertscore_model: str = ENCODER
+    bertscore_layers: int = ENCODER_LAYERS
+    # groups and batches (B, G, A, S)
+    per_device_train_batch_size: int = 32
+    num_generations: int = 8
+    gradient_accumulation_steps: int = 4
+    steps_per_generation: int = 0
+    num_iterations: int = 1
+    # rollouts
+    max_completion_length: int = 96
+    temperature: float = 0.7
+    # optimisation
+    num_train_epochs: float = 5.0
+    max_steps: int = -1
+    learning_rate: float = 1e-3
+    lr_scheduler_type: str = "constant_with_warmup"
+    warmup_steps: int = 5
+    adam_epsilon: float = 1e-6
+    max_grad_norm: float = 1.0
+    beta: float = 0.0
+    loss_type: str = "dapo"
+    scale_rewards: str = "group"
+    gradient_checkpointing: bool = False
+    bf16: bool = False
+    # saving, logging, checkpoint inference
+    logging_steps: int = 1
+    save_strategy: str = "epoch"
+    save_steps: int = 10
+    save_total_limit: int = 2
+    eval_strategy: str = "no"
+    inference_batch_size: int = 64
+    report_to: str = "none"
+    # reproducibility
+    seed: int = 0
+    num_threads: int = 2
+    # any further GRPOConfig field, by name
+    extra_grpo_args: dict = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Files exist, choices are known, numbers are in range, and TRL would accept the batch sizes."""
+        for name in ("train_data_path", "eval_data_path", "few_shot_data_path", "instruct_path"):
+            _need_file(name, getattr(self, name))
+        reward_weights(self.reward_weights)
+        _need(self.quant_type in ("4bit", "8bit"), f"quant_type is {self.quant_type!r}; it must be 4bit or 8bit")
+        for name in ("save_strategy", "eval_strategy"):
+            value = getattr(self, name)
+            _need(value in ("no", "steps", "epoch"), f"{name} is {value!r}; it must be no, steps or epoch")
+        for name in ("lora_r", "max_completion_length", "logging_steps", "save_steps", "inference_batch_size"):
+            _need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
+        _need(self.temperature > 0, f"temperature is {self.temperature}; sampling needs more than 0")
+        _need(self.num_few_shot >= 0, f"num_few_shot is {self.num_few_shot}; it must be 0 or more")
+        self.batch_plan  # noqa: B018  raises where TRL would
+
+    @property
+    def batch_plan(self) -> BatchPlan:
+        """The batch arithmetic of this run, on as many processes as were launched."""
+        return BatchPlan(
+            B=self.per_device_train_batch_size,
+            G=self.num_generations,
+            A=self.gradient_accumulation_steps,
+            D=int(os.environ.get("WORLD_SIZE", "1")),
+            S=self.steps_per_generation or None,
+            num_iterations=self.num_iterations,
+        )

@@ -1,0 +1,157 @@
+"""The course at smoke size, for real: five notebooks through papermill, and what they leave behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from grpo_helpers.data import project_root
+from tools.run_course import NOTEBOOKS, run_course, summary
+
+ROOT = project_root()
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+SMOKE = ROOT / "params/smoke/04_train.yaml"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def smoke_run():
+    """The five notebooks, run once with the smoke profile."""
+    shutil.rmtree(ROOT / "runs/test-smoke", ignore_errors=True)
+    run_dir = run_course("smoke", "test-smoke")
+    yield run_dir
+    shutil.rmtree(run_dir)
+
+
+def papermill(*arguments, cwd=ROOT):
+    command = [sys.executable, "-m", "papermill", *map(str, arguments), "--no-progress-bar"]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def test_every_file_of_a_run_is_there(smoke_run):
+    names = {path.name for path in smoke_run.iterdir()}
+    expected = {"settings.json", "log.jsonl", "step_2", "step_4", "infer_results", "completions", "scores.csv"}
+    expected |= {"item_scores.csv", "best_checkpoint.json", "figures", "notebooks", "test_results", "checkpoint-4"}
+    assert expected <= names
+    inferred = sorted(path.name for path in (smoke_run / "infer_results").iterdir())
+    assert inferred == ["inference_epoch0.json", "inference_step2.json", "inference_step4.json"]
+    assert sorted(path.stem for path in (smoke_run / "notebooks").iterdir()) == sorted(NOTEBOOKS)
+    figures = {path.name[:2] for path in (smoke_run / "figures").glob("*.png")}
+    assert figures == {"01", "02", "03", "04", "05"}
+    assert (smoke_run / "step_2" / "adapter_model.safetensors").stat().st_size > 0
+
+
+def test_the_answers_have_the_contests_shape(smoke_run):
+    rows = json.loads((smoke_run / "infer_results/inference_step2.json").read_text(encoding="utf-8"))
+    labels = json.loads((ROOT / "data/smoke/dev.json").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == [label["id"] for label in labels]
+    assert all(set(row) == {"id", "input", "output"} for row in rows)
+    assert all(set(row["output"]) == {"answer", "normalized_answer"} for row in rows)
+
+
+def test_settings_say_what_it_takes_to_repeat_the_run(smoke_run):
+    written = json.loads((smoke_run / "settings.json").read_text(encoding="utf-8"))
+    assert written["parameters"]["max_steps"] == 4 and written["parameters"]["seed"] == 0
+    assert written["versions"]["trl"].startswith("1.16") and len(written["sha256"]["model"]) == 64
+
+
+def test_the_log_has_a_row_per_step_with_every_part_of_the_reward(smoke_run):
+    rows = [json.loads(line) for line in (smoke_run / "log.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if "reward" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4]
+    parts = {f"rewards/{name}_reward/mean" for name in ("format", "em", "rouge1", "bertscore")}
+    assert parts <= set(steps[0]) and "frac_reward_zero_std" in steps[0]
+
+
+def test_training_changed_the_adapter(smoke_run):
+    from safetensors.torch import load_file
+
+    first, last = (load_file(smoke_run / f"step_{n}" / "adapter_model.safetensors") for n in (2, 4))
+    assert any((first[key] != last[key]).any() for key in first)
+    assert any(key.endswith("lora_B.weight") and first[key].abs().max() > 0 for key in first)
+
+
+def test_the_summary_names_the_checkpoints_and_the_chosen_one(smoke_run):
+    text = summary(smoke_run)
+    assert "epoch_0" in text and "step_4" in text and ("Chosen on dev" in text or "Best on dev" in text)
+
+
+def test_the_answers_of_the_live_model_are_those_of_the_saved_adapter(smoke_run, tmp_path):
+    from grpo_helpers.inference import run_inference
+
+    out = run_inference(
+        "data/smoke/dev.json", tmp_path / "again.json", "data/tiny_model", str(smoke_run / "step_4"), batch_size=64
+    )
+    assert out.read_bytes() == (smoke_run / "infer_results/inference_step4.json").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_bytes_from_any_folder(smoke_run, tmp_path):
+    for name, cwd, notebook in (
+        ("from-notebooks", ROOT / "notebooks", "04_train.ipynb"),
+        ("from-elsewhere", tmp_path, ROOT / "notebooks/04_train.ipynb"),
+    ):
+        done = papermill(
+            notebook, tmp_path / "out.ipynb", "-f", SMOKE, "-p", "run_name", name, "-p", "output_dir", tmp_path, cwd=cwd
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        for file in (smoke_run / "infer_results").iterdir():
+            assert (tmp_path / name / "infer_results" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_run_killed_in_the_middle_leaves_whole_files_that_can_be_scored(tmp_path):
+    log = tmp_path / "killed/log.jsonl"
+    code = (
+        "import yaml; from grpo_helpers.settings import TrainSettings; from grpo_helpers.training import train;"
+        f"train(TrainSettings(**yaml.safe_load(open({str(SMOKE)!r})) | "
+        f"dict(run_name='killed', output_dir={str(tmp_path)!r}, max_steps=200)))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, start_new_session=True)
+    try:
+        deadline = time.time() + 240
+        while not (log.exists() and log.read_text().count("\n") >= 4):
+            assert process.poll() is None and time.time() < deadline, "the run ended before it could be killed"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    answered = sorted((tmp_path / "killed/infer_results").glob("*.json"))
+    assert answered and all(json.loads(file.read_text(encoding="utf-8")) for file in answered)
+    done = subprocess.run(
+        [sys.executable, "-m", "grpo_helpers.evaluate_json", "--input_dir", answered[0].parent]
+        + ["--label_path", ROOT / "data/smoke/dev.json"],
+        capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "killed/scores.csv")) == len(answered)
+
+
+BAD = {
+    "a mistyped parameter": ({"learnig_rate": 1e-4}, "did you mean learning_rate?"),
+    "a missing file": ({"train_data_path": "none.json"}, "no file none.json"),
+    "an unknown model path": ({"model_name": "data/no_model"}, "model path data/no_model does not exist"),
+    "an unknown hub id": ({"model_name": "nobody/nothing"}, "neither a local folder nor to be had from the hub"),
+    "groups TRL rejects": ({"num_generations": 7}, "must be divisible by num_generations"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_papermill_ends_with_one_clear_line_and_leaves_nothing(case, tmp_path):
+    values, told = BAD[case]
+    parameters = [word for key, value in values.items() for word in ("-p", key, value)]
+    done = papermill(
+        ROOT / "notebooks/04_train.ipynb", tmp_path / "out.ipynb", "-f", SMOKE, *parameters,
+        "-p", "output_dir", tmp_path / "runs",
+    )  # fmt: skip
+    last = [line for line in done.stderr.splitlines() if line.strip()][-1]
+    assert done.returncode != 0 and told in last, done.stderr[-1500:]
+    assert not (tmp_path / "runs").exists()

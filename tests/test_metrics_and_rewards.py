@@ -1,0 +1,130 @@
+"""Metrics and rewards: the metric is the reward."""
+
+import math
+
+import pytest
+
+from grpo_helpers import rewards
+from grpo_helpers.data import InputError, Item, load_items
+from grpo_helpers.metrics import choice_accuracy, choice_forms, exact_match, final_mean, format_score, rouge1_reasons
+
+GOLD = "\"회의까지 며칠밖에 남지 않았다.\"가 옳다. '며칠'은 소리대로 적는다."
+SELECT = Item("1", "선택형", '"회의까지 {몇일/며칠}밖에 남지 않았다." 가운데 올바른 것을 선택하고, ...', GOLD)
+CORRECT = Item("2", "교정형", '다음 문장에서 ... 고치고, ...\n"회의까지 몇일밖에 남지 않았다."', GOLD)
+ALL = list(rewards.REWARDS)
+
+GAMED = {
+    "the question's braces kept": GOLD.replace("며칠밖에", "{며칠/몇일}밖에"),
+    "no quotes": GOLD.replace('"', ""),
+    "no reason": GOLD.split(" '")[0],
+    "another verb": GOLD.replace("옳다", "맞다"),
+    "two lines": GOLD.replace("옳다. ", "옳다.\n"),
+    "the head twice": GOLD + " " + GOLD,
+    "a prefix of words": "정답은 " + GOLD,
+    "only quotes": '""가 옳다. ',
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test", "few_shot"])
+def test_every_gold_answer_earns_full_marks(split):
+    golds = [item.answer for item in load_items(f"data/{split}.json")]
+    for name in ALL:
+        earned = rewards.REWARDS[name](None, golds, references=golds)
+        assert min(earned) == pytest.approx(1.0, abs=1e-5), f"{name}: {golds[earned.index(min(earned))]}"
+    assert min(rewards.multi_reward(None, golds, references=golds)) == pytest.approx(4 / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("case", GAMED)
+def test_a_gamed_format_earns_nothing(case):
+    assert format_score(GAMED[case]) == 0.0
+
+
+def test_strings_and_messages_earn_the_same():
+    texts = [GOLD, *GAMED.values()]
+    messages = [[{"role": "assistant", "content": text}] for text in texts]
+    golds = [GOLD] * len(texts)
+    for name in ALL:
+        of_strings = rewards.REWARDS[name](None, texts, references=golds)
+        assert rewards.REWARDS[name](None, messages, references=golds) == of_strings
+        assert all(math.isfinite(value) and 0 <= value <= 1 + 1e-5 for value in of_strings)
+
+
+def test_exact_match_compares_the_sentence_and_not_the_particle():
+    assert exact_match(GOLD.replace('"가 옳다', '"이 옳다'), GOLD) == 1.0
+    assert exact_match(GOLD.replace("며칠밖에", "몇일밖에"), GOLD) == 0.0
+    assert exact_match(GOLD.replace("남지", "남 지"), GOLD) == 0.0
+
+
+def test_naming_a_right_and_a_wrong_sentence_is_not_an_exact_match():
+    both = '"회의까지 며칠밖에 남지 않았다." 혹은 "회의까지 몇일밖에 남지 않았다."가 옳다. 둘 다 된다.'
+    assert exact_match(both, GOLD) == 0.0
+
+
+def test_a_missing_reason_scores_zero_on_both_likeness_rewards():
+    bare = GOLD.split(" '")[0]
+    assert rewards.rouge1_reward(None, [bare], [GOLD]) == [0.0]
+    assert rewards.bertscore_reward(None, [bare], [GOLD]) == [0.0]
+
+
+def test_likeness_looks_at_the_reason_only():
+    other_sentence = GOLD.replace("회의까지 며칠밖에 남지 않았다.", "봄이다.")
+    assert rewards.rouge1_reward(None, [other_sentence], [GOLD]) == [1.0]
+
+
+def test_rouge_sees_hangul():
+    assert rouge1_reasons("소리대로 적는다.", "소리대로 적는다.") == 1.0
+    assert rouge1_reasons("소리대로 적는다.", "띄어 쓰지 않는 말") < 0.5
+
+
+def test_bertscore_gives_the_same_in_a_batch_and_alone():
+    from grpo_helpers.metrics import BertScore
+
+    pairs = [("소리대로 적는다.", "소리대로 적는다."), ("띄어 쓴다.", "소리대로 적는다."), ("", "소리대로 적는다.")]
+    together = BertScore()([p for p, _ in pairs], [r for _, r in pairs])
+    alone = [BertScore()([p], [r])[0] for p, r in pairs]
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert together[0] > together[1] > together[2] == 0.0
+
+
+@pytest.mark.parametrize("item", [SELECT, CORRECT], ids=["choose", "correct"])
+def test_choice_accuracy_ignores_the_format(item):
+    assert choice_accuracy(GOLD, item) == 1.0
+    assert choice_accuracy("회의까지 며칠밖에 남지 않았다. 몇일은 틀렸다.", item) == 1.0
+    assert choice_accuracy(GOLD.replace("며칠밖에", "몇일밖에"), item) == 0.0
+    assert choice_accuracy(GOLD.replace("며칠밖에", "{몇일/며칠}밖에"), item) == 0.0
+    assert choice_accuracy("", item) == 0.0
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_the_right_form_is_read_off_every_item(split):
+    for item in load_items(f"data/{split}.json"):
+        right, wrong = choice_forms(item)
+        gold = item.answer.split('"')[1]
+        assert right and wrong and right in gold and not any(form in gold for form in wrong), item
+
+
+def test_both_presets_have_the_same_maximum_and_swap_bertscore_with_format():
+    article, code = (rewards.reward_weights(name) for name in ("article", "code"))
+    assert sum(article.values()) == pytest.approx(4 / 3) == pytest.approx(sum(code.values()))
+    assert (article["format"], article["bertscore"]) == (code["bertscore"], code["format"])
+    assert article["format"] != article["bertscore"]
+
+
+def test_multi_reward_is_the_weighted_sum_that_trl_computes():
+    texts, golds = [GOLD, GAMED["no reason"], GOLD.replace("며칠밖에", "몇일밖에")], [GOLD] * 3
+    functions, weights = rewards.reward_functions("code")
+    parts = [function(None, texts, references=golds) for function in functions]
+    by_hand = [sum(w * part[i] for w, part in zip(weights, parts, strict=True)) for i in range(3)]
+    assert rewards.multi_reward(None, texts, golds, weights="code") == pytest.approx(by_hand)
+
+
+def test_an_unknown_preset_or_reward_is_named():
+    with pytest.raises(InputError, match="articel"):
+        rewards.reward_weights("articel")
+    with pytest.raises(InputError, match="bleu"):
+        rewards.reward_weights({"bleu": 1.0})
+
+
+def test_final_mean_is_the_mean_of_three():
+    assert final_mean(0.3, 0.6, 0.9) == pytest.approx(0.6)

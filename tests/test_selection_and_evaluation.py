@@ -1,0 +1,121 @@
+"""Choosing a checkpoint and scoring a folder of answer files."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from grpo_helpers.data import InputError, load_items, write_json
+from grpo_helpers.evaluate_json import article_block, checkpoint_of, evaluate_json, read_answers
+from grpo_helpers.inference import write_answers
+from grpo_helpers.selection import choose, compare, describe_choice, mcnemar, paired_bootstrap
+
+LABEL_PATH = "data/smoke/dev.json"
+LABELS = load_items(LABEL_PATH)
+
+
+@pytest.fixture
+def answer_folder(tmp_path):
+    """Three checkpoints: none right, all right, all but one right."""
+    folder = tmp_path / "infer_results"
+    golds = [item.answer for item in LABELS]
+    for epoch, answers in enumerate(
+        [["모르겠다"] * len(LABELS), golds, [*golds[:-1], "모르겠다"]]
+    ):  # fmt: skip
+        write_answers(folder / f"inference_epoch{epoch}.json", LABELS, answers)
+    return folder
+
+
+def test_a_folder_is_scored_file_by_file_in_training_order(answer_folder):
+    scores = evaluate_json(answer_folder, LABEL_PATH)
+    assert list(scores) == ["epoch_0", "epoch_1", "epoch_2"]
+    assert [float(np.mean(s["em"])) for s in scores.values()] == [0, 1, 1 - 1 / len(LABELS)]
+    assert choose(scores) == "epoch_1"
+
+
+def test_the_report_has_the_articles_form(answer_folder):
+    block = article_block(evaluate_json(answer_folder, LABEL_PATH))
+    assert block.startswith("File: inference_epoch0.json\n   - ROUGE-1        : 0.0000\n")
+    assert block.endswith("Best Final Mean:\n   File       : inference_epoch1.json\n   Final Mean : 1.0000")
+
+
+def test_the_command_writes_the_tables(answer_folder):
+    command = [sys.executable, "-m", "grpo_helpers.evaluate_json"]
+    done = subprocess.run(
+        [*command, "--input_dir", answer_folder, "--label_path", LABEL_PATH], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Best Final Mean" in done.stdout
+    table = pd.read_csv(answer_folder.parent / "scores.csv")
+    assert list(table.checkpoint) == ["epoch_0", "epoch_1", "epoch_2"]
+    assert len(pd.read_csv(answer_folder.parent / "item_scores.csv")) == 3 * len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda rows: rows[:-1], "1 missing"),
+        (lambda rows: [*rows, rows[0] | {"id": "foreign"}], "1 not in the labels"),
+        (lambda rows: [rows[0] | {"input": rows[1]["input"]}, *rows[1:]], "holds another question"),
+    ],
+)
+def test_a_file_that_answers_other_questions_is_refused(answer_folder, change, told):
+    file = answer_folder / "inference_epoch1.json"
+    write_json(file, change(json.loads(file.read_text(encoding="utf-8"))))
+    with pytest.raises(InputError, match=told):
+        evaluate_json(answer_folder, LABEL_PATH)
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
+    command = [sys.executable, "-m", "grpo_helpers.evaluate_json", "--label_path", LABEL_PATH, "--input_dir"]
+    done = subprocess.run([*command, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no *.json" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_come_in_the_order_of_the_labels(tmp_path):
+    file = write_answers(tmp_path / "a.json", LABELS[::-1], [f"answer {item.id}" for item in LABELS[::-1]])
+    assert read_answers(file, LABELS) == [f"answer {item.id}" for item in LABELS]
+
+
+def test_a_file_name_tells_its_checkpoint(tmp_path):
+    names = ("inference_epoch12.json", "inference_step3.json", "other.json")
+    assert [checkpoint_of(tmp_path / name) for name in names] == ["epoch_12", "step_3", "other"]
+
+
+def matrix(**right):
+    n = len(next(iter(right.values())))
+    return {name: {"em": em, "choice": em, "rouge1": [0.5] * n, "bertscore": [0.5] * n} for name, em in right.items()}
+
+
+def test_the_earliest_of_equal_checkpoints_is_chosen_and_the_base_can_win():
+    assert choose(matrix(epoch_10=[1, 0], epoch_2=[0, 1], epoch_0=[0, 0])) == "epoch_2"
+    report = describe_choice(matrix(epoch_0=[1, 1], epoch_1=[1, 0]))
+    assert report["best_checkpoint"] == "epoch_0" and report["base_is_best"]
+
+
+def test_mcnemar_gives_the_p_value_of_the_published_run():
+    # 127 items; the best checkpoint wins 7 and loses 5 against the next: p = .77
+    best, other = [1] * 7 + [0] * 5 + [1] * 69 + [0] * 46, [0] * 7 + [1] * 5 + [1] * 69 + [0] * 46
+    wins, losses, p = mcnemar(best, other)
+    assert (wins, losses, round(p, 2)) == (7, 5, 0.77)
+
+
+def test_the_paired_interval_agrees_with_the_normal_approximation():
+    dice = np.random.default_rng(0)
+    reference = dice.integers(0, 2, 400)
+    scores = np.where(dice.random(400) < 0.3, 1, reference)
+    difference = scores - reference
+    low, high = paired_bootstrap(scores, reference)
+    error = difference.std(ddof=1) / np.sqrt(400)
+    assert low == pytest.approx(difference.mean() - 1.96 * error, abs=0.005)
+    assert high == pytest.approx(difference.mean() + 1.96 * error, abs=0.005)
+
+
+def test_a_comparison_counts_wins_and_losses():
+    row = compare(matrix(epoch_0=[0, 0, 1, 1], epoch_1=[1, 1, 0, 1]), "epoch_1", "epoch_0", "em")
+    assert (row.wins, row.losses, row.difference) == (2, 1, 0.25)
+    assert row.low <= row.difference <= row.high

@@ -1,0 +1,157 @@
+"""Run the notebooks headless: ``python -m tools.run_course`` (``make run``).
+
+Each notebook is executed by papermill with the parameters of ``params/<profile>/<notebook>.yaml`` and written to
+``runs/<run_name>/notebooks/``. With ``--write-outputs`` the executed copies also replace those in ``notebooks/``,
+without timings, paths of this machine and papermill's marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grpo_helpers.data import InputError, project_root, show_path
+
+NOTEBOOKS = ("01_data_and_few_shot", "02_reward_exploration", "03_memory_budget", "04_train", "05_evaluate_and_select")
+
+
+def profile_parameters(profile: str, notebook: str) -> dict[str, Any]:
+    """Return the parameters of one notebook in a profile; the profile ``default`` changes nothing.
+
+    Raises:
+        InputError: There is no such profile.
+    """
+    folder = project_root() / "params" / profile
+    if profile != "default" and not folder.is_dir():
+        known = sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
+        raise InputError(f"unknown profile {profile!r}: known are default, {', '.join(known)}")
+    file = folder / f"{notebook}.yaml"
+    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+
+
+def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> float:
+    """Execute one notebook into ``output`` and return the seconds it took.
+
+    The copy is written to a temporary place first: a run that is refused leaves nothing in the run folder.
+    """
+    import papermill
+
+    source = project_root() / "notebooks" / f"{notebook}.ipynb"
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix="grpo-course-") as folder:
+        copy = Path(folder) / source.name
+        papermill.execute_notebook(
+            str(source), str(copy), parameters=parameters, cwd=str(source.parent), progress_bar=False, log_output=False
+        )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(copy, output)
+    return time.time() - started
+
+
+def run_course(
+    profile: str, run_name: str | None, notebooks: tuple[str, ...] = NOTEBOOKS, extra: dict[str, Any] | None = None
+) -> Path:
+    """Run ``notebooks`` in order with a profile and return the run folder.
+
+    Args:
+        profile: A folder of ``params/``, or ``default``.
+        run_name: Name of the run folder; default: the profile's own ``run_name``, else the profile's name.
+        notebooks: Which notebooks.
+        extra: Further parameters, by name, for the notebooks that know them.
+    """
+    import papermill
+
+    run_name = run_name or profile_parameters(profile, "04_train").get("run_name") or profile
+    run_dir = project_root() / "runs" / run_name
+    for notebook in notebooks:
+        known = papermill.inspect_notebook(str(project_root() / "notebooks" / f"{notebook}.ipynb"))
+        parameters = profile_parameters(profile, notebook) | {"run_name": run_name}
+        parameters |= {name: value for name, value in (extra or {}).items() if name in known}
+        print(f"{notebook} ... ", end="", flush=True)
+        seconds = run_notebook(notebook, parameters, run_dir / "notebooks" / f"{notebook}.ipynb")
+        print(f"{seconds:.0f} s", flush=True)
+    return run_dir
+
+
+def summary(run_dir: Path) -> str:
+    """Return the table of checkpoints and the chosen one, as notebook 05 left them."""
+    import pandas as pd
+
+    table = pd.read_csv(run_dir / "scores.csv")
+    report = json.loads((run_dir / "best_checkpoint.json").read_text(encoding="utf-8"))
+    best, lines = report["best_checkpoint"], [table.round(4).to_string(index=False), ""]
+    if report.get("base_is_best"):
+        lines.append("Best on dev: the base model itself; training did not help.")
+        return "\n".join(lines)
+    lines.append(f"Chosen on dev: {best}, Final Mean {report['final_mean']:.4f}")
+    for row in report.get("test_versus_base", []):
+        lines.append(
+            f"On test, {row['metric']}: {row['reference_mean']:.3f} -> {row['mean']:.3f} "
+            f"({100 * row['difference']:+.1f} points, 95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+        )
+    return "\n".join(lines)
+
+
+
+
+def clean_notebook(source: Path, target: Path) -> None:
+    """Write an executed notebook as it is committed: outputs kept, no timings, no papermill marks, no local paths."""
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata = nbformat.NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+    )
+    original = nbformat.read(target, as_version=4)
+    names = {cell.id for cell in original.cells}
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    count = 0
+    for cell in notebook.cells:
+        assert cell.id in names, f"{source.name}: cell {cell.id} is not in the committed notebook"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.NotebookNode(tags=tags) if tags else nbformat.NotebookNode()
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = count
+    text = nbformat.writes(notebook).replace(str(project_root()), ".")
+    target.write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="default")
+    parser.add_argument("--run_name")
+    parser.add_argument("--write-outputs", action="store_true", help="replace the outputs in notebooks/")
+    args = parser.parse_args()
+    try:
+        run_dir = run_course(args.profile, args.run_name)
+    except InputError as error:
+        print(f"run_course: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # papermill's error holds the notebook's traceback; its last line says what is wrong
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    if args.write_outputs:
+        for notebook in NOTEBOOKS:
+            clean_notebook(
+                run_dir / "notebooks" / f"{notebook}.ipynb", project_root() / "notebooks" / f"{notebook}.ipynb"
+            )
+    print(f"\n{summary(run_dir)}\n\nEverything is in {show_path(run_dir)}/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
