@@ -72,7 +72,12 @@ class InferenceCallback(TrainerCallback):
     """
 
     def __init__(
-        self, items: Sequence[Item], prompts: Sequence[list[Message]], run_dir: Path, batch_size: int, max_new_tokens: int
+        self,
+        items: Sequence[Item],
+        prompts: Sequence[list[Message]],
+        run_dir: Path,
+        batch_size: int,
+        max_new_tokens: int,
     ):
         self.items, self.prompts, self.run_dir = items, prompts, run_dir
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens

@@ -54,7 +54,8 @@ def generate_answers(
     with answering(model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            for i, answer in zip(chosen, _generate(model, tokenizer, [texts[i] for i in chosen], max_new_tokens)):
+            found = _generate(model, tokenizer, [texts[i] for i in chosen], max_new_tokens)
+            for i, answer in zip(chosen, found, strict=True):
                 answers[i] = answer
     return answers
 

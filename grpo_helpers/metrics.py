@@ -60,10 +60,16 @@ def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
     asked = normalize_quotes(question_sentence(item.question))
     if item.question_type == SELECTION and _BRACE.search(asked):
         options = [option.strip() for option in _BRACE.search(asked)[1].split("/")]
-        right = [option for option in options if _BRACE.sub(lambda _: option, asked) == gold] or options[:1]
-        return right[0], tuple(option for option in options if option != right[0])
+        right = next((option for option in options if _starts_like(gold, asked, option)), options[0])
+        return right, tuple(option for option in options if option != right)
     right, wrong = _differing_words(gold, asked)
     return right, (wrong,)
+
+
+def _starts_like(gold: str, asked: str, option: str) -> bool:
+    """Return whether ``gold`` is the question's sentence with ``option`` in its first brace (others left open)."""
+    before, after = asked.split("{", 1)[0], asked.split("}", 1)[1].split("{", 1)[0]
+    return gold.startswith(before + option + after)
 
 
 def _differing_words(gold: str, asked: str) -> tuple[str, str]:

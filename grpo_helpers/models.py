@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+def quiet_libraries() -> None:
+    """Keep progress bars and one warning of transformers 5.23 out of notebooks and logs.
+
+    TRL 1.16 still passes ``gradient_checkpointing``, which transformers calls deprecated at every use.
+    """
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+
+
 def model_source(name: str) -> str:
     """Return what to load ``name`` from: a local folder where there is one, else the hub id itself.
 
@@ -74,6 +87,7 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
     import torch
     from transformers import AutoModelForCausalLM
 
+    quiet_libraries()
     dtype = torch.bfloat16 if bf16 else torch.float32
     config = quantization_config(quant_type) if quant_type else None
     placement = {"device_map": {"": _local_device()}} if config else {}

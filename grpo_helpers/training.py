@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from grpo_helpers.data import InputError, Item, resolve_path, sha256, show_path, write_json
-from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config
+from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config, quiet_libraries
 from grpo_helpers.prompts import Message, build_dataset, load_prompted
 from grpo_helpers.rewards import reward_functions
 from grpo_helpers.settings import TrainSettings
@@ -68,6 +68,7 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
     import torch
     from trl import GRPOConfig
 
+    quiet_libraries()
     _, weights = reward_functions(settings.reward_weights)
     same = (
         "per_device_train_batch_size", "num_generations", "gradient_accumulation_steps", "num_iterations",
@@ -84,7 +85,7 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
         "use_cpu": not torch.cuda.is_available(),
         "load_best_model_at_end": False,  # GRPO's eval loss says nothing; notebook 05 chooses
         "log_completions": True,
-        "disable_tqdm": True,  # LogCallback prints one line a step instead
+        "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     try:
@@ -99,6 +100,7 @@ def build_trainer(settings: TrainSettings, prepared: Prepared) -> GRPOTrainer:
     Raises:
         InputError: TRL refuses the settings, or no parameter is trainable.
     """
+    from transformers import PrinterCallback
     from trl import GRPOTrainer
 
     from grpo_helpers.callbacks import InferenceCallback, LogCallback, LoraSaveCallback
@@ -123,6 +125,7 @@ def build_trainer(settings: TrainSettings, prepared: Prepared) -> GRPOTrainer:
         peft_config=lora_config(settings),
         callbacks=[LoraSaveCallback(run_dir), inference, LogCallback(run_dir)],
     )
+    trainer.remove_callback(PrinterCallback)  # LogCallback prints one line a step instead
     if not any(p.requires_grad for p in trainer.model.parameters()):
         raise InputError("no parameter is trainable: check lora_target_modules against the model's layer names")
     return trainer

@@ -50,7 +50,24 @@ def test_a_prefix_goes_and_spaces_fold():
 
 def test_no_string_makes_the_parser_raise():
     dice = random.Random(0)
-    pieces = ['"', "'", "“", "”", "가 옳다", "이 옳다.", " 혹은 ", "\n", "\x00", "\ud800", "{", "}", "#", "봄", "ㄱ", "𝕏"]
+    pieces = [
+        '"',
+        "'",
+        "“",
+        "”",
+        "가 옳다",
+        "이 옳다.",
+        " 혹은 ",
+        "\n",
+        "\x00",
+        "\ud800",
+        "{",
+        "}",
+        "#",
+        "봄",
+        "ㄱ",
+        "𝕏",
+    ]
     for _ in range(3000):
         parse("".join(dice.choices(pieces, k=dice.randint(0, 12))))
     parse('"' * 10_000)

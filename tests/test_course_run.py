@@ -126,11 +126,9 @@ def test_a_run_killed_in_the_middle_leaves_whole_files_that_can_be_scored(tmp_pa
         process.wait()
     answered = sorted((tmp_path / "killed/infer_results").glob("*.json"))
     assert answered and all(json.loads(file.read_text(encoding="utf-8")) for file in answered)
-    done = subprocess.run(
-        [sys.executable, "-m", "grpo_helpers.evaluate_json", "--input_dir", answered[0].parent]
-        + ["--label_path", ROOT / "data/smoke/dev.json"],
-        capture_output=True, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "grpo_helpers.evaluate_json", "--label_path", ROOT / "data/smoke/dev.json"]
+    command += ["--input_dir", answered[0].parent]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(tmp_path / "killed/scores.csv")) == len(answered)
 

@@ -64,7 +64,7 @@ def build_splits(cards: list[Card]) -> dict[str, list[Item]]:
     """Return the items of ``train``, ``dev``, ``test`` and ``few_shot``."""
     wanted: dict[str, list[tuple[Card, Entry, str, str, str]]] = {k: [] for k in ("train", "dev", "test", "few_shot")}
     both = (SELECTION, CORRECTION)
-    for card, entry in ((card, entry) for card in cards for entry in card.entries):
+    for card, entry in ((c, e) for c in cards for e in c.entries):
         sentences = shuffled_sentences(entry, card)
         if card.few_shot:
             wanted["few_shot"] += [(card, entry, *s, kind) for s in sentences for kind in both]

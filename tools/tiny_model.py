@@ -15,10 +15,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from grpo_helpers.data import load_items, project_root
-from grpo_helpers.prompts import load_instruct
+from grpo_helpers.data import SELECTION, load_items, project_root
+from grpo_helpers.prompts import load_instruct, load_prompted
 from tools.cards import load_cards
-from tools.careless import Lesson, Teacher
+from tools.careless import P_BAD_FORMAT, P_OTHER_REASON, P_RIGHT, Lesson, Teacher
+from tools.measure import copy_share
 
 SPECIAL = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 CHAT_TEMPLATE = (
@@ -116,7 +117,7 @@ def encode(tokenizer, lessons: list[Lesson]):
     return ids, labels
 
 
-def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_every: int = 50, watch=None) -> None:
+def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_every: int = 50) -> None:
     """Train through ``phases``: AdamW, the loss on the answers only."""
     import torch
 
@@ -141,20 +142,70 @@ def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_eve
             optimizer.zero_grad(set_to_none=True)
             done += 1
             if done % log_every == 0:
-                extra = watch() if watch and done % (4 * log_every) == 0 else ""
-                print(f"step {done:5d}  loss {loss.item():.4f}  {time.time() - started:6.0f} s  {extra}", flush=True)
+                print(f"step {done:5d}  loss {loss.item():.4f}  {time.time() - started:6.0f} s", flush=True)
 
 
-def copy_rate(model, tokenizer, items, batch: int = 64) -> dict[str, float]:
-    """Return how the greedy answers of ``items`` look: shares copied, in format and right, in [0, 1]."""
-    from tools.measure import measure_answers
+def measure(model, tokenizer) -> dict[str, dict[str, float]]:
+    """Return, for dev and test, the shares of greedy answers that are copied, in format, and right (0 to 1)."""
+    import numpy as np
 
     from grpo_helpers.inference import generate_answers
-    return measure_answers(items, generate_answers(model, tokenizer, items, batch))
+    from grpo_helpers.metrics import choice_accuracy, exact_match, format_score
+
+    figures = {}
+    for split in ("dev", "test"):
+        items, prompts = load_prompted(f"data/{split}.json", "data/few_shot.json", "data/instruct.json", 1)
+        answers = generate_answers(model, tokenizer, prompts)
+        choice = [choice_accuracy(a, i) for a, i in zip(answers, items, strict=True)]
+        options = [c for c, i in zip(choice, items, strict=True) if i.question_type == SELECTION]
+        figures[split] = {
+            "unseen sentences copied outside the chosen word": copy_share(answers, items),
+            "answers in the asked format": float(np.mean([format_score(a) for a in answers])),
+            "exact match": float(np.mean([exact_match(a, i.answer) for a, i in zip(answers, items, strict=True)])),
+            "choice accuracy": float(np.mean(choice)),
+            "choice accuracy on two-option items": float(np.mean(options)),
+        }
+    return figures
+
+
+CARD = """---
+license: cc-by-4.0
+language: ko
+---
+# The embedded model of the GRPO course
+
+A character-level Llama ({parameters:,} parameters: 4 layers of width 192, {vocabulary} tokens, one per character),
+made by `make tiny-model` in {minutes:.0f} minutes on 2 cores (seed {seed}). It exists to be post-trained in minutes,
+offline; it is of no other use.
+
+**Warm start.** {steps} steps on the endless lessons of a careless teacher (`tools/careless.py`): sentences made up of
+random syllables and shuffled train words, and the train prompts. The teacher knows what an answer looks like and
+copies the sentence, but picks the right form only by a coin toss (probability {p_right}), argues for either choice,
+gets the format wrong in {p_format:.0%} of lessons and the reason in {p_reason:.0%}. No dev or test sentence is used;
+the vocabulary holds every character of every split.
+
+**Measured** (greedy answers, instruction and one few-shot example; {items} questions a split):
+
+| | dev | test |
+|---|---|---|
+{rows}
+
+**Limits.** It can copy, answer in form and tell the course's words apart; it does not understand Korean. A character
+it has never seen becomes `<unk>`.
+"""
+
+
+def write_card(folder: Path, figures: dict[str, dict[str, float]], **facts) -> None:
+    """Write the model card with what was measured."""
+    rows = "\n".join(
+        f"| {name} | {figures['dev'][name]:.3f} | {figures['test'][name]:.3f} |" for name in figures["dev"]
+    )
+    facts |= {"p_right": P_RIGHT, "p_format": P_BAD_FORMAT, "p_reason": P_OTHER_REASON, "rows": rows}
+    (folder / "README.md").write_text(CARD.format(**facts), encoding="utf-8")
 
 
 def main() -> None:
-    """Train and save the embedded model."""
+    """Train, measure and save the embedded model."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,6 +213,7 @@ def main() -> None:
     parser.add_argument("--out", default=str(project_root() / "data" / "tiny_model"))
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the number of steps (tests use a small one)")
     args = parser.parse_args()
+    started = time.time()
     torch.manual_seed(args.seed)
     root = project_root() / "data"
     chars = alphabet()
@@ -178,11 +230,25 @@ def main() -> None:
     phases = tuple(Phase(max(2, round(p.steps * args.scale)), p.batch, p.frame, p.lr) for p in PHASES)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
     train(model, tokenizer, teacher, phases)
-    out = Path(args.out)
-    model.generation_config.update(max_length=None, do_sample=False)
+    save(model, tokenizer, Path(args.out), seed=args.seed, steps=sum(p.steps for p in phases), started=started)
+
+
+def save(model, tokenizer, out: Path, seed: int, steps: int, started: float) -> None:
+    """Measure the model, then write weights, tokenizer and card to ``out``."""
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    print(json.dumps({"seed": args.seed, "steps": [p.steps for p in phases], "saved": out.name}))
+    figures = measure(model, tokenizer)
+    print(json.dumps(figures, indent=1))
+    write_card(
+        out,
+        figures,
+        parameters=model.num_parameters(),
+        vocabulary=len(tokenizer),
+        minutes=(time.time() - started) / 60,
+        seed=seed,
+        steps=steps,
+        items=len(load_items("data/dev.json")),
+    )
 
 
 if __name__ == "__main__":
