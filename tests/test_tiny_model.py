@@ -1,0 +1,89 @@
+"""The embedded model and the careless teacher that warm-starts it."""
+
+import random
+
+import pytest
+
+from grpo_helpers.data import load_items, project_root
+from grpo_helpers.metrics import exact_match, format_score
+from grpo_helpers.models import load_model, load_tokenizer
+from grpo_helpers.prompts import load_instruct, load_prompted
+from tools import tiny_model
+from tools.cards import load_cards
+from tools.careless import Teacher
+from tools.measure import copied, copy_share
+
+DATA = project_root() / "data"
+
+
+@pytest.fixture
+def teacher():
+    alphabet = [char for char in tiny_model.alphabet() if "가" <= char <= "힣"]
+    few_shot = load_items(DATA / "few_shot.json")
+    instruct = load_instruct("data/instruct.json")
+    return Teacher(load_cards(), load_items(DATA / "train.json"), few_shot, instruct, alphabet, random.Random(0))
+
+
+def test_the_teacher_tosses_a_coin_and_sometimes_forgets_the_format(teacher):
+    lessons = list(teacher.lessons(600, "full"))
+    in_format = sum(format_score(lesson.answer) for lesson in lessons) / 600
+    assert 0.85 < in_format < 0.97
+    train = {item.question: item.answer for item in load_items(DATA / "train.json")}
+    known = [lesson for lesson in lessons if lesson.messages[-1]["content"] in train]
+    right = sum(exact_match(lesson.answer, train[lesson.messages[-1]["content"]]) for lesson in known) / len(known)
+    assert len(known) > 80 and 0.3 < right < 0.6
+
+
+def test_the_teacher_never_uses_a_sentence_of_dev_or_test(teacher):
+    unseen = {item.answer.split('"')[1] for name in ("dev", "test") for item in load_items(DATA / f"{name}.json")}
+    lessons = "\n".join(f"{lesson.messages} {lesson.answer}" for lesson in teacher.lessons(1500, "full"))
+    assert not any(sentence in lessons for sentence in unseen)
+
+
+def test_the_same_seed_gives_the_same_lessons(teacher):
+    first = [lesson.answer for lesson in teacher.lessons(20, "bare")]
+    teacher.rng.seed(0)
+    assert [lesson.answer for lesson in teacher.lessons(20, "bare")] == first
+
+
+def test_the_tokenizer_gives_one_token_a_character_and_back():
+    tokenizer = tiny_model.build_tokenizer(tiny_model.alphabet())
+    text = '"며칠이 걸렸다."가 옳다.\n 3월~5월'
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) == len(text) and tokenizer.decode(ids) == text
+    assert tokenizer("뷁")["input_ids"] == [tokenizer.unk_token_id]
+
+
+def test_a_few_steps_of_the_warm_start_lower_the_loss(teacher, capsys):
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = tiny_model.build_tokenizer(tiny_model.alphabet())
+    model = tiny_model.build_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    phases = (tiny_model.Phase(steps=12, batch=8, frame="bare", lr=(3e-3, 3e-3)),)
+    tiny_model.train(model, tokenizer, teacher, phases, log_every=1)
+    losses = [float(line.split()[3]) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 12 and losses[-1] < losses[0] - 0.3
+
+
+def test_the_embedded_model_is_small_and_says_its_maximum_length():
+    tokenizer, model = load_tokenizer("data/tiny_model"), load_model("data/tiny_model")
+    assert 1e6 <= model.num_parameters() <= 4e6
+    assert (DATA / "tiny_model/model.safetensors").stat().st_size <= 10e6
+    assert tokenizer.model_max_length == tiny_model.MAX_LENGTH
+
+
+def test_the_embedded_model_copies_unseen_sentences_and_knows_the_form():
+    from grpo_helpers.inference import generate_answers
+
+    items, prompts = load_prompted("data/smoke/test.json", "data/few_shot.json", "data/instruct.json", 1)
+    answers = generate_answers(load_model("data/tiny_model"), load_tokenizer("data/tiny_model"), prompts)
+    assert copy_share(answers, items) >= 0.9
+    assert sum(map(format_score, answers)) / len(items) >= 0.8
+
+
+def test_a_copy_may_take_either_form_but_not_change_a_letter():
+    item = next(item for item in load_items(DATA / "dev.json") if item.question_type == "교정형")
+    wrong = item.question.split('"')[1]
+    assert copied(item.answer, item) and copied(f'"{wrong}"가 옳다. 까닭.', item)
+    assert not copied(item.answer.replace(item.answer[2], ""), item)
