@@ -10,19 +10,18 @@ seen; no dev or test sentence is ever used, only the characters they are written
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grpo_helpers.answers import format_answer, subject_particle
 from grpo_helpers.data import CORRECTION, SELECTION, Item
-from grpo_helpers.prompts import CategoryFewShotGenerator, Message, build_messages
+from grpo_helpers.prompts import Message, build_messages
 from tools.build_data import make_item
 from tools.cards import Card, Entry
 
 P_RIGHT = 0.5  # the coin: the teacher does not know the norms
 P_BAD_FORMAT = 0.08
 P_OTHER_REASON = 0.08
-P_TRAIN_SENTENCE = 0.25  # lessons on the train prompts themselves; the others are on made-up sentences
+P_TRAIN_SENTENCE = 0.15  # lessons on the train prompts themselves; the others are on made-up sentences
 SUFFIXES = ["", "", "도", "만", "에서", "처럼", "까지", "의"]
 
 
@@ -83,7 +82,6 @@ class Teacher:
         self.instruct = instruct
         self.alphabet = alphabet
         self.rng = rng
-        self.frozen = CategoryFewShotGenerator(few_shot, 1)
         self.pool = {kind: [i for i in few_shot if i.question_type == kind] for kind in (SELECTION, CORRECTION)}
         self.words = sorted({word for item in train for word in item.answer.split('"')[1].split()})
 
@@ -126,26 +124,32 @@ class Teacher:
         text = self.carrier().replace("{}", self._word(self.alphabet))
         return Lesson([{"role": "user", "content": text}], text)
 
-    def question(self, framed: bool) -> Lesson:
-        """Return a question and its careless answer; ``framed`` puts instruction and example before it."""
+    def question(self, kind: str, before: list[Message]) -> Lesson:
+        """Return a question of ``kind`` after the messages ``before``, and its careless answer."""
         rng = self.rng
-        if framed and rng.random() < P_TRAIN_SENTENCE:
-            item = rng.choice(self.train)
+        if before and rng.random() < P_TRAIN_SENTENCE:
+            item = rng.choice([item for item in self.train if item.question_type == kind])
             card = self.by_id[item.extra["card"]]
             entry = next(e for e in card.entries if e.right in item.answer)
             carrier = item.answer.split('"')[1].replace(entry.right, "{}")
-            messages = build_messages(item, self.instruct, self.frozen.examples(item))
         else:
             card = rng.choice(self.cards)
             entry = rng.choice(card.entries)
             carrier = self.carrier()
-            kind = rng.choice([SELECTION, CORRECTION])
             item = make_item(card, entry, carrier, "", kind, rng.random() < 0.5, "made up")
-            messages = build_messages(item, self.instruct, [rng.choice(self.pool[kind])])
-            messages = messages if framed else messages[-1:]
+        messages = [*before, {"role": "user", "content": item.question}]
         return Lesson(messages, careless_answer(rng, self.cards, card, entry, carrier))
 
-    def lessons(self, count: int, frame: str) -> Iterator[Lesson]:
-        """Yield ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training)."""
-        for _ in range(count):
-            yield self.bare_copy() if frame == "bare" else self.question(frame == "full")
+    def lessons(self, count: int, frame: str) -> list[Lesson]:
+        """Return ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training).
+
+        The lessons of one call are of one type; in the full frame they share instruction and example, so that this
+        part of the prompt is computed once for all of them.
+        """
+        if frame == "bare":
+            return [self.bare_copy() for _ in range(count)]
+        kind, before = self.rng.choice([SELECTION, CORRECTION]), []
+        if frame == "full":
+            example = self.rng.choice(self.pool[kind])
+            before = build_messages(example, self.instruct, [example])[:-1]
+        return [self.question(kind, before) for _ in range(count)]

@@ -42,7 +42,7 @@ class Phase:
 PHASES = (
     Phase(steps=600, batch=64, frame="bare", lr=(3e-3, 3e-3)),
     Phase(steps=300, batch=64, frame="question", lr=(3e-3, 2e-3)),
-    Phase(steps=320, batch=32, frame="full", lr=(2e-3, 5e-5)),
+    Phase(steps=600, batch=64, frame="full", lr=(2e-3, 5e-5)),
 )
 
 
@@ -99,22 +99,47 @@ def build_model(vocab_size: int, pad: int, eos: int):
 
 
 def encode(tokenizer, lessons: list[Lesson]):
-    """Return (input_ids, labels), right-padded; only the answer and its end token carry labels (-100 elsewhere)."""
+    """Return (prefix, input_ids, labels) of a batch: the messages all lessons share, then each lesson's own part.
+
+    ``prefix`` has shape (1, P) or is None; ``input_ids`` and ``labels`` have shape (lessons, T), right-padded, and only
+    the answer and its end token carry labels (-100 elsewhere).
+    """
     import torch
 
-    rows = []
-    for lesson in lessons:
-        prompt = tokenizer.apply_chat_template(lesson.messages, tokenize=False, add_generation_prompt=True)
-        start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        answer = tokenizer(lesson.answer + "<|end|>", add_special_tokens=False)["input_ids"]
-        rows.append((start, answer))
+    def tokens(messages, **options):
+        text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    shared = lessons[0].messages[:-1]
+    assert all(lesson.messages[:-1] == shared for lesson in lessons)
+    rows = [
+        (
+            tokens(lesson.messages[-1:], add_generation_prompt=True),
+            tokenizer(lesson.answer + "<|end|>", add_special_tokens=False)["input_ids"],
+        )
+        for lesson in lessons
+    ]
     width = max(len(start) + len(answer) for start, answer in rows)
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
     labels = torch.full((len(rows), width), -100)
     for i, (start, answer) in enumerate(rows):
         ids[i, : len(start) + len(answer)] = torch.tensor(start + answer)
         labels[i, len(start) : len(start) + len(answer)] = torch.tensor(answer)
-    return ids, labels
+    return (torch.tensor([tokens(shared)]) if shared else None), ids, labels
+
+
+def answer_loss(model, prefix, ids, labels):
+    """Return the mean cross-entropy of the answers; the shared prefix is run once and its cache handed to all rows."""
+    import torch
+
+    cache = None
+    if prefix is not None:
+        cache = model.model(input_ids=prefix, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(ids))
+    # Causal: what is padded on the right is never looked at.
+    hidden = model.model(input_ids=ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+    keep = labels[:, 1:] != -100
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][keep]), labels[:, 1:][keep])
 
 
 def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_every: int = 50) -> None:
@@ -131,11 +156,7 @@ def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_eve
             rate *= min(1.0, (done + 1) / 50)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            ids, labels = encode(tokenizer, list(teacher.lessons(phase.batch, phase.frame)))
-            hidden = model.model(input_ids=ids).last_hidden_state  # causal: right padding is never looked at
-            keep = labels[:, 1:] != -100
-            logits = model.lm_head(hidden[:, :-1][keep])
-            loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][keep])
+            loss = answer_loss(model, *encode(tokenizer, teacher.lessons(phase.batch, phase.frame)))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
