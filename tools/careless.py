@@ -100,13 +100,13 @@ class Teacher:
         if rng.random() < 0.12:
             words.append(rng.choice(words))
         words.insert(rng.randint(0, len(words)), self._slot(palette))
-        return " ".join(words).rstrip(",") + rng.choice(["다.", "다.", "요.", "어요.", "까?", ".", "?"])
+        return " ".join(words).rstrip(",") + rng.choice(["다.", "다.", "요.", "어요.", "까?", ".", ".", "?"])
 
     def _word(self, palette: list[str]) -> str:
         kind = self.rng.random()
-        if kind < 0.35:
+        if kind < 0.25:  # not more often: a word known by heart is written from memory, not copied
             return self.rng.choice(self.words).strip(".?,")
-        letters = self.alphabet if kind < 0.65 else palette
+        letters = self.alphabet if kind < 0.6 else palette
         word = [self.rng.choice(letters) for _ in range(self.rng.randint(1, 5))]
         if self.rng.random() < 0.12:
             place = self.rng.randrange(len(word))
