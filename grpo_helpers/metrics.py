@@ -234,6 +234,9 @@ def score_answers(
     }
 
 
+_SECOND_HEAD = re.compile(r'"\s*으?[이가]\s*옳다')  # double quotes: a reason may well end in '며칠'이 옳다.
+
+
 def format_score(prediction: str) -> float:
     """Return 1.0 for ``"sentence"가 옳다. reason``: one quoted head at the start, one line, no brace, a reason.
 
@@ -251,7 +254,7 @@ def format_score(prediction: str) -> float:
         and "\n" not in prediction.strip()
         and not set("{}") & set(prediction)
         and re.search("[가-힣]", parsed.reason) is not None
-        and parse(parsed.reason).head != "quoted"  # the head said twice
+        and not _SECOND_HEAD.search(parsed.reason)
     )
 
 

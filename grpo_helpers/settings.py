@@ -213,7 +213,7 @@ class TrainSettings(Settings):
     0 means TRL's default for ``steps_per_generation``; ``max_steps`` below 1 means no limit.
 
     Example:
-        >>> TrainSettings(per_device_train_batch_size=16).batch_plan.completions_per_step
+        >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
         64
     """
 
@@ -236,10 +236,10 @@ class TrainSettings(Settings):
     bertscore_model: str = ENCODER
     bertscore_layers: int = ENCODER_LAYERS
     # groups and batches (B, G, A, S)
-    per_device_train_batch_size: int = 32
+    per_device_train_batch_size: int = 16
     num_generations: int = 8
-    gradient_accumulation_steps: int = 4
-    steps_per_generation: int = 0
+    gradient_accumulation_steps: int = 8
+    steps_per_generation: int = 4
     num_iterations: int = 1
     # rollouts
     max_completion_length: int = 96
