@@ -69,6 +69,7 @@ def test_no_string_makes_the_parser_raise():
         "𝕏",
     ]
     for _ in range(3000):
-        parse("".join(dice.choices(pieces, k=dice.randint(0, 12))))
-    parse('"' * 10_000)
-    parse("가 옳다" * 2_000)
+        parsed = parse("".join(dice.choices(pieces, k=dice.randint(0, 12))))
+        assert (parsed.head == "none") == (parsed.sentences == ())
+    assert parse('"' * 10_000).head == "none"
+    assert parse("가 옳다" * 2_000).head == "none"
