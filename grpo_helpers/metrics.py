@@ -180,7 +180,9 @@ class BertScore:
 
     def __init__(self, model: str = ENCODER, num_layers: int = ENCODER_LAYERS, device: str = "cpu"):
         from bert_score import BERTScorer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # "Loading weights" says nothing in a notebook
         path = resolve_path(model)
         self._scorer = BERTScorer(
             model_type=str(path) if path.exists() else model, num_layers=num_layers, device=device, batch_size=256

@@ -94,18 +94,17 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
         raise InputError(f"TRL refuses these settings: {str(error).splitlines()[0]}") from None
 
 
-def build_trainer(settings: TrainSettings, prepared: Prepared) -> GRPOTrainer:
+def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> GRPOTrainer:
     """Return the trainer, with LoRA on the model and the course's callbacks.
 
     Raises:
-        InputError: TRL refuses the settings, or no parameter is trainable.
+        InputError: No parameter is trainable.
     """
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
     from grpo_helpers.callbacks import InferenceCallback, LogCallback, LoraSaveCallback
 
-    config = grpo_config(settings)
     functions, _ = reward_functions(settings.reward_weights, settings.bertscore_model, settings.bertscore_layers)
     run_dir = settings.run_dir
     inference = InferenceCallback(
@@ -142,12 +141,12 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> GRPOTrai
     from transformers import set_seed
 
     prepared = prepared or prepare(settings)
-    grpo_config(settings)  # TRL's own verdict, before the run folder is touched
+    config = grpo_config(settings)  # TRL's own verdict, before the run folder is touched
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
     set_seed(settings.seed)
     start_run_folder(settings)
-    trainer = build_trainer(settings, prepared)
+    trainer = build_trainer(settings, prepared, config)
     with no_sample_tables():
         trainer.train()
     return trainer

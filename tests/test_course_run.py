@@ -11,7 +11,7 @@ import time
 import pandas as pd
 import pytest
 
-from grpo_helpers.data import project_root
+from grpo_helpers.data import project_root, write_json
 from tools.run_course import NOTEBOOKS, run_course, summary
 
 ROOT = project_root()
@@ -133,6 +133,19 @@ def test_a_run_killed_in_the_middle_leaves_whole_files_that_can_be_scored(tmp_pa
     assert len(pd.read_csv(tmp_path / "killed/scores.csv")) == len(answered)
 
 
+ESSAY = {"question_type": "서술형", "question": "맞는 것을 쓰시오."}
+ROW = json.loads((ROOT / "data/smoke/train.json").read_text(encoding="utf-8"))[0]
+BAD_TRAIN_FILES = {
+    "an empty list": ([], "expected a non-empty JSON list"),
+    "a row without a question": ([ROW | {"input": {"question_type": "선택형"}}], "input.question is missing"),
+    "a row without an answer": ([ROW | {"output": {}}], "output.answer is missing"),
+    "an unknown question type": (
+        [ROW | {"input": ROW["input"] | {"question_type": "서술형"}}],
+        "unknown question_type",
+    ),
+    "an id used twice": ([ROW, ROW], "is used in row 1 already"),
+    "text that is not JSON": ("[{]", "is not JSON: line 1"),
+}
 BAD = {
     "a mistyped parameter": ({"learnig_rate": 1e-4}, "did you mean learning_rate?"),
     "a missing file": ({"train_data_path": "none.json"}, "no file none.json"),
@@ -142,14 +155,31 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_papermill_ends_with_one_clear_line_and_leaves_nothing(case, tmp_path):
-    values, told = BAD[case]
-    parameters = [word for key, value in values.items() for word in ("-p", key, value)]
-    done = papermill(
-        ROOT / "notebooks/04_train.ipynb", tmp_path / "out.ipynb", "-f", SMOKE, *parameters,
-        "-p", "output_dir", tmp_path / "runs",
-    )  # fmt: skip
+def refused(told, tmp_path, notebook, *arguments):
+    """Run a notebook that must be refused; its last line of stderr must say ``told``."""
+    done = papermill(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "out.ipynb", *arguments)
     last = [line for line in done.stderr.splitlines() if line.strip()][-1]
     assert done.returncode != 0 and told in last, done.stderr[-1500:]
+
+
+@pytest.mark.parametrize("case", [*BAD, *BAD_TRAIN_FILES])
+def test_papermill_ends_with_one_clear_line_and_leaves_nothing(case, tmp_path):
+    if case in BAD:
+        values, told = BAD[case]
+    else:
+        content, told = BAD_TRAIN_FILES[case]
+        file = tmp_path / "train.json"
+        file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        values = {"train_data_path": file}
+    parameters = [word for key, value in values.items() for word in ("-p", key, value)]
+    refused(told, tmp_path, "04_train", "-f", SMOKE, *parameters, "-p", "output_dir", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_labels_that_lack_an_id_are_refused_and_the_run_stays_as_it_was(smoke_run, tmp_path):
+    rows = json.loads((ROOT / "data/smoke/dev.json").read_text(encoding="utf-8"))
+    for kept, told in ((rows[1:], "1 not in the labels"), ([ROW | {"id": None}, *rows], "row 1: needs an id")):
+        labels = write_json(tmp_path / "labels.json", kept)
+        before = sorted(smoke_run.rglob("*")), (smoke_run / "scores.csv").read_bytes()
+        refused(told, tmp_path, "05_evaluate_and_select", "-p", "run_name", "test-smoke", "-p", "label_path", labels)
+        assert before == (sorted(smoke_run.rglob("*")), (smoke_run / "scores.csv").read_bytes())

@@ -82,6 +82,18 @@ def test_the_embedded_model_copies_unseen_sentences_and_knows_the_form():
     assert sum(map(format_score, answers)) / len(items) >= 0.8
 
 
+@pytest.mark.slow
+def test_the_model_card_states_what_is_measured_and_the_base_is_honest():
+    figures = tiny_model.measure(load_model("data/tiny_model"), load_tokenizer("data/tiny_model"))
+    card = (DATA / "tiny_model/README.md").read_text(encoding="utf-8")
+    for name, value in figures["dev"].items():
+        assert f"| {name} | {value:.3f} | {figures['test'][name]:.3f} |" in card
+    for split in ("dev", "test"):
+        assert figures[split]["unseen sentences copied outside the chosen word"] >= 0.98
+        assert figures[split]["answers in the asked format"] >= 0.8
+        assert 0.4 <= figures[split]["choice accuracy on two-option items"] <= 0.65
+
+
 def test_a_copy_may_take_either_form_but_not_change_a_letter():
     item = next(item for item in load_items(DATA / "dev.json") if item.question_type == "교정형")
     wrong = item.question.split('"')[1]

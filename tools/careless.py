@@ -1,10 +1,10 @@
 """The careless teacher: the endless stream of noisy lessons that warm-starts the embedded model.
 
 A lesson is a prompt in the course's own frame (instruction, few-shot example, question) and an answer by someone who
-knows what an answer looks like but not which form is right: the choice is a coin toss, argued for either way; now and
-then the format is wrong or the reason belongs to another norm. Most sentences are made up on the spot (random
-syllables and shuffled train words around a card's word), so that the model learns to copy sentences it has never
-seen; no dev or test sentence is ever used, only the characters they are written in.
+knows what an answer looks like but not which form is right: of each word either form is called right equally often,
+and argued for; now and then the format is wrong or the reason belongs to another norm. Most sentences are made up on
+the spot (random syllables and shuffled train words around a card's word), so that the model learns to copy sentences
+it has never seen; no dev or test sentence is ever used, only the characters they are written in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from grpo_helpers.prompts import Message, build_messages
 from tools.build_data import make_item
 from tools.cards import Card, Entry
 
-P_RIGHT = 0.5  # the coin: the teacher does not know the norms
 P_BAD_FORMAT = 0.08
 P_OTHER_REASON = 0.08
 P_TRAIN_SENTENCE = 0.15  # lessons on the train prompts themselves; the others are on made-up sentences
@@ -33,9 +32,10 @@ class Lesson:
     answer: str
 
 
-def careless_answer(rng: random.Random, cards: list[Card], card: Card, entry: Entry, carrier: str) -> str:
-    """Return an answer that is right by chance only, and sometimes badly formed."""
-    swapped = rng.random() >= P_RIGHT
+def careless_answer(
+    rng: random.Random, cards: list[Card], card: Card, entry: Entry, carrier: str, swapped: bool
+) -> str:
+    """Return an answer that calls the right form right, or the wrong one (``swapped``); sometimes badly formed."""
     sentence = carrier.replace("{}", entry.wrong if swapped else entry.right)
     if rng.random() < P_OTHER_REASON:
         other = rng.choice(cards)
@@ -83,13 +83,15 @@ class Teacher:
         self.alphabet = alphabet
         self.rng = rng
         self.pool = {kind: [i for i in few_shot if i.question_type == kind] for kind in (SELECTION, CORRECTION)}
+        self.tosses: dict[tuple[str, str], list[bool]] = {}
         self.words = sorted({word for item in train for word in item.answer.split('"')[1].split()})
 
     def carrier(self) -> str:
         """Return a made-up carrier: shuffled train words and random syllables around one slot.
 
         Real sentences repeat themselves (떨어지지, 견학한 학생들이), and a copier that only looks at the last letter or
-        two then skips a stretch. So some words are drawn from a handful of syllables, or start as the last one ended.
+        two then skips a stretch. So some words are drawn from a handful of syllables, start as the last one ended,
+        or come twice with another ending.
         """
         rng = self.rng
         palette = rng.sample(self.alphabet, rng.randint(3, 7))
@@ -97,14 +99,16 @@ class Teacher:
         for _ in range(rng.randint(2, 5)):
             start = words[-1][-1] if words and rng.random() < 0.1 else ""
             words.append(start + self._word(palette) + ("," if rng.random() < 0.08 else ""))
-        if rng.random() < 0.12:
-            words.append(rng.choice(words))
+        if rng.random() < 0.25:  # the same beginning twice (사이 ... 사이에도): the copier must know where it is
+            again = rng.choice(words).rstrip(",")
+            again = again[: rng.randint(1, len(again))] + rng.choice([*SUFFIXES, rng.choice(palette)])
+            words.insert(rng.randint(0, len(words)), again)
         words.insert(rng.randint(0, len(words)), self._slot(palette))
         return " ".join(words).rstrip(",") + rng.choice(["다.", "다.", "요.", "어요.", "까?", ".", ".", "?"])
 
     def _word(self, palette: list[str]) -> str:
         kind = self.rng.random()
-        if kind < 0.25:  # not more often: a word known by heart is written from memory, not copied
+        if kind < 0.2:  # not more often: a word known by heart is written from memory, not copied
             return self.rng.choice(self.words).strip(".?,")
         letters = self.alphabet if kind < 0.6 else palette
         word = [self.rng.choice(letters) for _ in range(self.rng.randint(1, 5))]
@@ -124,6 +128,17 @@ class Teacher:
         text = self.carrier().replace("{}", self._word(self.alphabet))
         return Lesson([{"role": "user", "content": text}], text)
 
+    def errs(self, entry: Entry, kind: str) -> bool:
+        """Return whether the teacher calls the wrong form right this time: in one of every two lessons on a word.
+
+        A coin without luck: were the tosses independent, a word's tally would lean one way, and the greedy answer
+        makes a certainty of a lean.
+        """
+        left = self.tosses.setdefault((entry.right, kind), [])
+        if not left:
+            left += self.rng.sample([True, False], 2)
+        return left.pop()
+
     def question(self, kind: str, before: list[Message]) -> Lesson:
         """Return a question of ``kind`` after the messages ``before``, and its careless answer."""
         rng = self.rng
@@ -138,7 +153,7 @@ class Teacher:
             carrier = self.carrier()
             item = make_item(card, entry, carrier, "", kind, rng.random() < 0.5, "made up")
         messages = [*before, {"role": "user", "content": item.question}]
-        return Lesson(messages, careless_answer(rng, self.cards, card, entry, carrier))
+        return Lesson(messages, careless_answer(rng, self.cards, card, entry, carrier, self.errs(entry, kind)))
 
     def lessons(self, count: int, frame: str) -> list[Lesson]:
         """Return ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training).

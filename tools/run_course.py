@@ -101,6 +101,18 @@ def summary(run_dir: Path) -> str:
     return "\n".join(lines)
 
 
+def joined_streams(outputs: list) -> list:
+    """Return a cell's outputs with consecutive pieces of one stream joined: a line printed later is no new output."""
+    joined: list = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def clean_notebook(source: Path, target: Path) -> None:
     """Write an executed notebook as it is committed: outputs kept, no timings, no papermill marks, no local paths."""
     import nbformat
@@ -121,6 +133,7 @@ def clean_notebook(source: Path, target: Path) -> None:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
+            cell.outputs = joined_streams(cell.outputs)
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = count

@@ -18,7 +18,7 @@ from pathlib import Path
 from grpo_helpers.data import SELECTION, load_items, project_root
 from grpo_helpers.prompts import load_instruct, load_prompted
 from tools.cards import load_cards
-from tools.careless import P_BAD_FORMAT, P_OTHER_REASON, P_RIGHT, Lesson, Teacher
+from tools.careless import P_BAD_FORMAT, P_OTHER_REASON, Lesson, Teacher
 from tools.measure import copy_share
 
 SPECIAL = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
@@ -40,10 +40,10 @@ class Phase:
 
 
 PHASES = (
-    Phase(steps=600, batch=64, frame="bare", lr=(3e-3, 3e-3)),
+    Phase(steps=500, batch=64, frame="bare", lr=(3e-3, 3e-3)),
     Phase(steps=300, batch=64, frame="question", lr=(3e-3, 2e-3)),
-    # The long fall of the learning rate is what makes copying exact: .85 at its start, .98 at its end.
-    Phase(steps=800, batch=64, frame="full", lr=(2e-3, 3e-5)),
+    # Copying becomes exact only while the learning rate falls, so it falls for long.
+    Phase(steps=1300, batch=64, frame="full", lr=(2e-3, 2e-5)),
 )
 
 
@@ -202,9 +202,9 @@ offline; it is of no other use.
 
 **Warm start.** {steps} steps on the endless lessons of a careless teacher (`tools/careless.py`): sentences made up of
 random syllables and shuffled train words, and the train prompts. The teacher knows what an answer looks like and
-copies the sentence, but picks the right form only by a coin toss (probability {p_right}), argues for either choice,
-gets the format wrong in {p_format:.0%} of lessons and the reason in {p_reason:.0%}. No dev or test sentence is used;
-the vocabulary holds every character of every split.
+copies the sentence, but of every word it calls the right and the wrong form right equally often and argues for
+either; it gets the format wrong in {p_format:.0%} of lessons and the reason in {p_reason:.0%}. No dev or test
+sentence is used; the vocabulary holds every character of every split.
 
 **Measured** (greedy answers, instruction and one few-shot example; {items} questions a split):
 
@@ -222,7 +222,7 @@ def write_card(folder: Path, figures: dict[str, dict[str, float]], **facts) -> N
     rows = "\n".join(
         f"| {name} | {figures['dev'][name]:.3f} | {figures['test'][name]:.3f} |" for name in figures["dev"]
     )
-    facts |= {"p_right": P_RIGHT, "p_format": P_BAD_FORMAT, "p_reason": P_OTHER_REASON, "rows": rows}
+    facts |= {"p_format": P_BAD_FORMAT, "p_reason": P_OTHER_REASON, "rows": rows}
     (folder / "README.md").write_text(CARD.format(**facts), encoding="utf-8")
 
 
