@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-all bar lab outputs data tiny-model lint clean
+.PHONY: run test test-all bar lab outputs data check-data tiny-model lint clean
 
 run: $(VENV)/.installed  ## the five notebooks, headless, into runs/default (PROFILE=name takes params/name)
 	$(PY) -m tools.run_course --profile $(PROFILE)
@@ -32,6 +32,10 @@ outputs: $(VENV)/.installed  ## run the course and commit-ready its executed not
 
 data: $(VENV)/.installed  ## data/*.json from the norm cards
 	$(PY) -m tools.build_data
+
+check-data: $(VENV)/.installed  ## counts, rates and every check of the data; exit 1 on a fault
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,check]"
+	$(PY) -m tools.check_data
 
 tiny-model: $(VENV)/.installed  ## train the embedded model into data/tiny_model
 	$(PY) -m tools.tiny_model

@@ -1,8 +1,9 @@
 """Contest files in and out: read, check and write JSON of the contest's shape.
 
-In: a JSON list of ``{"id", "input": {"question_type", "question"}, "output": {"answer"}}``. Out: a list of
-:class:`Item`. Unlike the article's loader, a bad file is refused in one line before anything costly starts, and
-every file is written atomically, so that a killed run never leaves half a JSON file.
+In: ``{"id", "input": {"question_type", "question"}, "output": {"answer"}}``, or the flat variant ``{"Question",
+"Question_Type", "Answer", "Description"}``, as a JSON list or one JSON object a line. Out: a list of :class:`Item`.
+Unlike the article's loader, a bad file is refused in one line before anything costly starts, and every file is written
+atomically, so that a killed run never leaves half a JSON file.
 """
 
 from __future__ import annotations
@@ -79,31 +80,58 @@ def read_json(path: str | os.PathLike, what: str = "file") -> Any:
     Raises:
         InputError: The file is missing, not UTF-8 or not JSON.
     """
+    try:
+        return json.loads(_text_of(path, what))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what} {path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def _text_of(path: str | os.PathLike, what: str) -> str:
     file = resolve_path(path)
     if not file.is_file():
         raise InputError(f"{what} not found: {path} (give a path from the working folder or the project folder)")
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{what} {path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def read_rows(path: str | os.PathLike) -> list[Any]:
+    """Return the rows of a JSON list, or of a ``.jsonl`` file with one JSON value a line (blank lines are skipped).
+
+    Raises:
+        InputError: The file cannot be read, or is not a non-empty list.
+    """
+    if Path(path).suffix.lower() != ".jsonl":
+        rows = read_json(path, "data file")
+        if not isinstance(rows, list) or not rows:
+            raise InputError(f"{path}: expected a non-empty JSON list of questions, found {_describe(rows)}")
+        return rows
+    lines = [(n, line) for n, line in enumerate(_text_of(path, "data file").splitlines(), 1) if line.strip()]
+    if not lines:
+        raise InputError(f"{path}: expected one JSON object a line, found an empty file")
+    rows = []
+    for number, line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is not JSON: line {number}, column {error.colno}: {error.msg}") from None
+    return rows
 
 
 def load_items(path: str | os.PathLike, need_answer: bool = True) -> list[Item]:
     """Return the items of a contest file, in file order.
 
     Args:
-        path: A JSON file in the contest's shape.
-        need_answer: Whether every row must carry ``output.answer``.
+        path: A ``.json`` or ``.jsonl`` file in the contest's shape or its flat variant, where a row without an id gets
+            its number.
+        need_answer: Whether every row must carry an answer.
 
     Raises:
         InputError: Not a non-empty list of rows, or a row without id, question or (if needed) answer, of an unknown
             type, or with the id of an earlier row.
     """
-    rows = read_json(path, "data file")
-    if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: expected a non-empty JSON list of questions, found {_describe(rows)}")
+    rows = [_unflattened(row, number) for number, row in enumerate(read_rows(path), 1)]
     items = [_item(row, f"{path}: row {number}", need_answer) for number, row in enumerate(rows, 1)]
     seen: dict[str, int] = {}
     for number, item in enumerate(items, 1):
@@ -115,6 +143,16 @@ def load_items(path: str | os.PathLike, need_answer: bool = True) -> list[Item]:
 
 def _describe(value: Any) -> str:
     return "an empty list" if value == [] else f"a {type(value).__name__}"
+
+
+def _unflattened(row: Any, number: int) -> Any:
+    """Return a row of the flat variant in the nested shape; any other row as it is."""
+    if not isinstance(row, dict) or "input" in row or not {"Question", "Question_Type"} & set(row):
+        return row
+    rest = {key: value for key, value in row.items() if key not in ("Question", "Question_Type", "Answer")}
+    source = {"question_type": row.get("Question_Type"), "question": row.get("Question")}
+    output = {"answer": row["Answer"]} if row.get("Answer") is not None else {}
+    return {"id": number, **rest, "input": source, "output": output}
 
 
 def _item(row: Any, where: str, need_answer: bool) -> Item:

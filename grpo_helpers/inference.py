@@ -91,7 +91,7 @@ def run_inference(
     model_id: str,
     lora_weights_path: str | None = None,
     *,
-    few_shot_data_path: str = "data/few_shot.json",
+    few_shot_data_path: str = "data/embedded/few_shot.json",
     instruct_path: str = "data/instruct.json",
     num_few_shot: int = 1,
     quant_type: str | None = None,

@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from grpo_helpers.answers import normalize_quotes, parse, parse_gold
 from grpo_helpers.data import SELECTION, InputError, Item, resolve_path
-from grpo_helpers.prompts import question_sentence
+from grpo_helpers.prompts import question_sentences
 
 ENCODER = "data/tiny_model"  # the embedded model's own hidden states: offline, milliseconds a pair
 ENCODER_LAYERS = 2
@@ -47,8 +47,9 @@ _BRACE = re.compile(r"\{([^{}]*)\}")
 def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
     """Return (right form, wrong forms) of an item, read off its question and gold answer.
 
-    선택형: the options of the first brace. 교정형: the words in which question and gold sentence differ. Forms are
-    taken with their surrounding words where that is needed to tell them apart (할 수 vs 할수).
+    선택형: the options of the first brace, or the words in which two lines to choose from differ. 교정형: the words in
+    which question and gold sentence differ. Forms are taken with their surrounding words where that is needed to tell
+    them apart (할 수 vs 할수; "네, 내일" vs "네 내일").
 
     Example:
         >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
@@ -57,13 +58,14 @@ def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
     """
     gold = parse_gold(item.answer or "").sentences
     gold = gold[0] if gold else ""
-    asked = normalize_quotes(question_sentence(item.question))
-    if item.question_type == SELECTION and _BRACE.search(asked):
-        options = [option.strip() for option in _BRACE.search(asked)[1].split("/")]
-        right = next((option for option in options if _starts_like(gold, asked, option)), options[0])
+    asked = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
+    brace = _BRACE.search(asked[0]) if item.question_type == SELECTION else None
+    if brace:
+        options = [option.strip() for option in brace[1].split("/")]
+        right = next((option for option in options if _starts_like(gold, asked[0], option)), options[0])
         return right, tuple(option for option in options if option != right)
-    right, wrong = _differing_words(gold, asked)
-    return right, (wrong,)
+    pairs = [_differing_words(gold, other) for other in asked if other != gold] or [("", "")]
+    return pairs[0][0], tuple(wrong for _, wrong in pairs)
 
 
 def _starts_like(gold: str, asked: str, option: str) -> bool:
@@ -73,15 +75,34 @@ def _starts_like(gold: str, asked: str, option: str) -> bool:
 
 
 def _differing_words(gold: str, asked: str) -> tuple[str, str]:
-    """Return the stretch of whole words in which two sentences differ, in each of them."""
+    """Return the stretch of whole words in which two sentences differ, in each of them.
+
+    It grows by a word where it could be read in the other sentence too: "네" is in "네, 내일", "네 내일" is not.
+    """
     head = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(gold, asked, strict=False))))
     rest = zip(reversed(gold[head:]), reversed(asked[head:]), strict=False)
     tail = len(list(takewhile(lambda pair: pair[0] == pair[1], rest)))
-    while head and gold[head - 1] != " ":
+    head, tail = _to_word_start(gold, head), _to_word_end(gold, tail)
+    while True:
+        right, wrong = gold[head : len(gold) - tail].strip(), asked[head : len(asked) - tail].strip()
+        if not (head or tail) or (right and wrong and right not in asked and wrong not in gold):
+            return right, wrong
+        if tail:
+            tail = _to_word_end(gold, tail - 1)
+        else:
+            head = _to_word_start(gold, head - 1)
+
+
+def _to_word_start(text: str, head: int) -> int:
+    while head and text[head - 1] != " ":
         head -= 1
-    while tail and gold[len(gold) - tail] != " ":
+    return head
+
+
+def _to_word_end(text: str, tail: int) -> int:
+    while tail and text[len(text) - tail] != " ":
         tail -= 1
-    return gold[head : len(gold) - tail].strip(), asked[head : len(asked) - tail].strip()
+    return tail
 
 
 def choice_accuracy(prediction: str, item: Item) -> float:

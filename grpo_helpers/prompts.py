@@ -19,6 +19,7 @@ from grpo_helpers.data import SELECTION, InputError, Item, load_items, read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
@@ -96,21 +97,27 @@ class CategoryFewShotGenerator:
 
 def _sentence_ngrams(item: Item) -> set[str]:
     sentences = parse_gold(item.answer).sentences if item.answer else ()
-    return char_ngrams(sentences[0] if sentences else question_sentence(item.question))
+    return char_ngrams(sentences[0] if sentences else question_sentences(item.question)[0])
 
 
+_BULLET = re.compile(r"^\s*[―ㅡ—–]\s*(\S.*)$", re.MULTILINE)  # a dash, its bold cousin, or the vowel ㅡ by mistake
 _QUOTED = re.compile(r'"(.+)"', re.DOTALL)
 
 
-def question_sentence(question: str) -> str:
-    """Return the sentence a question is about: what stands in its outer double quotes, else the whole question.
+def question_sentences(question: str) -> list[str]:
+    """Return the sentences a question is about: its bullet lines, else what its outer double quotes hold, else all.
 
     Example:
-        >>> question_sentence('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.')
-        '{며칠/몇일}이 걸렸다.'
+        >>> question_sentences('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.')
+        ['{며칠/몇일}이 걸렸다.']
+        >>> question_sentences("다음 중 어문 규범에 부합하는 것을 선택하고, ...\\n― 며칠 걸렸다.\\n― 몇일 걸렸다.")
+        ['며칠 걸렸다.', '몇일 걸렸다.']
     """
+    lines = _BULLET.findall(question)
+    if lines:
+        return [line.strip() for line in lines]
     match = _QUOTED.search(question)
-    return match[1] if match else question
+    return [match[1] if match else question]
 
 
 def build_messages(item: Item, instruct: dict[str, str], examples: Sequence[Item] = ()) -> list[Message]:
@@ -129,6 +136,32 @@ def build_prompts(
 ) -> list[list[Message]]:
     """Return the prompt of each item, few-shot examples frozen."""
     return [build_messages(item, instruct, few_shot.examples(item)) for item in items]
+
+
+def prompt_lengths(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens of each prompt after the model's chat template, generation prompt included."""
+    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def drop_long(
+    items: Sequence[Item], prompts: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase, limit: int
+) -> tuple[list[Item], list[list[Message]], list[str | int]]:
+    """Return (items, prompts, ids dropped): prompts of more than ``limit`` tokens are left out whole, none is cut.
+
+    TRL 1.16 truncates no prompt, so one long prompt sets the memory of its round. A limit of 0 drops nothing.
+
+    Raises:
+        InputError: Every prompt is longer than the limit.
+    """
+    if not limit:
+        return list(items), list(prompts), []
+    lengths = prompt_lengths(prompts, tokenizer)
+    kept = [i for i, length in enumerate(lengths) if length <= limit]
+    if not kept:
+        raise InputError(f"max_prompt_tokens is {limit}, but the shortest prompt has {min(lengths)} tokens: raise it")
+    dropped = [item.id for item, length in zip(items, lengths, strict=True) if length > limit]
+    return [items[i] for i in kept], [prompts[i] for i in kept], dropped
 
 
 def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Dataset:

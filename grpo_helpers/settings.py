@@ -21,6 +21,7 @@ from grpo_helpers.data import InputError, project_root, resolve_path
 from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS
 from grpo_helpers.rewards import reward_weights
 
+MAY_BE_EMPTY = ("test_unseen_words_path", "test_unseen_norms_path")  # splits that only our own data has
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
 
 
@@ -81,6 +82,9 @@ class Settings:
             setattr(self, f.name, _converted(f.name, getattr(self, f.name), str(f.type)))
         if not re.fullmatch(r"[\w.-]+", self.run_name) or set(self.run_name) == {"."}:
             raise InputError(f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ .")
+        for name in (f.name for f in fields(self) if f.name.endswith("_path")):
+            if getattr(self, name) or name not in MAY_BE_EMPTY:
+                _need_file(name, getattr(self, name))
         self.check()
 
     def check(self) -> None:
@@ -132,38 +136,40 @@ class DataSettings(Settings):
     train_data_path: str = "data/train.json"
     eval_data_path: str = "data/dev.json"
     test_data_path: str = "data/test.json"
+    test_unseen_words_path: str = "data/test_unseen_words.json"
+    test_unseen_norms_path: str = "data/test_unseen_norms.json"
     few_shot_data_path: str = "data/few_shot.json"
+    embedded_data_path: str = "data/embedded/train.json"
     instruct_path: str = "data/instruct.json"
     model_name: str = "data/tiny_model"
     num_few_shot: int = 1
 
-    def check(self) -> None:
-        """Every file exists."""
-        for name in ("train_data_path", "eval_data_path", "test_data_path", "few_shot_data_path", "instruct_path"):
-            _need_file(name, getattr(self, name))
+
+@dataclass(kw_only=True)
+class PromptSettings(Settings):
+    """What a prompt of the embedded model is made of: shared by notebooks 02, 04 and 05."""
+
+    few_shot_data_path: str = "data/embedded/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    bertscore_model: str = ENCODER
+    bertscore_layers: int = ENCODER_LAYERS
+    seed: int = 0
 
 
 @dataclass(kw_only=True)
-class RewardLabSettings(Settings):
+class RewardLabSettings(PromptSettings):
     """Parameters of notebook 02."""
 
-    eval_data_path: str = "data/dev.json"
-    few_shot_data_path: str = "data/few_shot.json"
-    instruct_path: str = "data/instruct.json"
+    eval_data_path: str = "data/embedded/dev.json"
     model_name: str = "data/tiny_model"
     num_few_shot: int = 1
     num_prompts: int = 12
     num_generations: int = 8
     temperature: float = 0.7
     max_completion_length: int = 96
-    bertscore_model: str = ENCODER
-    bertscore_layers: int = ENCODER_LAYERS
-    seed: int = 0
 
     def check(self) -> None:
-        """Every file exists; at least two completions make a group."""
-        for name in ("eval_data_path", "few_shot_data_path", "instruct_path"):
-            _need_file(name, getattr(self, name))
+        """At least two completions make a group."""
         _need(self.num_generations >= 2, f"num_generations is {self.num_generations}; a group needs 2 or more")
 
 
@@ -185,32 +191,28 @@ class BudgetSettings(Settings):
 
 
 @dataclass(kw_only=True)
-class EvaluateSettings(Settings):
-    """Parameters of notebook 05."""
+class EvaluateSettings(PromptSettings):
+    """Parameters of notebook 05. An empty path leaves a split of unseen words or norms out."""
 
-    label_path: str = "data/dev.json"
-    test_data_path: str = "data/test.json"
-    few_shot_data_path: str = "data/few_shot.json"
-    instruct_path: str = "data/instruct.json"
-    bertscore_model: str = ENCODER
-    bertscore_layers: int = ENCODER_LAYERS
+    label_path: str = "data/embedded/dev.json"
+    test_data_path: str = "data/embedded/test.json"
+    test_unseen_words_path: str = "data/embedded/test_unseen_words.json"
+    test_unseen_norms_path: str = "data/embedded/test_unseen_norms.json"
     inference_batch_size: int = 64
     bootstrap_samples: int = 10_000
-    seed: int = 0
 
     def check(self) -> None:
-        """Every file exists, and the run has answers to score."""
-        for name in ("label_path", "test_data_path", "few_shot_data_path", "instruct_path"):
-            _need_file(name, getattr(self, name))
+        """The run has answers to score."""
         folder = self.run_dir / "infer_results"
         _need(any(folder.glob("*.json")), f"run {self.run_name!r} has no answers in infer_results: run 04_train first")
 
 
 @dataclass(kw_only=True)
-class TrainSettings(Settings):
+class TrainSettings(PromptSettings):
     """Parameters of notebook 04: what the article sets, under TRL's, transformers' and peft's names.
 
-    0 means TRL's default for ``steps_per_generation``; ``max_steps`` below 1 means no limit.
+    0 means TRL's default for ``steps_per_generation`` and no limit for ``max_prompt_tokens``; ``max_steps`` below 1
+    means no limit.
 
     Example:
         >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
@@ -218,11 +220,10 @@ class TrainSettings(Settings):
     """
 
     # data and prompts
-    train_data_path: str = "data/train.json"
-    eval_data_path: str = "data/dev.json"
-    few_shot_data_path: str = "data/few_shot.json"
-    instruct_path: str = "data/instruct.json"
+    train_data_path: str = "data/embedded/train.json"
+    eval_data_path: str = "data/embedded/dev.json"
     num_few_shot: int = 1
+    max_prompt_tokens: int = 0
     # model
     model_name: str = "data/tiny_model"
     use_quant: bool = False
@@ -233,8 +234,6 @@ class TrainSettings(Settings):
     lora_target_modules: str = "q_proj,k_proj,v_proj,o_proj"
     # rewards
     reward_weights: str = "article"
-    bertscore_model: str = ENCODER
-    bertscore_layers: int = ENCODER_LAYERS
     # groups and batches (B, G, A, S)
     per_device_train_batch_size: int = 16
     num_generations: int = 8
@@ -266,15 +265,12 @@ class TrainSettings(Settings):
     inference_batch_size: int = 64
     report_to: str = "none"
     # reproducibility
-    seed: int = 0
     num_threads: int = 2
     # any further GRPOConfig field, by name
     extra_grpo_args: dict = field(default_factory=dict)
 
     def check(self) -> None:
-        """Files exist, choices are known, numbers are in range, and TRL would accept the batch sizes."""
-        for name in ("train_data_path", "eval_data_path", "few_shot_data_path", "instruct_path"):
-            _need_file(name, getattr(self, name))
+        """Choices are known, numbers are in range, and TRL would accept the batch sizes."""
         reward_weights(self.reward_weights)
         _need(self.quant_type in ("4bit", "8bit"), f"quant_type is {self.quant_type!r}; it must be 4bit or 8bit")
         for name in ("save_strategy", "eval_strategy"):
@@ -283,7 +279,8 @@ class TrainSettings(Settings):
         for name in ("lora_r", "max_completion_length", "logging_steps", "save_steps", "inference_batch_size"):
             _need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
         _need(self.temperature > 0, f"temperature is {self.temperature}; sampling needs more than 0")
-        _need(self.num_few_shot >= 0, f"num_few_shot is {self.num_few_shot}; it must be 0 or more")
+        for name in ("num_few_shot", "max_prompt_tokens"):
+            _need(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
         self.batch_plan  # noqa: B018  raises where TRL would
 
     @property

@@ -21,7 +21,7 @@ from unittest import mock
 
 from grpo_helpers.data import InputError, Item, resolve_path, sha256, show_path, write_json
 from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config, quiet_libraries
-from grpo_helpers.prompts import Message, build_dataset, load_prompted
+from grpo_helpers.prompts import Message, build_dataset, drop_long, load_prompted
 from grpo_helpers.rewards import reward_functions
 from grpo_helpers.settings import TrainSettings
 
@@ -42,6 +42,7 @@ class Prepared:
     train_prompts: list[list[Message]]
     eval_items: list[Item]
     eval_prompts: list[list[Message]]
+    dropped: list[str | int]  # ids of train items whose prompt is over max_prompt_tokens
 
 
 def prepare(settings: TrainSettings) -> Prepared:
@@ -51,16 +52,18 @@ def prepare(settings: TrainSettings) -> Prepared:
         InputError: Anything that would make the run fail later.
     """
     shots = (settings.few_shot_data_path, settings.instruct_path, settings.num_few_shot)
-    train = load_prompted(settings.train_data_path, *shots)
+    items, prompts = load_prompted(settings.train_data_path, *shots)
     evaluation = load_prompted(settings.eval_data_path, *shots)
+    check_model(settings.model_name)
+    tokenizer = load_tokenizer(settings.model_name)
+    items, prompts, dropped = drop_long(items, prompts, tokenizer, settings.max_prompt_tokens)
     plan = settings.batch_plan
-    if plan.steps_per_epoch(len(train[0])) < 1:
+    if plan.steps_per_epoch(len(items)) < 1:
         raise InputError(
-            f"{settings.train_data_path} has {len(train[0])} items, one generation round takes "
+            f"{settings.train_data_path} has {len(items)} items, one generation round takes "
             f"{plan.prompts_per_round:g} prompts: lower per_device_train_batch_size or steps_per_generation"
         )
-    check_model(settings.model_name)
-    return Prepared(*train, *evaluation)
+    return Prepared(items, prompts, *evaluation, dropped)
 
 
 def grpo_config(settings: TrainSettings) -> GRPOConfig:

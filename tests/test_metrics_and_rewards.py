@@ -5,6 +5,7 @@ import math
 import pytest
 
 from grpo_helpers import rewards
+from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import InputError, Item, load_items
 from grpo_helpers.metrics import choice_accuracy, choice_forms, exact_match, final_mean, format_score, rouge1_reasons
 
@@ -26,13 +27,18 @@ GAMED = {
 }
 
 
-@pytest.mark.parametrize("split", ["train", "dev", "test", "few_shot"])
+CORPUS = ("train", "dev", "test", "test_unseen_words", "test_unseen_norms", "few_shot")
+SPLITS = (*CORPUS, "embedded/train", "embedded/test")
+
+
+@pytest.mark.parametrize("split", SPLITS)
 def test_every_gold_answer_earns_full_marks(split):
-    golds = [item.answer for item in load_items(f"data/{split}.json")]
+    pairs = [(said, item.answer) for item in load_items(f"data/{split}.json") for said in item.answer.split("#")]
+    answers, golds = [said for said, _ in pairs], [gold for _, gold in pairs]
     for name in ALL:
-        earned = rewards.REWARDS[name](None, golds, references=golds)
-        assert min(earned) == pytest.approx(1.0, abs=1e-5), f"{name}: {golds[earned.index(min(earned))]}"
-    assert min(rewards.multi_reward(None, golds, references=golds)) == pytest.approx(4 / 3, abs=1e-5)
+        earned = rewards.REWARDS[name](None, answers, references=golds)
+        assert min(earned) == pytest.approx(1.0, abs=1e-5), f"{name}: {answers[earned.index(min(earned))]}"
+    assert min(rewards.multi_reward(None, answers, references=golds)) == pytest.approx(4 / 3, abs=1e-5)
 
 
 @pytest.mark.parametrize("case", GAMED)
@@ -96,11 +102,11 @@ def test_choice_accuracy_ignores_the_format(item):
     assert choice_accuracy("", item) == 0.0
 
 
-@pytest.mark.parametrize("split", ["train", "dev", "test"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_the_right_form_is_read_off_every_item(split):
     for item in load_items(f"data/{split}.json"):
         right, wrong = choice_forms(item)
-        gold = item.answer.split('"')[1]
+        gold = parse_gold(item.answer).sentences[0]
         assert right and wrong and right in gold and not any(form in gold for form in wrong), item
 
 

@@ -5,10 +5,19 @@ import random
 import pytest
 
 from grpo_helpers.data import InputError, load_items
-from grpo_helpers.prompts import CategoryFewShotGenerator, build_dataset, build_prompts, load_instruct, load_prompted
+from grpo_helpers.models import load_tokenizer
+from grpo_helpers.prompts import (
+    CategoryFewShotGenerator,
+    build_dataset,
+    build_prompts,
+    drop_long,
+    load_instruct,
+    load_prompted,
+    prompt_lengths,
+)
 
-POOL = load_items("data/few_shot.json")
-TRAIN = load_items("data/train.json")
+POOL = load_items("data/embedded/few_shot.json")
+TRAIN = load_items("data/embedded/train.json")
 INSTRUCT = load_instruct("data/instruct.json")
 
 
@@ -55,8 +64,35 @@ def test_an_instruct_file_without_a_key_is_refused(tmp_path):
 def test_all_prompts_of_a_group_are_identical_in_trls_own_sampler():
     from trl.trainer.utils import RepeatSampler
 
-    items, prompts = load_prompted("data/train.json", "data/few_shot.json", "data/instruct.json", 1)
+    items, prompts = load_prompted("data/embedded/train.json", "data/embedded/few_shot.json", "data/instruct.json", 1)
     dataset = build_dataset(items, prompts)
     order = list(RepeatSampler(dataset, mini_repeat_count=8, batch_size=2, repeat_count=1, seed=0))
     groups = [[str(dataset[i]["prompt"]) for i in order[start : start + 8]] for start in range(0, len(order), 8)]
     assert len(groups) > 10 and all(len(set(group)) == 1 for group in groups)
+
+
+def test_prompts_over_the_limit_are_dropped_whole_and_named():
+    tokenizer = load_tokenizer("data/tiny_model")
+    items, prompts = load_prompted("data/embedded/train.json", "data/embedded/few_shot.json", "data/instruct.json", 1)
+    lengths = prompt_lengths(prompts, tokenizer)
+    limit = sorted(lengths)[len(lengths) // 2]
+    kept, kept_prompts, dropped = drop_long(items, prompts, tokenizer, limit)
+    assert dropped and len(kept) == len(kept_prompts) == len(items) - len(dropped)
+    assert {item.id for item in items} == {item.id for item in kept} | set(dropped)
+    assert max(prompt_lengths(kept_prompts, tokenizer)) <= limit < max(lengths)
+    assert all(prompt in prompts for prompt in kept_prompts), "a kept prompt is not cut"
+
+
+def test_no_limit_drops_nothing_and_a_limit_below_all_prompts_is_refused():
+    tokenizer = load_tokenizer("data/tiny_model")
+    items, prompts = TRAIN[:2], build_prompts(TRAIN[:2], INSTRUCT, CategoryFewShotGenerator(POOL, 1))
+    assert drop_long(items, prompts, tokenizer, 0) == (items, prompts, [])
+    with pytest.raises(InputError, match="max_prompt_tokens is 5, but the shortest prompt has"):
+        drop_long(items, prompts, tokenizer, 5)
+
+
+def test_an_example_is_no_near_copy_of_the_question_whatever_its_shape():
+    copy = TRAIN[0]
+    pool = [*POOL, copy.__class__("other", copy.question_type, "다음 중 ...\n― 다른 물음이다.", copy.answer)]
+    drawn = CategoryFewShotGenerator(pool, len([i for i in POOL if i.question_type == copy.question_type]))
+    assert all(example.id != "other" for example in drawn.examples(copy))

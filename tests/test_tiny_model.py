@@ -19,28 +19,39 @@ DATA = project_root() / "data"
 @pytest.fixture
 def teacher():
     alphabet = [char for char in tiny_model.alphabet() if "가" <= char <= "힣"]
-    few_shot = load_items(DATA / "few_shot.json")
+    few_shot = load_items(DATA / "embedded/few_shot.json")
     instruct = load_instruct("data/instruct.json")
-    return Teacher(load_cards(), load_items(DATA / "train.json"), few_shot, instruct, alphabet, random.Random(0))
+    return Teacher(
+        load_cards(), load_items(DATA / "embedded/train.json"), few_shot, instruct, alphabet, random.Random(0)
+    )
 
 
 def test_the_teacher_is_right_half_of_the_time_and_sometimes_forgets_the_format(teacher):
     lessons = list(teacher.lessons(600, "full"))
     in_format = sum(format_score(lesson.answer) for lesson in lessons) / 600
     assert 0.85 < in_format < 0.97
-    train = {item.question: item.answer for item in load_items(DATA / "train.json")}
+    train = {item.question: item.answer for item in load_items(DATA / "embedded/train.json")}
     known = [lesson for lesson in lessons if lesson.messages[-1]["content"] in train]
     right = sum(exact_match(lesson.answer, train[lesson.messages[-1]["content"]]) for lesson in known) / len(known)
     assert len(known) > 60 and 0.3 < right < 0.6
 
 
 def test_the_teacher_calls_either_form_of_a_word_right_equally_often(teacher):
-    for card in teacher.cards:
-        assert sum(teacher.errs(card.entries[0], "선택형") for _ in range(20)) == 10
+    for _, entry in teacher.entries.values():
+        assert sum(teacher.errs(entry, "선택형") for _ in range(20)) == 10
 
 
-def test_the_teacher_never_uses_a_sentence_of_dev_or_test(teacher):
-    unseen = {item.answer.split('"')[1] for name in ("dev", "test") for item in load_items(DATA / f"{name}.json")}
+def test_the_teacher_teaches_no_unseen_word_and_no_held_out_norm(teacher):
+    kept = {
+        item.extra["word"] for split in ("words", "norms") for item in load_items(DATA / f"test_unseen_{split}.json")
+    }
+    taught = {entry.right for _, entry in teacher.entries.values()}
+    assert len(taught) >= 40 and not taught & kept
+
+
+def test_the_teacher_never_uses_a_sentence_that_is_asked(teacher):
+    asked = ("dev", "test", "test_unseen_words", "test_unseen_norms")
+    unseen = {item.answer.split('"')[1] for name in asked for item in load_items(DATA / f"embedded/{name}.json")}
     lessons = "\n".join(f"{lesson.messages} {lesson.answer}" for lesson in teacher.lessons(1500, "full"))
     assert not any(sentence in lessons for sentence in unseen)
 
@@ -81,7 +92,7 @@ def test_the_embedded_model_is_small_and_says_its_maximum_length():
 def test_the_embedded_model_copies_unseen_sentences_and_knows_the_form():
     from grpo_helpers.inference import generate_answers
 
-    items, prompts = load_prompted("data/smoke/test.json", "data/few_shot.json", "data/instruct.json", 1)
+    items, prompts = load_prompted("data/smoke/test.json", "data/embedded/few_shot.json", "data/instruct.json", 1)
     answers = generate_answers(load_model("data/tiny_model"), load_tokenizer("data/tiny_model"), prompts)
     assert copy_share(answers, items) >= 0.9
     assert sum(map(format_score, answers)) / len(items) >= 0.8
@@ -100,7 +111,7 @@ def test_the_model_card_states_what_is_measured_and_the_base_is_honest():
 
 
 def test_a_copy_may_take_either_form_but_not_change_a_letter():
-    item = next(item for item in load_items(DATA / "dev.json") if item.question_type == "교정형")
+    item = next(item for item in load_items(DATA / "embedded/dev.json") if item.question_type == "교정형")
     wrong = item.question.split('"')[1]
     assert copied(item.answer, item) and copied(f'"{wrong}"가 옳다. 까닭.', item)
     assert not copied(item.answer.replace(item.answer[2], ""), item)

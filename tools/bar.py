@@ -43,7 +43,7 @@ class Row:
 def measure(run_dir: Path, seed: int) -> Row:
     """Return the figures of one finished run."""
     report = json.loads((run_dir / "best_checkpoint.json").read_text(encoding="utf-8"))
-    labels = load_items("data/test.json")
+    labels = load_items("data/embedded/test.json")
     items = pd.read_csv(run_dir / "test_results" / "item_scores.csv")
     base = items[items.checkpoint == BASE]
     best = items[items.checkpoint == report["best_checkpoint"]]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from grpo_helpers.answers import format_answer, subject_particle
 from grpo_helpers.data import CORRECTION, SELECTION, Item
 from grpo_helpers.prompts import Message, build_messages
-from tools.build_data import make_item
-from tools.cards import Card, Entry
+from tools.build_data import Use, make_item
+from tools.cards import Card, Entry, reason
 
 P_BAD_FORMAT = 0.08
 P_OTHER_REASON = 0.08
@@ -32,25 +32,22 @@ class Lesson:
     answer: str
 
 
-def careless_answer(
-    rng: random.Random, cards: list[Card], card: Card, entry: Entry, carrier: str, swapped: bool
-) -> str:
+def careless_answer(rng: random.Random, words: list[Entry], entry: Entry, carrier: str, swapped: bool) -> str:
     """Return an answer that calls the right form right, or the wrong one (``swapped``); sometimes badly formed."""
     sentence = carrier.replace("{}", entry.wrong if swapped else entry.right)
     if rng.random() < P_OTHER_REASON:
-        other = rng.choice(cards)
-        reason = other.short_reason(other.entries[0])
+        why = reason(rng.choice(words))
     else:
-        reason = card.short_reason(entry, swapped)
+        why = reason(entry, swapped=swapped)
     if rng.random() >= P_BAD_FORMAT:
-        return format_answer(sentence, reason)
+        return format_answer(sentence, why)
     particle = subject_particle(sentence)
     return rng.choice(
         [
-            f'"{sentence}"{particle} 맞다. {reason}',  # another verb
-            f"{sentence} {reason}",  # no quotes, no head
+            f'"{sentence}"{particle} 맞다. {why}',  # another verb
+            f"{sentence} {why}",  # no quotes, no head
             f'"{sentence}"{particle} 옳다.',  # no reason
-            f"{reason}",  # no sentence
+            f"{why}",  # no sentence
         ]
     )
 
@@ -59,7 +56,7 @@ class Teacher:
     """Makes lessons without end.
 
     Args:
-        cards: All norm cards; those marked ``few_shot`` are used for examples only.
+        cards: All norm cards; only the words of ``train`` are taught, no unseen word and no held-out norm.
         train: The train items, whose prompts are among the lessons.
         few_shot: The few-shot pool.
         instruct: Instruction texts.
@@ -76,8 +73,9 @@ class Teacher:
         alphabet: list[str],
         rng: random.Random,
     ):
-        self.cards = [card for card in cards if not card.few_shot]
-        self.by_id = {card.id: card for card in cards}
+        taught = {(item.extra["card"], item.extra["word"]) for item in train}
+        pairs = [(card, entry) for card in cards for entry in card.entries if (card.id, entry.right) in taught]
+        self.entries = {(card.id, entry.right): (card, entry) for card, entry in pairs}
         self.train = train
         self.instruct = instruct
         self.alphabet = alphabet
@@ -144,16 +142,15 @@ class Teacher:
         rng = self.rng
         if before and rng.random() < P_TRAIN_SENTENCE:
             item = rng.choice([item for item in self.train if item.question_type == kind])
-            card = self.by_id[item.extra["card"]]
-            entry = next(e for e in card.entries if e.right in item.answer)
+            _, entry = self.entries[item.extra["card"], item.extra["word"]]
             carrier = item.answer.split('"')[1].replace(entry.right, "{}")
         else:
-            card = rng.choice(self.cards)
-            entry = rng.choice(card.entries)
+            card, entry = rng.choice(list(self.entries.values()))
             carrier = self.carrier()
-            item = make_item(card, entry, carrier, "", kind, rng.random() < 0.5, "made up")
+            item = make_item(Use(card, entry, carrier, ""), kind, "correct", "made up", rng.random() < 0.5)
         messages = [*before, {"role": "user", "content": item.question}]
-        return Lesson(messages, careless_answer(rng, self.cards, card, entry, carrier, self.errs(entry, kind)))
+        words = [word for _, word in self.entries.values()]
+        return Lesson(messages, careless_answer(rng, words, entry, carrier, self.errs(entry, kind)))
 
     def lessons(self, count: int, frame: str) -> list[Lesson]:
         """Return ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training).

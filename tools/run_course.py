@@ -99,6 +99,13 @@ def summary(run_dir: Path) -> str:
             f"On test, {row['metric']}: {row['reference_mean']:.3f} -> {row['mean']:.3f} "
             f"({gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})"
         )
+    for split in [split for split in report.get("by_split", {}) if split.startswith("unseen")]:
+        row = next(row for row in report["by_split"][split] if row["metric"] == "choice")
+        gain, low, high = (100 * row[key] for key in ("difference", "low", "high"))
+        lines.append(
+            f"On {split}, choice: {row['reference_mean']:.3f} -> {row['mean']:.3f} "
+            f"({gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})"
+        )
     return "\n".join(lines)
 
 
@@ -147,10 +154,17 @@ def write_readme_results(run_dir: Path) -> None:
     report = json.loads((run_dir / "best_checkpoint.json").read_text(encoding="utf-8"))
     seconds = [json.loads(line).get("seconds", 0) for line in (run_dir / "log.jsonl").read_text().splitlines()]
     names = {"em": "exact match", "choice": "choice accuracy, format ignored", "format": "format"}
+    shown = [(names[row["metric"]], row) for row in report["test_versus_base"]]
+    shown += [
+        (f"choice accuracy on {split} ({row['items']} questions)", row)
+        for split, found in report["by_split"].items()
+        for row in found
+        if split.startswith("unseen") and row["metric"] == "choice"
+    ]
     rows = [
-        f"| {names[row['metric']]} | {row['reference_mean']:.3f} | {row['mean']:.3f} | {100 * row['difference']:+.1f} "
+        f"| {name} | {row['reference_mean']:.3f} | {row['mean']:.3f} | {100 * row['difference']:+.1f} "
         f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}) |"
-        for row in report["test_versus_base"]
+        for name, row in shown
     ]
     best, count = report["best_checkpoint"], report["test_versus_base"][0]["items"]
     head = (
