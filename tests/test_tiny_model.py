@@ -37,7 +37,7 @@ def test_the_teacher_is_right_half_of_the_time_and_sometimes_forgets_the_format(
 
 
 def test_the_teacher_calls_either_form_of_a_word_right_equally_often(teacher):
-    for _, entry in teacher.entries.values():
+    for entry in teacher.taught:
         assert sum(teacher.errs(entry, "선택형") for _ in range(20)) == 10
 
 
@@ -45,7 +45,7 @@ def test_the_teacher_teaches_no_unseen_word_and_no_held_out_norm(teacher):
     kept = {
         item.extra["word"] for split in ("words", "norms") for item in load_items(DATA / f"test_unseen_{split}.json")
     }
-    taught = {entry.right for _, entry in teacher.entries.values()}
+    taught = {entry.right for entry in teacher.taught}
     assert len(taught) >= 40 and not taught & kept
 
 

@@ -74,8 +74,9 @@ class Teacher:
         rng: random.Random,
     ):
         taught = {(item.extra["card"], item.extra["word"]) for item in train}
-        pairs = [(card, entry) for card in cards for entry in card.entries if (card.id, entry.right) in taught]
-        self.entries = {(card.id, entry.right): (card, entry) for card, entry in pairs}
+        self.pairs = [(card, entry) for card in cards for entry in card.entries if (card.id, entry.right) in taught]
+        self.entries = {(card.id, entry.right): entry for card, entry in self.pairs}
+        self.taught = list(self.entries.values())
         self.train = train
         self.instruct = instruct
         self.alphabet = alphabet
@@ -142,15 +143,14 @@ class Teacher:
         rng = self.rng
         if before and rng.random() < P_TRAIN_SENTENCE:
             item = rng.choice([item for item in self.train if item.question_type == kind])
-            _, entry = self.entries[item.extra["card"], item.extra["word"]]
+            entry = self.entries[item.extra["card"], item.extra["word"]]
             carrier = item.answer.split('"')[1].replace(entry.right, "{}")
         else:
-            card, entry = rng.choice(list(self.entries.values()))
+            card, entry = rng.choice(self.pairs)
             carrier = self.carrier()
             item = make_item(Use(card, entry, carrier, ""), kind, "correct", "made up", rng.random() < 0.5)
         messages = [*before, {"role": "user", "content": item.question}]
-        words = [word for _, word in self.entries.values()]
-        return Lesson(messages, careless_answer(rng, words, entry, carrier, self.errs(entry, kind)))
+        return Lesson(messages, careless_answer(rng, self.taught, entry, carrier, self.errs(entry, kind)))
 
     def lessons(self, count: int, frame: str) -> list[Lesson]:
         """Return ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training).

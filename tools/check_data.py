@@ -18,8 +18,7 @@ import yaml
 from grpo_helpers.answers import parse, parse_gold
 from grpo_helpers.data import CORRECTION, SELECTION, Item, load_items, project_root
 from grpo_helpers.metrics import choice_forms, exact_match, format_score
-from grpo_helpers.prompts import NEAR_COPY, char_ngrams, jaccard
-from tools.build_data import SPLITS
+from tools.build_data import SPLITS, near_copies
 from tools.cards import CATEGORIES, Card, load_cards
 
 Corpus = Mapping[str, Sequence[Item]]
@@ -69,7 +68,8 @@ def gold_faults(corpus: Corpus) -> list[str]:
     faults = []
     for item in _all(corpus):
         for answer in (item.answer or "").split("#"):
-            if parse(answer).head != "quoted" or not parse(answer).reason:
+            parsed = parse(answer)
+            if parsed.head != "quoted" or not parsed.reason:
                 faults.append(f"{item.id}: the gold answer does not parse: {answer}")
             elif format_score(answer) != 1 or exact_match(answer, item.answer) != 1:
                 faults.append(f"{item.id}: the gold answer misses a reward: {answer}")
@@ -91,14 +91,9 @@ def form_faults(corpus: Corpus) -> list[str]:
 
 def split_faults(corpus: Corpus) -> list[str]:
     """No near copy crosses a split, no held-out word or norm is in train, and few-shot norms are asked nowhere."""
-    grams = {split: {s: char_ngrams(s) for s in map(gold_sentence, items)} for split, items in corpus.items()}
+    sentences = {split: map(gold_sentence, items) for split, items in corpus.items()}
     faults = [
-        f"near copies in {one} and {other}: {left} | {right}"
-        for number, one in enumerate(grams)
-        for other in list(grams)[number + 1 :]
-        for left, lgrams in grams[one].items()
-        for right, rgrams in grams[other].items()
-        if jaccard(lgrams, rgrams) > NEAR_COPY
+        f"near copies in {one} and {other}: {left} | {right}" for one, other, left, right in near_copies(sentences)
     ]
     cards = {split: {item.extra["card"] for item in items} for split, items in corpus.items()}
     for split in ("test_unseen_norms", "few_shot"):

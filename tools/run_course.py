@@ -93,20 +93,20 @@ def summary(run_dir: Path) -> str:
         lines.append("Best on dev: the base model itself; training did not help.")
         return "\n".join(lines)
     lines.append(f"Chosen on dev: {best}, Final Mean {report['final_mean']:.4f}")
-    for row in report.get("test_versus_base", []):
+    named = [("test", row) for row in report.get("test_versus_base", [])]
+    for split, row in named + unseen_choice(report):
         gain, low, high = (100 * row[key] for key in ("difference", "low", "high"))
         lines.append(
-            f"On test, {row['metric']}: {row['reference_mean']:.3f} -> {row['mean']:.3f} "
-            f"({gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})"
-        )
-    for split in [split for split in report.get("by_split", {}) if split.startswith("unseen")]:
-        row = next(row for row in report["by_split"][split] if row["metric"] == "choice")
-        gain, low, high = (100 * row[key] for key in ("difference", "low", "high"))
-        lines.append(
-            f"On {split}, choice: {row['reference_mean']:.3f} -> {row['mean']:.3f} "
+            f"On {split}, {row['metric']}: {row['reference_mean']:.3f} -> {row['mean']:.3f} "
             f"({gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})"
         )
     return "\n".join(lines)
+
+
+def unseen_choice(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return (split, comparison with the base) of choice accuracy on each split of unseen words or norms."""
+    splits = {name: rows for name, rows in report.get("by_split", {}).items() if name.startswith("unseen")}
+    return [(name, row) for name, rows in splits.items() for row in rows if row["metric"] == "choice"]
 
 
 def joined_streams(outputs: list) -> list:
@@ -155,12 +155,7 @@ def write_readme_results(run_dir: Path) -> None:
     seconds = [json.loads(line).get("seconds", 0) for line in (run_dir / "log.jsonl").read_text().splitlines()]
     names = {"em": "exact match", "choice": "choice accuracy, format ignored", "format": "format"}
     shown = [(names[row["metric"]], row) for row in report["test_versus_base"]]
-    shown += [
-        (f"choice accuracy on {split} ({row['items']} questions)", row)
-        for split, found in report["by_split"].items()
-        for row in found
-        if split.startswith("unseen") and row["metric"] == "choice"
-    ]
+    shown += [(f"choice accuracy on {name} ({row['items']} questions)", row) for name, row in unseen_choice(report)]
     rows = [
         f"| {name} | {row['reference_mean']:.3f} | {row['mean']:.3f} | {100 * row['difference']:+.1f} "
         f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}) |"
