@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-all bar lab outputs data check-data tiny-model lint clean
+.PHONY: run test test-all bar bench lab outputs data check-data tiny-model memory-trace lint clean
 
 run: $(VENV)/.installed  ## the five notebooks, headless, into runs/default (PROFILE=name takes params/name)
 	$(PY) -m tools.run_course --profile $(PROFILE)
@@ -23,6 +23,9 @@ test-all: $(VENV)/.installed  ## the long ones too
 
 bar: $(VENV)/.installed  ## three seeds of the default run, measured on test; exit 1 below the bar
 	$(PY) -m tools.bar
+
+bench: $(VENV)/.installed  ## the rewards against the article's way of computing them; exit 1 below a target
+	$(PY) -m tools.bench
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks
@@ -39,6 +42,9 @@ check-data: $(VENV)/.installed  ## counts, rates and every check of the data; ex
 
 tiny-model: $(VENV)/.installed  ## train the embedded model into data/tiny_model
 	$(PY) -m tools.tiny_model
+
+memory-trace: $(VENV)/.installed  ## closed form against a trace of the real graph; exit 1 above 3 percent
+	$(PY) -W ignore -m tools.memory_trace
 
 lint: $(VENV)/.installed
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .

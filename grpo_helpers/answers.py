@@ -2,12 +2,14 @@
 
 In: an answer as a person or a model wrote it. Out: :class:`Answer`. The article splits with one regular expression
 that refuses nested quotes, so it rejects some of the contest's own gold answers; this parser looks for the first
-closing quote followed by 가/이 옳다 instead, and never raises.
+closing quote followed by 가/이 옳다 instead, and never raises. The two older ways to split an answer, the contest
+scorer's and the article's, stand beside it (:func:`split_official`, :func:`split_seed`): published figures need them.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "＂": '"', "‘": "'", "’": "'", "‚": "'", "＇": "'"})
@@ -18,7 +20,7 @@ _HEAD = re.compile(r"""["']\s*(?P<particle>으?[이가])\s*옳다""")
 _OTHER_HEAD = re.compile(
     r"""["']\s*(?P<particle>으로|로|[와과]\s*같이)\s*(?:고쳐\s*)?(?:쓴다|써야\s*한다|적는다|적어야\s*한다)"""
 )
-_ALTERNATIVE = re.compile(r"""["']\s*(?:혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*["']""")
+_ALTERNATIVE = re.compile(r"""(["'])\s*(?:혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*\1""")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def strip_prefixes_and_normalize(text: str) -> str:
         >>> strip_prefixes_and_normalize('[답변]: “며칠”이 옳다. ')
         '"며칠"이 옳다.'
     """
-    return normalize_quotes(_PREFIX.sub("", text))
+    # Spaces are folded first: the pattern would try every split of a long run of them.
+    return normalize_quotes(_PREFIX.sub("", normalize_quotes(text)))
 
 
 def parse(text: str) -> Answer:
@@ -69,12 +72,21 @@ def parse(text: str) -> Answer:
     """
     text = strip_prefixes_and_normalize(text)
     for kind, pattern in (("quoted", _HEAD), ("other", _OTHER_HEAD)):
-        match = pattern.search(text)
+        match = _closing(pattern, text)
         if match:
             sentences = _alternatives(text[: match.start() + 1])
             reason = text[match.end() :].lstrip(" .,").rstrip()
             return Answer(sentences, match["particle"], reason, kind)
     return Answer((), "", "", "none")
+
+
+def _closing(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the head's end: at the first closing quote of the kind that opened the text, else at any quote.
+
+    So "'며칠'이 옳다고 본다." inside double quotes does not end the sentence it stands in.
+    """
+    found = list(pattern.finditer(text))
+    return next((match for match in found if match[0][0] == text[0]), found[0] if found else None)
 
 
 def parse_gold(text: str) -> Answer:
@@ -87,6 +99,37 @@ def parse_gold(text: str) -> Answer:
     return Answer(sentences, parts[0].particle, parts[0].reason, parts[0].head)
 
 
+def split_official(text: str) -> tuple[str, str]:
+    """Return (answer, reason) as the contest's scorer splits them.
+
+    The answer ends at the first 가 옳다 anywhere, and only without one at the first 이 옳다; straight quotes are
+    deleted from it, curly ones are not. Without either the whole text is the answer.
+
+    Example:
+        >>> split_official('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
+        ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')
+    """
+    for end in ("가 옳다", "이 옳다"):
+        before, found, reason = text.partition(end)
+        if found:
+            return _without_quotes(before + found), reason.lstrip(" .,").strip()
+    return _without_quotes(text), ""
+
+
+def split_seed(text: str) -> tuple[str, str]:
+    """Return (answer, reason) as the article splits them: like the contest, after NFKC, curly quotes and spaces.
+
+    Example:
+        >>> split_seed("“며칠이  걸렸다.”가 옳다. 소리대로 적는다.")
+        ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')
+    """
+    return split_official(normalize_quotes(unicodedata.normalize("NFKC", text)))
+
+
+def _without_quotes(text: str) -> str:
+    return text.replace('"', "").replace("'", "").strip()
+
+
 def _alternatives(head: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_unquote(part) for part in _split_alternatives(head)))
 
@@ -94,6 +137,8 @@ def _alternatives(head: str) -> tuple[str, ...]:
 def _split_alternatives(head: str) -> list[str]:
     parts, start = [], 0
     for match in _ALTERNATIVE.finditer(head):
+        if match[1] != head[-1]:  # '사과'나 '배' inside a double-quoted sentence is one sentence
+            continue
         parts.append(head[start : match.start() + 1])
         start = match.end() - 1
     return [*parts, head[start:]]

@@ -8,8 +8,9 @@ rule "B must be a multiple of G" is that of TRL 0.15 and 0.16. Neither holds in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, gcd
+from math import ceil, gcd, inf, lcm
 
 from grpo_helpers.data import InputError
 
@@ -153,6 +154,56 @@ class BatchPlan:
             6
         """
         return n_prompts % self.prompts_per_round
+
+
+def propose(
+    effective_completions: int,
+    G: int,
+    D: int = 1,
+    peak: Callable[[BatchPlan], float] | None = None,
+    limit: float = inf,
+) -> list[BatchPlan]:
+    """Return every on-policy plan with so many completions per optimizer step that stays below ``limit``.
+
+    Cheapest first: few micro-batches, then few rounds, since each pass and each round has a fixed cost. Memory limits
+    both, and ``peak`` says what a plan needs (:func:`grpo_helpers.memory.plans_that_fit` hands in the prediction).
+
+    Args:
+        effective_completions: Completions per optimizer step, all devices together: B*A*D.
+        G: Completions of one prompt.
+        D: Devices.
+        peak: Bytes that a plan needs; ``None`` asks nothing.
+        limit: Bytes there are.
+
+    Raises:
+        InputError: No legal plan has this many completions; the nearest numbers that work are named.
+
+    Example:
+        >>> [(plan.B, plan.A, plan.S) for plan in propose(16, G=4)][:4]
+        [(16, 1, 1), (8, 2, 2), (8, 2, 1), (4, 4, 4)]
+    """
+    for name, value in (("effective_completions", effective_completions), ("num_generations", G), ("world_size", D)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
+    step = lcm(max(G, 2), D)
+    if G < 2 or effective_completions % step:
+        below = effective_completions // step * step
+        known = " or ".join(str(number) for number in (below, below + step) if number)
+        reason = f"a step of {effective_completions} completions holds no whole groups of {G} on {D} devices"
+        raise InputError(f"{reason}: try {known} completions" if G >= 2 else "num_generations must be 2 or more")
+    per_device = effective_completions // D
+    plans = [
+        BatchPlan(B=per_device // A, G=G, A=A, D=D, S=S)
+        for A in _divisors(per_device)
+        for S in _divisors(A)
+        if per_device // A * D * S % G == 0
+    ]
+    fit = [plan for plan in plans if peak is None or peak(plan) <= limit]
+    return sorted(fit, key=lambda plan: (plan.A, plan.rounds_per_step))
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def nearest_legal(B: int, G: int, A: int = 1, D: int = 1, S: int | None = None) -> list[dict[str, int]]:

@@ -1,9 +1,8 @@
 """Peak GPU memory of GRPO with LoRA, predicted by phase from a model's shape: predicted, not measured.
 
-In: a model's shape, the batch (B, S), the lengths in tokens, quantisation and LoRA. Out: bytes by phase, the peak, and
-the phase that sets it. The formulas are the closed form of TRL 1.16 with HF generate on one GPU (no vLLM), written
-from the installed sources of TRL, PEFT, bitsandbytes and transformers; the activation coefficients were fitted on
-CPU traces of the real graph, not on a GPU. Unlike the article's rule, the number of generations G appears nowhere.
+In: a model's shape, the batch (B, S), lengths in tokens, quantisation and LoRA. Out: bytes by phase, the peak, and the
+phase that sets it. Formulas: the closed form of TRL 1.16 with HF generate on one GPU (no vLLM), from the installed
+sources; the activation coefficients were fitted on CPU traces of the real graph. Unlike in the article, G is nowhere.
 
     python -m grpo_helpers.memory --params params/gpu_24gb/04_train.yaml --vram_gb 24 --prompt_tokens 1024
 """
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_helpers.batch import TRL_NAMES, BatchPlan
+from grpo_helpers.batch import TRL_NAMES, BatchPlan, propose
 from grpo_helpers.data import InputError, project_root, read_json, resolve_path
 
 GIB = 1024**3
@@ -71,8 +70,8 @@ class Architecture:
     @property
     def kept_params(self) -> int:
         """Parameters that stay in bfloat16: embeddings, output head (unless tied) and norms."""
-        tables = 1 if self.tie_word_embeddings else 2
-        return self.vocab_size * self.hidden_size * tables + (2 * self.num_hidden_layers + 1) * self.hidden_size
+        tables = self.vocab_size * (1 if self.tie_word_embeddings else 2)
+        return self.hidden_size * (tables + 2 * self.num_hidden_layers + 1)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -96,8 +95,7 @@ def load_architecture(name_or_config_path: str | Path) -> Architecture:
     table = read_json(project_root() / "data" / "architectures.json", "architecture table")
     name = str(name_or_config_path).rstrip("/").split("/")[-1]
     if name not in table:
-        known = ", ".join(table)
-        raise InputError(f"model {name_or_config_path!r}: no local config.json, and the table knows only {known}")
+        raise InputError(f"model {name_or_config_path!r}: no local config.json; the table knows {', '.join(table)}")
     return _architecture(name, table[name])
 
 
@@ -149,12 +147,15 @@ def predict(
     lora_dropout: float = 0.0,
     gradient_checkpointing: bool = True,
     A: int | None = None,
+    inference_rows: int = 0,
+    full_logits: bool = False,
 ) -> dict[str, Any]:
     """Return the memory of every phase in bytes: predicted, not measured. Source: the module's docstring.
 
     Lengths are the longest of a round, since all rows are padded to them. ``A`` (default S) tells whether a round
-    finds gradients in memory. Overhead (:data:`OVERHEAD`) is not in the bytes: add it. 8-bit uses the activation
-    terms traced for 4-bit. Not for full fine-tuning.
+    finds gradients in memory. ``inference_rows`` are the questions answered at once at a save (phase ``inference``).
+    ``full_logits`` adds what TRL of mid-2025 held: the logits of all scored tokens over the whole vocabulary.
+    Add the overhead (:data:`OVERHEAD`). 8-bit uses the activation terms traced for 4-bit. Not for full fine-tuning.
 
     Returns:
         ``phases``: total of each phase; ``made_of``: its weights, adapter, kv_cache, working (and second_model);
@@ -165,39 +166,46 @@ def predict(
     for name, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
-    prompt, length, rows = prompt_tokens, prompt_tokens + completion_tokens, B * S
+    prompt, length = prompt_tokens, prompt_tokens + completion_tokens
     # What stays: TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
     number, trained = BF16 if quant else FP32, lora_params(arch, lora_rank, lora_targets)
     weights, lora, grads, adam = weights_bytes(arch, quant), *(trained * number * times for times in (1, 1, 2))
     between = grads if S % (A or S) else 0  # a round that starts inside an optimizer step finds gradients in memory
-    # Rollout: one generate() for all B*S rows; the prefill holds one layer's MLP tensors for all their prompts.
     largest = max(width * out for width, out in arch.linears.values())
     unpacked = largest * BF16 + largest // 64 * FP32 if quant else 0  # one weight matrix, dequantised
     kv, prefill_token = arch.kv_bytes_per_token, 8 * arch.intermediate_size + 1.2 * arch.hidden_size
-    cache, logits = rows * length * kv, rows * arch.vocab_size * 18  # logits: bfloat16, float32 copies, softmax
-    decoding = cache / (2 * arch.num_hidden_layers) + logits + unpacked  # a cache grows by copying one layer's part
     saved, tile, backward = _loss_bytes(arch, B, prompt, length, gradient_checkpointing, lora_dropout, lora_targets)
+    if full_logits:  # float32 logits and their copy for the softmax; in the backward pass a gradient of each
+        tile = 2 * FP32 * B * completion_tokens * arch.vocab_size
+        backward = max(backward, saved + 2 * tile)
 
     def phase(adapter: float, kv_cache: float, working: float, **more: float) -> dict[str, int]:
         parts = dict(weights=weights, adapter=adapter, kv_cache=kv_cache, working=working, **more)
         return {name: round(size) for name, size in parts.items()}
 
-    samples, trains = lora + adam + between, lora + grads + adam
+    def generate(rows: int, adapter: float) -> tuple[dict[str, int], dict[str, int]]:  # of all rows at once
+        cache, logits = rows * length * kv, rows * arch.vocab_size * 18  # bfloat16, float32 copies, softmax
+        decoding = cache / (2 * arch.num_hidden_layers) + logits + unpacked  # a cache grows by copying a layer's part
+        prefill = phase(adapter, rows * prompt * kv, rows * prompt * prefill_token + unpacked)  # a layer's MLP tensors
+        return prefill, phase(adapter, cache, decoding)
+
+    trains, (prefill, decode) = lora + grads + adam, generate(B * S, lora + adam + between)
     made_of = {
         "load": phase(0, 0, largest * BF16 if quant else 0),  # one matrix in bfloat16 before it is quantised
-        "prefill": phase(samples, rows * prompt * kv, rows * prompt * prefill_token + unpacked),
-        "decode": phase(samples, cache, decoding),
+        "prefill": prefill,
+        "decode": decode,
         "logprobs": phase(trains, 0, B * length * prefill_token + tile),  # run only off-policy or with beta above 0
-        "forward": phase(trains, 0, saved + tile),
+        "forward": phase(trains, 0, saved + max(tile, gradient_checkpointing * B * length * prefill_token)),
         "backward": phase(trains, 0, backward),
         "optimizer": phase(trains, 0, 0),  # fused AdamW: no temporary copies
-        # the article loads the model anew and answers one question at a time
+        "inference": max(generate(inference_rows, lora + adam), key=lambda parts: sum(parts.values())),
+        # as in the article: the model loaded anew, one question at a time
         "callback": phase(lora + adam, length * kv, prompt * prefill_token + unpacked, second_model=weights + lora),
     }
     phases = {name: sum(parts.values()) for name, parts in made_of.items()}
     binds = max((name for name in phases if name != "callback"), key=phases.get)
     static = {"weights": weights, "lora": lora, "gradients": grads, "adam": adam}
-    return {"phases": phases, "made_of": made_of, "static": static, "peak": phases[binds], "binds": binds}
+    return dict(phases=phases, made_of=made_of, static=static, peak=phases[binds], binds=binds)
 
 
 def _loss_bytes(
@@ -221,11 +229,22 @@ def _loss_bytes(
     return saved, tile, saved + max(tokens * layer, head)
 
 
-def verdict(peak: float, vram_gb: float) -> str:
-    """Return "fits", "tight" or "does not fit": with all the overhead, with the least of it, or not even so.
+def plans_that_fit(
+    arch: Architecture, effective_completions: int, G: int, vram_gb: float, D: int = 1, **how: Any
+) -> list[tuple[BatchPlan, float]]:
+    """Return (plan, predicted peak in bytes) of each plan that fits ``vram_gb``, cheapest first; see ``propose``.
 
-    ``vram_gb`` is the memory the card really offers, in GiB (cards with ECC sold as 24 GB offer less).
+    ``how`` is handed to :func:`predict`: lengths, quantisation, LoRA. All the overhead is counted.
     """
+
+    def peak(plan: BatchPlan) -> float:
+        return predict(arch, plan.B, plan.S, A=plan.A, **how)["peak"] + OVERHEAD[1]
+
+    return [(plan, peak(plan)) for plan in propose(effective_completions, G, D, peak, vram_gb * GIB)]
+
+
+def verdict(peak: float, vram_gb: float) -> str:
+    """Return "fits", "tight" or "does not fit" in ``vram_gb`` GiB: with all the overhead, its least, or not so."""
     least, most = (peak + extra <= vram_gb * GIB for extra in OVERHEAD)
     return "fits" if most else "tight" if least else "does not fit"
 
@@ -247,11 +266,12 @@ def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, 
     given["steps_per_generation"] = given.get("steps_per_generation") or None  # 0 in notebook 04: TRL's default
     plan = BatchPlan.from_trl(**{name: given[name] for name in TRL_NAMES.values() if name in given})
     arch = load_architecture(given["model_name"])
-    lengths = (prompt_tokens, given["max_completion_length"])
+    sizes = (plan.B, plan.S, prompt_tokens, given["max_completion_length"])
     quant = given.get("quant_type", "4bit") if given["use_quant"] else None
     targets = str(given.get("lora_target_modules", ",".join(ATTENTION))).replace(" ", "").split(",")
     lora = (given["lora_r"], targets, given.get("lora_dropout", 0.0))
-    return arch, predict(arch, plan.B, plan.S, *lengths, quant, *lora, given["gradient_checkpointing"], plan.A)
+    rows = given.get("inference_batch_size", 0)
+    return arch, predict(arch, *sizes, quant, *lora, given["gradient_checkpointing"], plan.A, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,114 +2,69 @@
 
 In: predictions and gold answers (strings). Out: one float per pair. The rewards and the evaluation both call these
 functions: the metric is the reward. Differences from the article: exact match compares the sentence, so 이/가 alone
-cannot make a right sentence wrong; ROUGE-1 gets a Korean tokenizer (the package's own drops Hangul); ROUGE-1 and
-BERTScore compare the reasons only, a missing reason scores 0; BERTScore runs in batches with one encoder.
+cannot make a right sentence wrong (the contest's and the article's readings are kept beside it); ROUGE-1 gets a Korean
+tokenizer (the package's own drops Hangul); ROUGE-1 and BERTScore compare the reasons only, a missing reason scores 0;
+BERTScore runs in batches with one encoder. BLEURT, the contest's third likeness, is left out, as in the article: it
+needs TensorFlow or a port that today's transformers breaks, and no package registry carries its weights.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import takewhile
 
-from grpo_helpers.answers import normalize_quotes, parse, parse_gold
-from grpo_helpers.data import SELECTION, InputError, Item, resolve_path
-from grpo_helpers.prompts import question_sentences
+from grpo_helpers.answers import normalize_quotes, parse, parse_gold, split_official, split_seed
+from grpo_helpers.data import InputError, Item, resolve_path
+from grpo_helpers.prompts import choice_forms
 
 ENCODER = "data/tiny_model"  # the embedded model's own hidden states: offline, milliseconds a pair
 ENCODER_LAYERS = 2
 METRICS = ("rouge1", "bertscore", "em")
+_SPLITS = {"official": split_official, "seed": split_seed}
+READINGS = ("sentence", *_SPLITS)  # of exact match
 
 
-def exact_match(prediction: str, gold: str) -> float:
+def exact_match(prediction: str, gold: str, reading: str = "sentence") -> float:
     """Return 1.0 if the predicted sentence is one of the gold sentences, else 0.0.
 
-    The particle, white space and the quotes around the sentence do not count; quotes inside it do.
+    Args:
+        prediction: An answer.
+        gold: A gold answer; ``#`` separates whole alternatives.
+        reading: ``"sentence"`` (ours): the particle, white space and the quotes around the sentence do not count,
+            quotes inside it do. ``"official"`` (the contest's): everything up to 가 옳다 must be the same, straight
+            quotes apart. ``"seed"`` (the article's): the same after NFKC, with curly quotes and spaces normalised.
+
+    Raises:
+        InputError: An unknown reading.
 
     Example:
         >>> gold = '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
         >>> exact_match('“며칠이 걸렸다.”이 옳다.', gold), exact_match('"몇일이 걸렸다."가 옳다.', gold)
         (1.0, 0.0)
+        >>> [exact_match("“며칠이 걸렸다.”가 옳다.", gold, reading) for reading in ("official", "seed", "sentence")]
+        [0.0, 1.0, 1.0]
     """
-    sentences = parse(prediction).sentences
-    right = parse_gold(gold).sentences
-    return float(bool(sentences) and all(sentence in right for sentence in sentences))
+    if reading == "sentence":
+        sentences, right = parse(prediction).sentences, parse_gold(gold).sentences
+        return float(bool(sentences) and all(sentence in right for sentence in sentences))
+    if reading not in _SPLITS:
+        raise InputError(f"unknown reading of exact match {reading!r}; known are {', '.join(READINGS)}")
+    split = _SPLITS[reading]
+    return float(split(prediction)[0] in [split(part)[0] for part in gold.split("#")])
 
 
 # -- choice accuracy: is the right form there and the wrong one not, whatever the format? -------------------------
-
-_BRACE = re.compile(r"\{([^{}]*)\}")
-
-
-def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
-    """Return (right form, wrong forms) of an item, read off its question and gold answer.
-
-    선택형: the options of the first brace, or the words in which two lines to choose from differ. 교정형: the words in
-    which question and gold sentence differ. Forms are taken with their surrounding words where that is needed to tell
-    them apart (할 수 vs 할수; "네, 내일" vs "네 내일").
-
-    Example:
-        >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
-        >>> choice_forms(item)
-        ('며칠', ('몇일',))
-    """
-    gold = parse_gold(item.answer or "").sentences
-    gold = gold[0] if gold else ""
-    asked = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
-    brace = _BRACE.search(asked[0]) if item.question_type == SELECTION else None
-    if brace:
-        options = [option.strip() for option in brace[1].split("/")]
-        right = next((option for option in options if _starts_like(gold, asked[0], option)), options[0])
-        return right, tuple(option for option in options if option != right)
-    pairs = [_differing_words(gold, other) for other in asked if other != gold] or [("", "")]
-    return pairs[0][0], tuple(wrong for _, wrong in pairs)
-
-
-def _starts_like(gold: str, asked: str, option: str) -> bool:
-    """Return whether ``gold`` is the question's sentence with ``option`` in its first brace (others left open)."""
-    before, after = asked.split("{", 1)[0], asked.split("}", 1)[1].split("{", 1)[0]
-    return gold.startswith(before + option + after)
-
-
-def _differing_words(gold: str, asked: str) -> tuple[str, str]:
-    """Return the stretch of whole words in which two sentences differ, in each of them.
-
-    It grows by a word where it could be read in the other sentence too: "네" is in "네, 내일", "네 내일" is not.
-    """
-    head = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(gold, asked, strict=False))))
-    rest = zip(reversed(gold[head:]), reversed(asked[head:]), strict=False)
-    tail = len(list(takewhile(lambda pair: pair[0] == pair[1], rest)))
-    head, tail = _to_word_start(gold, head), _to_word_end(gold, tail)
-    while True:
-        right, wrong = gold[head : len(gold) - tail].strip(), asked[head : len(asked) - tail].strip()
-        if not (head or tail) or (right and wrong and right not in asked and wrong not in gold):
-            return right, wrong
-        if tail:
-            tail = _to_word_end(gold, tail - 1)
-        else:
-            head = _to_word_start(gold, head - 1)
-
-
-def _to_word_start(text: str, head: int) -> int:
-    while head and text[head - 1] != " ":
-        head -= 1
-    return head
-
-
-def _to_word_end(text: str, tail: int) -> int:
-    while tail and text[len(text) - tail] != " ":
-        tail -= 1
-    return tail
 
 
 def choice_accuracy(prediction: str, item: Item) -> float:
     """Return 1.0 if the answer part holds the right form and no wrong one, else 0.0; the format is ignored.
 
     Example:
-        >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
+        >>> item = Item("1", "선택형", '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
         >>> choice_accuracy("며칠이 걸렸다. '몇일'은 틀리다.", item), choice_accuracy("몇일이 걸렸다.", item)
         (1.0, 0.0)
     """
@@ -148,14 +103,16 @@ class KoreanTokenizer:
         try:
             from mecab import MeCab
 
-            self._morphs = MeCab().morphs
+            morphs = MeCab().morphs
         except ImportError:
             warnings.warn(
                 "python-mecab-ko is not installed: ROUGE-1 counts syllables instead of morphemes and differs from the "
                 "contest's by about 0.04 on average; do not compare it with published figures",
                 stacklevel=2,
             )
-            self._morphs = _marked_syllables
+            morphs = _marked_syllables
+        # A gold reason comes back with every completion of its group.
+        self._morphs = lru_cache(maxsize=100_000)(morphs)
 
     def tokenize(self, text: str) -> list[str]:
         """Return the morphemes of ``text``."""
@@ -214,13 +171,19 @@ class BertScore:
         self._cache: dict[tuple[str, str], float] = {}
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
-        """Return one F1 per pair; 0.0 where either side is empty (bert-score itself would crash)."""
-        pairs = list(zip(predictions, references, strict=True))
+        """Return one F1 per pair, 0 to 1; 0.0 where either side is empty (bert-score itself would crash)."""
+        pairs = [(_encodable(p), _encodable(r)) for p, r in zip(predictions, references, strict=True)]
         new = sorted({pair for pair in pairs if all(text.strip() for text in pair)} - self._cache.keys())
         if new:
             scores = self._scorer.score([p for p, _ in new], [r for _, r in new])[2]
-            self._cache.update(zip(new, (float(score) for score in scores), strict=True))
+            # A cosine of float32 vectors may be 1.0000001.
+            self._cache.update(zip(new, (min(1.0, max(0.0, float(score))) for score in scores), strict=True))
         return [self._cache.get(pair, 0.0) for pair in pairs]
+
+
+def _encodable(text: str) -> str:
+    """Return ``text`` with lone surrogates replaced: tokenizers in Rust raise on them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @lru_cache(maxsize=2)
@@ -244,16 +207,39 @@ def bert_scorer(model: str = ENCODER, num_layers: int = ENCODER_LAYERS) -> BertS
 def score_answers(
     predictions: Sequence[str], items: Sequence[Item], encoder: str = ENCODER, num_layers: int = ENCODER_LAYERS
 ) -> dict[str, list[float]]:
-    """Return the per-item scores ``rouge1``, ``bertscore``, ``em``, ``choice`` and ``format`` of one answer file."""
+    """Return the per-item scores of one answer file.
+
+    ``rouge1``, ``bertscore``, ``em``, ``choice`` and ``format`` are ours; ``em_seed`` is the article's reading of exact
+    match; ``em_official``, ``rouge1_official`` and ``bertscore_official`` follow the contest's rules, the last two NaN
+    where either reason is missing (the contest leaves such an item out of the mean).
+    """
     golds = [item.answer or "" for item in items]
     said = [parse(prediction).reason for prediction in predictions]
     asked = [parse_gold(gold).reason for gold in golds]
-    return {
+    scorer = bert_scorer(encoder, num_layers)
+    scores = {
         "rouge1": [rouge1_reasons(p, g) for p, g in zip(said, asked, strict=True)],
-        "bertscore": bert_scorer(encoder, num_layers)(said, asked),
+        "bertscore": scorer(said, asked),
         "em": [exact_match(p, g) for p, g in zip(predictions, golds, strict=True)],
         "choice": [choice_accuracy(p, item) for p, item in zip(predictions, items, strict=True)],
         "format": [format_score(p) for p in predictions],
+    }
+    for reading in ("seed", "official"):
+        scores[f"em_{reading}"] = [exact_match(p, g, reading) for p, g in zip(predictions, golds, strict=True)]
+    return scores | _official_likeness(predictions, golds, scorer)
+
+
+def _official_likeness(predictions: Sequence[str], golds: Sequence[str], scorer: BertScore) -> dict[str, list[float]]:
+    said = [split_official(prediction)[1] for prediction in predictions]
+    asked = [split_official(gold.split("#")[0])[1] for gold in golds]
+    both = [bool(p and g) for p, g in zip(said, asked, strict=True)]
+    likeness = {
+        "rouge1_official": [rouge1_reasons(p, g) for p, g in zip(said, asked, strict=True)],
+        "bertscore_official": scorer(said, asked),
+    }
+    return {
+        name: [value if counts else math.nan for value, counts in zip(values, both, strict=True)]
+        for name, values in likeness.items()
     }
 
 
@@ -281,11 +267,29 @@ def format_score(prediction: str) -> float:
     )
 
 
-def final_mean(rouge1: float, bertscore: float, em: float) -> float:
-    """Return the article's Final Mean: the mean of ROUGE-1, BERTScore and exact match.
+AGGREGATES: dict[str, Callable[[Mapping[str, float]], float]] = {
+    # the mean of three, as printed in the article
+    "article": lambda m: (m["rouge1"] + m["bertscore"] + m["em"]) / 3,
+    # as its author's code computes it: exact match weighs half
+    "code": lambda m: ((m["rouge1"] + m["bertscore"]) / 2 + m["em"]) / 2,
+    # the contest's, without BLEURT
+    "official": lambda m: ((m["rouge1_official"] + m["bertscore_official"]) / 2 + m["em_official"]) / 2,
+}
+
+
+def final_mean(means: Mapping[str, float], aggregate: str = "article") -> float:
+    """Return one figure for a checkpoint from the means of its scores, 0 to 1.
+
+    ``article`` and ``code`` count a missing reason as likeness 0; ``official`` leaves such items out of the likeness.
+
+    Raises:
+        InputError: An unknown aggregate.
 
     Example:
-        >>> round(final_mean(0.4132, 0.6871, 0.5528), 4)
-        0.551
+        >>> means = {"rouge1": 0.4132, "bertscore": 0.6871, "em": 0.5528}
+        >>> round(final_mean(means), 4), round(final_mean(means, "code"), 4)
+        (0.551, 0.5515)
     """
-    return (rouge1 + bertscore + em) / 3
+    if aggregate not in AGGREGATES:
+        raise InputError(f"unknown aggregate {aggregate!r}; known are {', '.join(AGGREGATES)}")
+    return AGGREGATES[aggregate](means)

@@ -12,9 +12,10 @@ import hashlib
 import random
 import re
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.answers import parse_gold
+from grpo_helpers.answers import normalize_quotes, parse_gold
 from grpo_helpers.data import SELECTION, InputError, Item, load_items, read_json
 
 if TYPE_CHECKING:
@@ -120,6 +121,70 @@ def question_sentences(question: str) -> list[str]:
     return [match[1] if match else question]
 
 
+_BRACE = re.compile(r"\{([^{}]*)\}")
+
+
+def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
+    """Return (right form, wrong forms) of an item, read off its question and gold answer.
+
+    선택형: the options of the first brace, or the words in which two lines to choose from differ. 교정형: the words in
+    which question and gold sentence differ. Forms are taken with their surrounding words where that is needed to tell
+    them apart (할 수 vs 할수; "네, 내일" vs "네 내일").
+
+    Example:
+        >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
+        >>> choice_forms(item)
+        ('며칠', ('몇일',))
+    """
+    gold = parse_gold(item.answer or "").sentences
+    gold = gold[0] if gold else ""
+    asked = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
+    brace = _BRACE.search(asked[0]) if item.question_type == SELECTION else None
+    if brace:
+        options = [option.strip() for option in brace[1].split("/")]
+        right = next((option for option in options if _starts_like(gold, asked[0], option)), options[0])
+        return right, tuple(option for option in options if option != right)
+    pairs = [_differing_words(gold, other) for other in asked if other != gold] or [("", "")]
+    return pairs[0][0], tuple(wrong for _, wrong in pairs)
+
+
+def _starts_like(gold: str, asked: str, option: str) -> bool:
+    """Return whether ``gold`` is the question's sentence with ``option`` in its first brace (others left open)."""
+    before, after = asked.split("{", 1)[0], asked.split("}", 1)[1].split("{", 1)[0]
+    return gold.startswith(before + option + after)
+
+
+def _differing_words(gold: str, asked: str) -> tuple[str, str]:
+    """Return the stretch of whole words in which two sentences differ, in each of them.
+
+    It grows by a word where it could be read in the other sentence too: "네" is in "네, 내일", "네 내일" is not.
+    """
+    head = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(gold, asked, strict=False))))
+    rest = zip(reversed(gold[head:]), reversed(asked[head:]), strict=False)
+    tail = len(list(takewhile(lambda pair: pair[0] == pair[1], rest)))
+    head, tail = _to_word_start(gold, head), _to_word_end(gold, tail)
+    while True:
+        right, wrong = gold[head : len(gold) - tail].strip(), asked[head : len(asked) - tail].strip()
+        if not (head or tail) or (right and wrong and right not in asked and wrong not in gold):
+            return right, wrong
+        if tail:
+            tail = _to_word_end(gold, tail - 1)
+        else:
+            head = _to_word_start(gold, head - 1)
+
+
+def _to_word_start(text: str, head: int) -> int:
+    while head and text[head - 1] != " ":
+        head -= 1
+    return head
+
+
+def _to_word_end(text: str, tail: int) -> int:
+    while tail and text[len(text) - tail] != " ":
+        tail -= 1
+    return tail
+
+
 def build_messages(item: Item, instruct: dict[str, str], examples: Sequence[Item] = ()) -> list[Message]:
     """Return the chat messages of one prompt: system instruction, few-shot turns, the question."""
     by_type = "selection_prompt" if item.question_type == SELECTION else "correction_prompt"
@@ -141,7 +206,8 @@ def build_prompts(
 def prompt_lengths(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens of each prompt after the model's chat template, generation prompt included."""
     texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
-    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    # Not verbose: a prompt longer than the model's limit is counted here, not read.
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
 
 def drop_long(

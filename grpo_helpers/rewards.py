@@ -4,15 +4,20 @@ In: TRL's ``(prompts, completions, references, **columns)``; completions are str
 float per completion. Each reward is a metric of :mod:`grpo_helpers.metrics`, nothing else. The article sums them in
 one function; here they stay four, so that TRL logs each, and the sum is a named mapping of weights. The article's
 text and its author's code weigh them differently; both are presets, and both have the maximum 4/3.
+
+``python -m grpo_helpers.rewards check FILE`` runs the gold gate: every gold answer of a contest file must earn the most
+that each reward can give. One that does not would teach the model to answer otherwise than the data.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from grpo_helpers.answers import parse, parse_gold
-from grpo_helpers.data import InputError
+from grpo_helpers.data import InputError, Item, load_items
 from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS, bert_scorer, exact_match, format_score, rouge1_reasons
 
 Completion = str | list[dict[str, Any]]
@@ -133,3 +138,55 @@ def reward_functions(
     functions = {**REWARDS, "bertscore": encoded_bertscore_reward}
     named = reward_weights(weights)
     return [functions[name] for name in named], list(named.values())
+
+
+# -- the gold gate -------------------------------------------------------------------------------------------------
+
+
+def gold_offenders(
+    items: Sequence[Item], encoder: str = ENCODER, encoder_layers: int = ENCODER_LAYERS
+) -> list[tuple[str, str, float]]:
+    """Return (id, reward, value) of every gold answer that earns less than 1 of a reward.
+
+    Each alternative of a gold answer (``#``) is handed in on its own, as a model would say it; BERTScore is compared
+    up to 1e-5, its arithmetic is float32.
+
+    Example:
+        >>> gold_offenders([Item("1", "교정형", "...", "며칠이 맞다.")])[0]
+        ('1', 'format', 0.0)
+    """
+    pairs = [(item, said) for item in items for said in (item.answer or "").split("#")]
+    answers, golds = [said for _, said in pairs], [item.answer or "" for item, _ in pairs]
+    offenders = []
+    for name, reward in REWARDS.items():
+        earned = reward(None, answers, references=golds, encoder=encoder, encoder_layers=encoder_layers)
+        offenders += [
+            (str(item.id), name, value) for (item, _), value in zip(pairs, earned, strict=True) if value < 1 - 1e-5
+        ]
+    return offenders
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``check FILE``; return 0 if every gold answer earns full marks, 1 if not, 2 if the file cannot be read."""
+    parser = argparse.ArgumentParser(prog="grpo_helpers.rewards", description="Check gold answers against the rewards.")
+    parser.add_argument("command", choices=["check"])
+    parser.add_argument("file", help="contest JSON or JSONL with answers")
+    parser.add_argument("--encoder", default=ENCODER, help="BERTScore's encoder: a folder or a hub id")
+    parser.add_argument("--encoder_layers", type=int, default=ENCODER_LAYERS, help="the layer that is compared")
+    args = parser.parse_args(argv)
+    try:
+        items = load_items(args.file)
+        offenders = gold_offenders(items, args.encoder, args.encoder_layers)
+    except InputError as error:
+        print(f"rewards check: {error}", file=sys.stderr)
+        return 2
+    answers = {str(item.id): item.answer for item in items}
+    for key, name, value in offenders:
+        print(f"{args.file}: id {key} earns {value:.3f} of {name}: {answers[key]}")
+    count = len({key for key, *_ in offenders})
+    print(f"{args.file}: {count} of {len(items)} gold answers miss a reward (encoder {args.encoder})")
+    return 1 if offenders else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ Final Mean, the earliest among equals; the untrained base takes part), with pair
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -82,9 +83,15 @@ def checkpoint_means(scores: Scores) -> dict[str, dict[str, float]]:
     """Return each checkpoint's mean of every metric, and its ``final_mean``."""
     means = {}
     for name, by_metric in scores.items():
-        row = {metric: float(np.mean(values)) for metric, values in by_metric.items()}
-        means[name] = row | {"final_mean": final_mean(row["rouge1"], row["bertscore"], row["em"])}
+        row = {metric: _mean(values) for metric, values in by_metric.items()}
+        means[name] = row | {"final_mean": final_mean(row)}
     return means
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of what was scored: NaN marks an item that a rule leaves out; 0.0 if nothing was."""
+    scored = [value for value in values if not math.isnan(value)]
+    return float(np.mean(scored)) if scored else 0.0
 
 
 def checkpoint_order(name: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from grpo_helpers.batch import TRL_NAMES, BatchPlan, nearest_legal
+from grpo_helpers.batch import TRL_NAMES, BatchPlan, nearest_legal, propose
 from grpo_helpers.data import InputError
 
 
@@ -75,7 +75,8 @@ def test_several_devices_and_single_generations_get_trls_own_verdict(setting):
 
 @pytest.mark.slow
 def test_the_large_grid_gets_trls_own_verdict():
-    for B, G, A, S, D in product(range(1, 9), range(1, 13), (1, 4), (None, 1, 2, 3, 4, 6, 8), (1, 2, 3)):
+    """B, A, S in 1..8, G in 2..8, D in 1, 2, 4."""
+    for B, A, S, G, D in product(range(1, 9), range(1, 9), range(1, 9), range(2, 9), (1, 2, 4)):
         assert our_verdict(B, G, A, S, D) == trl_verdict(B, G, A, S, D), (B, G, A, S, D)
 
 
@@ -167,3 +168,43 @@ def test_trls_names_and_the_letters_make_the_same_plan():
         num_iterations=2,
     )
     assert named == BatchPlan(B=2, G=8, A=16, D=2, S=4, num_iterations=2)
+
+
+# -- plans for a wanted number of completions ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "G", "D"), [(16, 4, 1), (32, 8, 2), (24, 6, 4), (36, 4, 3)])
+def test_every_proposed_plan_is_legal_on_policy_and_has_the_wanted_completions(wanted, G, D):
+    plans = propose(wanted, G, D)
+    for plan in plans:
+        assert plan.completions_per_step == wanted and plan.on_policy and (plan.G, plan.D) == (G, D)
+        assert our_verdict(plan.B, G, plan.A, plan.S, D) == trl_verdict(plan.B, G, plan.A, plan.S, D) == ""
+    assert len({(plan.B, plan.A, plan.S) for plan in plans}) == len(plans)
+
+
+def test_no_legal_on_policy_plan_is_left_out():
+    for wanted, G, D in ((12, 4, 1), (16, 8, 2), (24, 3, 4)):
+        found = {(plan.B, plan.A, plan.S) for plan in propose(wanted, G, D)}
+        every = {
+            (B, A, S)
+            for B, A, S in product(range(1, wanted + 1), repeat=3)
+            if wanted == B * A * D and is_legal(B=B, G=G, A=A, D=D, S=S) and A % S == 0
+        }
+        assert found == every
+
+
+def test_proposals_come_cheapest_first_and_below_the_limit():
+    plans = propose(32, G=8)
+    assert [(plan.A, plan.rounds_per_step) for plan in plans] == sorted((p.A, p.rounds_per_step) for p in plans)
+    small = propose(32, G=8, peak=lambda plan: plan.sequences_per_generate, limit=8)
+    assert small and all(plan.B * plan.S <= 8 for plan in small) and len(small) < len(plans)
+    assert propose(32, G=8, peak=lambda plan: 2, limit=1) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "G", "D", "told"),
+    [(30, 8, 1, "24 or 32"), (8, 8, 3, "try 24"), (16, 1, 1, "2 or more"), (0, 8, 1, "effective_completions")],
+)
+def test_a_number_that_cannot_be_met_is_refused_with_the_nearest_that_can(wanted, G, D, told):
+    with pytest.raises(InputError, match=told):
+        propose(wanted, G, D)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from grpo_helpers.data import InputError, Item, load_items, project_root
-from grpo_helpers.metrics import choice_forms
+from grpo_helpers.prompts import choice_forms
 from tools import build_data, check_data
 from tools.cards import PUNCTUATION, check_carrier, filled, load_cards
 

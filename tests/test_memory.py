@@ -17,6 +17,7 @@ from grpo_helpers.memory import (
     load_architecture,
     lora_params,
     main,
+    plans_that_fit,
     predict,
     predict_params,
     verdict,
@@ -176,7 +177,7 @@ def test_bad_arguments_are_refused_by_name(midm, changes, said):
 
 
 def test_unknown_models_and_foreign_configs_are_refused(tmp_path):
-    with pytest.raises(InputError, match="the table knows only Midm"):
+    with pytest.raises(InputError, match="the table knows Midm"):
         load_architecture("someone/unknown-7b")
     (tmp_path / "config.json").write_text('{"hidden_size": 64}', encoding="utf-8")
     with pytest.raises(InputError, match="num_hidden_layers is missing"):
@@ -207,7 +208,7 @@ def test_the_command_line_exits_by_whether_it_fits(vram, code):
     ("changes", "said"),
     [
         ({"num_generations": 6}, "Nearest legal: "),
-        ({"model_name": "someone/unknown-7b"}, "the table knows only"),
+        ({"model_name": "someone/unknown-7b"}, "the table knows"),
         ({"lora_r": None}, "lora_r is missing"),
     ],
 )
@@ -230,3 +231,30 @@ def test_predicting_needs_neither_torch_nor_trl():
     code = "import sys, grpo_helpers.memory; print({'torch', 'trl', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+HOW = {"prompt_tokens": 1024, "completion_tokens": 512, "quant": "4bit"}
+
+
+def test_the_plans_that_fit_a_card_are_those_below_its_memory_and_a_larger_card_takes_more(midm):
+    small, large = (plans_that_fit(midm, 32, G=8, vram_gb=vram, **HOW) for vram in (16, 80))
+    assert 0 < len(small) < len(large)
+    assert all(peak <= 16 * GIB for _, peak in small)
+    plan, peak = small[-1]
+    assert peak == predict(midm, plan.B, plan.S, A=plan.A, **HOW)["peak"] + 1.5 * GIB
+    assert plans_that_fit(midm, 32, G=8, vram_gb=8, **HOW) == []
+
+
+def test_answering_many_questions_at_once_costs_cache_and_one_costs_less_than_the_rollout(midm):
+    few, many = (predict(midm, **BASE, inference_rows=rows)["made_of"]["inference"] for rows in (1, 64))
+    assert many["kv_cache"] == 64 * few["kv_cache"] and many["working"] > few["working"]
+    assert predict(midm, **BASE, inference_rows=64)["binds"] == "inference"
+    assert predict(midm, **BASE, inference_rows=1)["binds"] != "inference"
+
+
+def test_the_full_logits_of_mid_2025_cost_gigabytes(midm):
+    now, then = (predict(midm, 4, 1, 512, 512, quant="4bit", full_logits=full)["phases"] for full in (False, True))
+    scored = 4 * 512 * midm.vocab_size
+    assert then["forward"] - now["forward"] == pytest.approx(8 * scored, rel=0.3)
+    assert then["backward"] >= now["forward"] + 16 * scored - GIB
+    assert all(then[name] == now[name] for name in now if name not in ("forward", "backward", "logprobs"))

@@ -7,7 +7,8 @@ import pytest
 from grpo_helpers import rewards
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import InputError, Item, load_items
-from grpo_helpers.metrics import choice_accuracy, choice_forms, exact_match, final_mean, format_score, rouge1_reasons
+from grpo_helpers.metrics import choice_accuracy, exact_match, final_mean, format_score, rouge1_reasons
+from grpo_helpers.prompts import choice_forms
 
 GOLD = "\"회의까지 며칠밖에 남지 않았다.\"가 옳다. '며칠'은 소리대로 적는다."
 SELECT = Item("1", "선택형", '"회의까지 {몇일/며칠}밖에 남지 않았다." 가운데 올바른 것을 선택하고, ...', GOLD)
@@ -133,4 +134,40 @@ def test_an_unknown_preset_or_reward_is_named():
 
 
 def test_final_mean_is_the_mean_of_three():
-    assert final_mean(0.3, 0.6, 0.9) == pytest.approx(0.6)
+    assert final_mean({"rouge1": 0.3, "bertscore": 0.6, "em": 0.9}) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("preset", rewards.PRESETS)
+def test_one_preset_as_weights_or_as_one_function_gives_trl_the_same_advantages(preset, tmp_path):
+    """A step of the real trainer on real completions, twice: four functions with weights, one function without."""
+    from transformers import set_seed
+    from trl import GRPOConfig, GRPOTrainer
+
+    from grpo_helpers.models import load_model, load_tokenizer
+    from grpo_helpers.prompts import build_dataset, load_prompted
+
+    items, prompts = load_prompted("data/smoke/train.json", "data/embedded/few_shot.json", "data/instruct.json", 1)
+    functions, weights = rewards.reward_functions(preset)
+
+    def one_function(prompts, completions, **columns):
+        return rewards.multi_reward(prompts, completions, weights=preset, **columns)
+
+    advantages, sampled = [], []
+    for reward_funcs, reward_weights in ((functions, weights), (one_function, None)):
+        set_seed(0)
+        config = GRPOConfig(
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", save_strategy="no", max_steps=1,
+            per_device_train_batch_size=16, num_generations=8, gradient_accumulation_steps=1, temperature=1.2,
+            max_completion_length=80, reward_weights=reward_weights, seed=0, disable_tqdm=True,
+            logging_strategy="no", dataloader_pin_memory=False,
+        )  # fmt: skip
+        trainer = GRPOTrainer(
+            model=load_model("data/tiny_model"), args=config, processing_class=load_tokenizer("data/tiny_model"),
+            train_dataset=build_dataset(items, prompts), reward_funcs=reward_funcs,
+        )  # fmt: skip
+        trainer.train()
+        advantages.append(list(trainer._logs["advantages"]))
+        sampled.append(list(trainer._logs["completion"]))
+    assert sampled[0] == sampled[1] and len(advantages[0]) == 16
+    assert len(set(advantages[0])) > 2  # the completions do differ in reward
+    assert advantages[0] == pytest.approx(advantages[1], abs=1e-5)

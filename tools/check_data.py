@@ -17,7 +17,8 @@ import yaml
 
 from grpo_helpers.answers import parse, parse_gold
 from grpo_helpers.data import CORRECTION, SELECTION, Item, load_items, project_root
-from grpo_helpers.metrics import choice_forms, exact_match, format_score
+from grpo_helpers.metrics import exact_match, format_score
+from grpo_helpers.prompts import choice_forms
 from tools.build_data import SPLITS, near_copies
 from tools.cards import CATEGORIES, Card, load_cards
 

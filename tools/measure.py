@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from grpo_helpers.answers import normalize_quotes, parse_gold
 from grpo_helpers.data import Item
-from grpo_helpers.metrics import choice_forms
+from grpo_helpers.prompts import choice_forms
 
 
 def copied(answer: str, item: Item) -> bool:

@@ -1,0 +1,303 @@
+"""Measure the memory of a real TRL step: ``python -m tools.memory_probe --device cpu``, or ``cuda``.
+
+One process per setting builds a Llama of the wanted shape with random weights (nothing is downloaded), trains it for
+one optimizer step with the real ``GRPOTrainer`` and LoRA, and reports the peak of every phase: on a GPU from PyTorch's
+CUDA counters, on the CPU from the profiler's record of every allocation. Completions are forced to their full length.
+Rows are appended to a CSV as they come, and a setting that has its row is not run again. Running out of memory is a
+row too. The CUDA half has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grpo_helpers.data import project_root, write_atomically
+from grpo_helpers.memory import ATTENTION, GIB, Architecture, load_architecture, predict
+
+PHASES = ("generate", "forward", "backward", "optimizer")
+COLUMNS = ("model", "B", "S", "A", "G", "prompt_tokens", "completion_tokens", "lora_rank", "gradient_checkpointing",
+           "quant")  # fmt: skip
+# Small shapes for the CPU: the vocabulary is small, because on a CPU TRL's head keeps float32 copies of its tiles.
+SMALL = {
+    "cpu-narrow": Architecture("cpu-narrow", 4, 256, 1024, 4, 2, 64, 1207, True),
+    "cpu-wide": Architecture("cpu-wide", 2, 512, 1536, 8, 4, 64, 1207, True),
+    "cpu-deep": Architecture("cpu-deep", 8, 256, 768, 4, 4, 64, 1207, True),
+}
+CPU = (
+    ("cpu-narrow", 4, 1, 1, 4, 192, 32, 16, True, None),
+    ("cpu-narrow", 8, 1, 1, 4, 192, 32, 16, True, None),
+    ("cpu-narrow", 4, 2, 2, 4, 192, 32, 16, True, None),
+    ("cpu-narrow", 4, 1, 1, 4, 384, 32, 16, True, None),
+    ("cpu-narrow", 4, 1, 1, 4, 192, 32, 16, False, None),
+    ("cpu-wide", 4, 1, 1, 4, 192, 32, 16, True, None),
+    ("cpu-wide", 4, 1, 1, 4, 384, 32, 16, False, None),
+    ("cpu-deep", 4, 1, 1, 4, 192, 32, 16, True, None),
+    ("cpu-deep", 8, 1, 1, 4, 192, 32, 16, False, None),
+)
+MIDM = "Midm-2.0-Base-Instruct"
+CUDA = (
+    *((MIDM, B, S, 16, 8, 1024, 512, 64, True, "4bit") for B, S in ((2, 4), (4, 4), (8, 4), (8, 2), (1, 8), (2, 8))),
+    *((MIDM, 2, 4, 16, 8, P, 512, 64, True, "4bit") for P in (512, 2048)),
+    (MIDM, 2, 4, 16, 8, 1024, 256, 64, True, "4bit"),
+    (MIDM, 2, 4, 16, 8, 1024, 512, 16, True, "4bit"),
+    ("Qwen3-4B", 4, 4, 4, 8, 1024, 512, 64, True, "4bit"),
+    ("Qwen3-4B", 2, 4, 4, 8, 512, 256, 64, False, "4bit"),
+    ("Qwen3-0.6B", 8, 4, 4, 8, 512, 256, 16, True, None),
+    ("Qwen3-0.6B", 8, 2, 4, 8, 512, 256, 16, False, None),
+)
+
+
+# -- one setting, in a process of its own --------------------------------------------------------------------------
+
+
+class CudaMeter:
+    """Peak bytes of each phase, from PyTorch's CUDA counters."""
+
+    def __init__(self) -> None:
+        self.allocated: dict[str, int] = defaultdict(int)
+        self.reserved: dict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what happens inside, as ``name``."""
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            yield
+        finally:
+            self.allocated[name] = max(self.allocated[name], torch.cuda.max_memory_allocated())
+            self.reserved[name] = max(self.reserved[name], torch.cuda.max_memory_reserved())
+
+
+class CpuMeter:
+    """Peak bytes of each phase above what was there before, from the profiler's record of every allocation."""
+
+    def __init__(self) -> None:
+        self.allocated: dict[str, int] = defaultdict(int)
+        self.reserved: dict[str, int] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Mark what happens inside as ``name``."""
+        import torch
+
+        with torch.profiler.record_function(f"phase:{name}"):
+            yield
+
+    def read(self, profile: Any, before: int) -> None:
+        """Take the peaks out of a finished profile; ``before`` bytes were allocated when it began."""
+        events = list(profile.profiler.kineto_results.events())
+        spans = [
+            (e.start_ns(), e.start_ns() + e.duration_ns(), e.name().removeprefix("phase:"))
+            for e in events
+            if e.name().startswith("phase:")
+        ]
+        now = before
+        for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+            now += event.nbytes()
+            for start, end, name in spans:
+                if start <= event.start_ns() <= end:
+                    self.allocated[name] = max(self.allocated[name], now)
+
+
+def random_model(arch: Architecture, quant: str | None, device: str):
+    """Return a Llama of the shape with random weights in bfloat16, its linear layers quantised one by one."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        num_hidden_layers=arch.num_hidden_layers, hidden_size=arch.hidden_size, head_dim=arch.head_dim,
+        intermediate_size=arch.intermediate_size, num_attention_heads=arch.num_attention_heads,
+        num_key_value_heads=arch.num_key_value_heads, vocab_size=arch.vocab_size, pad_token_id=0, eos_token_id=2,
+        bos_token_id=None, tie_word_embeddings=arch.tie_word_embeddings, max_position_embeddings=32_768,
+    )  # fmt: skip
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            model = LlamaForCausalLM(config)
+        for name, child in list(model.named_modules()):
+            if quant == "4bit" and isinstance(child, torch.nn.Linear) and name != "lm_head":
+                parent = model.get_submodule(name.rpartition(".")[0])
+                setattr(parent, name.rpartition(".")[2], _nf4(child.in_features, child.out_features, device))
+        for module in model.modules():
+            _fill(module, device)
+        model.tie_weights()
+    finally:
+        torch.set_default_dtype(before)
+    if quant == "4bit":  # what a quantised model from transformers carries
+        model.is_loaded_in_4bit, model.is_quantized, model.quantization_method = True, True, "bitsandbytes"
+    return model
+
+
+def _nf4(width: int, out: int, device: str):
+    import bitsandbytes as bnb
+    import torch
+
+    layer = bnb.nn.Linear4bit(width, out, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="cpu")
+    weight = torch.randn(out, width, dtype=torch.bfloat16) * 0.02
+    layer.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", compress_statistics=True)
+    return layer.to(device)
+
+
+def _fill(module, device: str) -> None:
+    """Put random numbers where a module still has parameters or buffers without data."""
+    import torch
+
+    for name, value in list(module.named_parameters(recurse=False)):
+        if value.is_meta:
+            data = torch.randn(value.shape, dtype=value.dtype, device=device) * 0.02
+            setattr(module, name, torch.nn.Parameter(data + float(value.dim() == 1), requires_grad=False))
+    if hasattr(module, "inv_freq"):  # the rotary embedding computes its buffers itself
+        fresh = type(module)(module.config).to(device)
+        module.inv_freq, module.original_inv_freq = fresh.inv_freq, fresh.inv_freq.clone()
+
+
+def measure(setting: dict[str, Any], device: str) -> dict[str, Any]:
+    """Return the peaks of one optimizer step, in bytes, and its seconds."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import GRPOConfig, GRPOTrainer
+
+    from grpo_helpers.models import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    torch.manual_seed(0)
+    arch = SMALL.get(setting["model"]) or load_architecture(setting["model"])
+    meter = CudaMeter() if device == "cuda" else CpuMeter()
+    model = random_model(arch, setting["quant"], device)
+    rounds = setting["B"] * setting["S"]
+    rows = [{"prompt": chr(0xAC00 + i % 50) * setting["prompt_tokens"]} for i in range(rounds * setting["A"])]
+    config = GRPOConfig(
+        output_dir=tempfile.mkdtemp(prefix="grpo-probe-"), use_cpu=device == "cpu", bf16=True, report_to="none",
+        save_strategy="no", logging_strategy="no", max_steps=1, disable_tqdm=True, dataloader_pin_memory=False,
+        per_device_train_batch_size=setting["B"], num_generations=setting["G"],
+        gradient_accumulation_steps=setting["A"], steps_per_generation=setting["S"],
+        max_completion_length=setting["completion_tokens"],
+        generation_kwargs={"min_new_tokens": setting["completion_tokens"]},
+        gradient_checkpointing=setting["gradient_checkpointing"],
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+    )  # fmt: skip
+    lora = LoraConfig(r=setting["lora_rank"], lora_alpha=16, target_modules=list(ATTENTION), task_type="CAUSAL_LM")
+    trainer = GRPOTrainer(
+        model=model, args=config, processing_class=load_tokenizer("data/tiny_model"), peft_config=lora,
+        train_dataset=Dataset.from_list(rows), reward_funcs=lambda completions, **_: [len(set(c)) for c in completions],
+    )  # fmt: skip
+    _mark(trainer, meter)
+    started = time.time()
+    if device == "cuda":
+        trainer.train()
+    else:
+        before = sum(p.nbytes for p in {p.data_ptr(): p for p in trainer.model.parameters()}.values())
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            trainer.train()
+        meter.read(profile, before)
+    return {"seconds": round(time.time() - started, 2)} | {
+        f"{kind}_{name}": getattr(meter, kind).get(name) for kind in ("allocated", "reserved") for name in PHASES
+    }
+
+
+def _mark(trainer, meter) -> None:
+    """Let the meter see each phase of the trainer."""
+    accelerator, optimizer = trainer.accelerator, trainer.create_optimizer()
+
+    def marked(function, name):
+        def inside(*args, **kwargs):
+            with meter.phase(name):
+                return function(*args, **kwargs)
+
+        return inside
+
+    trainer.model.generate = marked(trainer.model.generate, "generate")
+    trainer.compute_loss = marked(trainer.compute_loss, "forward")
+    accelerator.backward = marked(accelerator.backward, "backward")
+    optimizer.step = marked(optimizer.step, "optimizer")
+
+
+# -- all settings --------------------------------------------------------------------------------------------------
+
+
+def predicted(setting: dict[str, Any]) -> dict[str, int]:
+    """Return what :func:`predict` says of the phases that are measured."""
+    arch = SMALL.get(setting["model"]) or load_architecture(setting["model"])
+    got = predict(
+        arch, setting["B"], setting["S"], setting["prompt_tokens"], setting["completion_tokens"], setting["quant"],
+        setting["lora_rank"], gradient_checkpointing=setting["gradient_checkpointing"], A=setting["A"],
+    )["phases"]  # fmt: skip
+    rollout = max(got["prefill"], got["decode"])
+    return {"generate": rollout} | {name: got[name] for name in ("forward", "backward", "optimizer")}
+
+
+def probe(setting: dict[str, Any], device: str, cap_gb: float) -> dict[str, Any]:
+    """Run one setting in a process of its own; return its row: FIT with figures, OOM, or the error's last line."""
+    command = [sys.executable, "-W", "ignore", "-m", "tools.memory_probe", "--device", device, "--cap_gb", str(cap_gb)]
+    done = subprocess.run(
+        [*command, "--child", json.dumps(setting)], capture_output=True, text=True, cwd=project_root()
+    )
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode == 0 and last.startswith("{"):
+        return setting | {"outcome": "FIT"} | json.loads(last)
+    error = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return setting | {"outcome": "OOM" if "out of memory" in done.stderr.lower() else error[:200]}
+
+
+def child(setting: dict[str, Any], device: str, cap_gb: float) -> None:
+    """Measure one setting and print its figures as the last line."""
+    if device == "cuda":
+        import torch
+
+        if cap_gb:
+            total = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gb * GIB / total))
+    print(json.dumps(measure(setting, device)))
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Return the measured peaks of a row in words, each with the prediction's error."""
+    found = {name: row[f"allocated_{name}"] for name in PHASES if row.get(f"allocated_{name}")}
+    errors = {name: 100 * (row[f"predicted_{name}"] / size - 1) for name, size in found.items()}
+    return ", ".join(f"{name} {size / GIB:.3f} GiB ({errors[name]:+.1f} %)" for name, size in found.items())
+
+
+def main() -> int:
+    """Probe every setting that has no row yet; print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--cap_gb", type=float, default=0.0, help="let the GPU offer only this much (0: all of it)")
+    parser.add_argument("--out", help="the CSV (default: data/reference_runs/memory_<device>.csv)")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(json.loads(args.child), args.device, args.cap_gb)
+        return 0
+    file = Path(args.out or project_root() / "data" / "reference_runs" / f"memory_{args.device}.csv")
+    rows = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    done = {json.dumps([row[name] for name in COLUMNS], default=str) for row in rows}
+    for values in CPU if args.device == "cpu" else CUDA:
+        setting = dict(zip(COLUMNS, values, strict=True))
+        if json.dumps([setting[name] or float("nan") for name in COLUMNS], default=str) in done:
+            continue
+        row = probe(setting, args.device, args.cap_gb)
+        row |= {f"predicted_{name}": size for name, size in predicted(setting).items()}
+        rows.append(row)
+        write_atomically(file, lambda out: pd.DataFrame(rows).to_csv(out, index=False))
+        print(row["model"], *values[1:], row["outcome"], shown(row), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
