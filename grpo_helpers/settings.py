@@ -167,6 +167,7 @@ class RewardLabSettings(PromptSettings):
     num_generations: int = 8
     temperature: float = 0.7
     max_completion_length: int = 96
+    recorded_encoders_path: str = "data/reward_lab/encoders.json"
 
     def check(self) -> None:
         """At least two completions make a group."""
