@@ -24,6 +24,19 @@ TRL_NAMES = {
 }
 
 
+def need_whole_number(name: str, value: object) -> None:
+    """Refuse anything but a whole number from 1 up.
+
+    Raises:
+        InputError: Names ``name`` and the value.
+
+    Example:
+        >>> need_whole_number("num_generations", 8)
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """One legal batch setting, refused on construction where TRL 1.16 refuses it.
@@ -57,9 +70,7 @@ class BatchPlan:
         if follows_a:
             object.__setattr__(self, "S", self.A)  # frozen: TRL's default, resolved once
         for key, name in TRL_NAMES.items():
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
+            need_whole_number(name, getattr(self, key))
         size = self.generation_batch_size
         if size % self.G:
             problem = f"generation_batch_size ({size}) must be divisible by num_generations ({self.G})."
@@ -183,14 +194,15 @@ def propose(
         [(16, 1, 1), (8, 2, 2), (8, 2, 1), (4, 4, 4)]
     """
     for name, value in (("effective_completions", effective_completions), ("num_generations", G), ("world_size", D)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
-    step = lcm(max(G, 2), D)
-    if G < 2 or effective_completions % step:
+        need_whole_number(name, value)
+    if G < 2:
+        raise InputError("num_generations must be 2 or more")
+    step = lcm(G, D)
+    if effective_completions % step:
         below = effective_completions // step * step
         known = " or ".join(str(number) for number in (below, below + step) if number)
         reason = f"a step of {effective_completions} completions holds no whole groups of {G} on {D} devices"
-        raise InputError(f"{reason}: try {known} completions" if G >= 2 else "num_generations must be 2 or more")
+        raise InputError(f"{reason}: try {known} completions")
     per_device = effective_completions // D
     plans = [
         BatchPlan(B=per_device // A, G=G, A=A, D=D, S=S)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_helpers.batch import TRL_NAMES, BatchPlan, propose
+from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
 from grpo_helpers.data import InputError, project_root, read_json, resolve_path
 
 GIB = 1024**3
@@ -164,8 +164,7 @@ def predict(
     """
     sizes = dict(B=B, S=S, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, lora_rank=lora_rank)
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
+        need_whole_number(name, value)
     prompt, length = prompt_tokens, prompt_tokens + completion_tokens
     # What stays: TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
     number, trained = BF16 if quant else FP32, lora_params(arch, lora_rank, lora_targets)

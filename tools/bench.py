@@ -8,7 +8,6 @@ on the same completions, and must give the same values. Needs a finished run of 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +18,9 @@ import pandas as pd
 
 from grpo_helpers import metrics, rewards
 from grpo_helpers.answers import parse, parse_gold
-from grpo_helpers.data import InputError, load_items, resolve_path
+from grpo_helpers.data import InputError, load_items, read_json, resolve_path
 from grpo_helpers.metrics import BertScore, KoreanTokenizer, exact_match, format_score, rouge1_reasons
+from grpo_helpers.plots import read_log, series
 
 ROUGE_PAIRS = 250
 
@@ -35,12 +35,11 @@ def recorded_step(run: Path) -> tuple[list[str], list[str], dict, list[float]]:
     if not files:
         raise InputError(f"{run}/completions holds no recorded step: run `make run` (notebook 04) first")
     frame = pd.read_parquet(files[len(files) // 2])
-    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))["parameters"]
+    settings = read_json(run / "settings.json", "run settings")["parameters"]
     golds = {item.question: item.answer or "" for item in load_items(settings["train_data_path"])}
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     completions = [rewards.completion_text(list(completion)) for completion in frame["completion"]]
     references = [golds[prompt[-1]["content"]] for prompt in frame["prompt"]]
-    return completions, references, settings, [row["step_time"] for row in log if "step_time" in row]
+    return completions, references, settings, series(read_log(run / "log.jsonl"), "step_time")[1]
 
 
 class ArticleWay:

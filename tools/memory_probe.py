@@ -25,6 +25,7 @@ import pandas as pd
 
 from grpo_helpers.data import project_root, write_atomically
 from grpo_helpers.memory import ATTENTION, GIB, Architecture, load_architecture, predict
+from tools.memory_trace import llama_config
 
 PHASES = ("generate", "forward", "backward", "optimizer")
 COLUMNS = ("model", "B", "S", "A", "G", "prompt_tokens", "completion_tokens", "lora_rank", "gradient_checkpointing",
@@ -116,14 +117,9 @@ class CpuMeter:
 def random_model(arch: Architecture, quant: str | None, device: str):
     """Return a Llama of the shape with random weights in bfloat16, its linear layers quantised one by one."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    config = LlamaConfig(
-        num_hidden_layers=arch.num_hidden_layers, hidden_size=arch.hidden_size, head_dim=arch.head_dim,
-        intermediate_size=arch.intermediate_size, num_attention_heads=arch.num_attention_heads,
-        num_key_value_heads=arch.num_key_value_heads, vocab_size=arch.vocab_size, pad_token_id=0, eos_token_id=2,
-        bos_token_id=None, tie_word_embeddings=arch.tie_word_embeddings, max_position_embeddings=32_768,
-    )  # fmt: skip
+    config = llama_config(arch, pad_token_id=0, eos_token_id=2, bos_token_id=None, max_position_embeddings=32_768)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:

@@ -137,25 +137,22 @@ def nf4_linear(width: int, out: int):
     return FakeLinear4bit()
 
 
+def llama_config(arch: Architecture, **more):
+    """Return transformers' configuration of a shape; ``more`` goes to it as it is."""
+    from transformers import LlamaConfig
+
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+             "head_dim", "vocab_size", "tie_word_embeddings")  # fmt: skip
+    return LlamaConfig(**{name: getattr(arch, name) for name in names}, **more)
+
+
 def build(arch: Architecture, rank: int, all_linear: bool, dropout: float, checkpointing: bool, quant: str | None):
     """Return the model as TRL trains it: Llama, 4-bit layers, LoRA in bfloat16, checkpointing; in training mode."""
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    config = LlamaConfig(
-        num_hidden_layers=arch.num_hidden_layers,
-        hidden_size=arch.hidden_size,
-        intermediate_size=arch.intermediate_size,
-        num_attention_heads=arch.num_attention_heads,
-        num_key_value_heads=arch.num_key_value_heads,
-        head_dim=arch.head_dim,
-        vocab_size=arch.vocab_size,
-        tie_word_embeddings=arch.tie_word_embeddings,
-        attn_implementation="sdpa",
-        use_cache=False,
-    )
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(llama_config(arch, attn_implementation="sdpa", use_cache=False))
     if quant == "4bit":
         for layer in model.model.layers:
             for part in (layer.self_attn, layer.mlp):

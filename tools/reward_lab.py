@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
+import itertools
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from grpo_helpers.answers import parse_gold
-from grpo_helpers.data import load_items, project_root, resolve_path, write_json
+from grpo_helpers.data import load_items, project_root, read_json, resolve_path, write_json
 from grpo_helpers.evaluate_json import evaluate_json
-from grpo_helpers.metrics import ENCODER, BertScore, final_mean, rouge1_reasons
+from grpo_helpers.metrics import AGGREGATES, ENCODER, BertScore, final_mean, rouge1_reasons
+from grpo_helpers.plots import read_log
 from grpo_helpers.prompts import char_ngrams, jaccard, load_prompted
 from grpo_helpers.selection import BASE, checkpoint_means, checkpoint_order
 from tools.run_course import run_course
@@ -66,7 +68,7 @@ def sample(run: Path) -> dict[str, Any]:
 
     from grpo_helpers.models import load_model, load_tokenizer
 
-    parameters = json.loads((run / "settings.json").read_text(encoding="utf-8"))["parameters"]
+    parameters = read_json(run / "settings.json", "run settings")["parameters"]
     files = [parameters[name] for name in ("eval_data_path", "few_shot_data_path", "instruct_path")]
     items, prompts = load_prompted(*files, parameters["num_few_shot"])
     items, prompts = items[:QUESTIONS], prompts[:QUESTIONS]
@@ -106,7 +108,7 @@ def dev_scores(run: Path, labels: str) -> dict[str, dict[str, float]]:
     return {
         name: {
             **{key: round(row[key], 4) for key in ("em", "choice", "format", "rouge1", "bertscore")},
-            **{aggregate: round(final_mean(row, aggregate), 4) for aggregate in ("article", "code", "official")},
+            **{aggregate: round(final_mean(row, aggregate), 4) for aggregate in AGGREGATES},
         }
         for name, row in means.items()
     }
@@ -121,9 +123,8 @@ def sweep() -> dict[str, Any]:
             folder = project_root() / "runs" / name
             if not (folder / "epoch_5").exists():  # resumable: a run that is there is taken as it is
                 run_course("default", name, ("04_train",), {"temperature": temperature, "learning_rate": rate})
-            parameters = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["parameters"]
-            log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-            log = [row for row in log if "reward" in row]
+            parameters = read_json(folder / "settings.json", "run settings")["parameters"]
+            log = read_log(folder / "log.jsonl")
             runs.append({
                 "temperature": temperature,
                 "learning_rate": rate,
@@ -137,9 +138,10 @@ def sweep() -> dict[str, Any]:
 # -- encoders ------------------------------------------------------------------------------------------------------
 
 PAIRS = 60  # of each kind
+Pairs = dict[str, list[tuple[str, str]]]
 
 
-def reason_pairs() -> dict[str, list[tuple[str, str]]]:
+def reason_pairs() -> Pairs:
     """Return (said, asked) pairs of reasons by kind: how an answer's reason differs from the gold one."""
     dice = random.Random(0)
     golds = [parse_gold(item.answer or "").reason for item in load_items("data/dev.json")]
@@ -171,46 +173,49 @@ OPPOSITES = [
 ]
 
 
-def encoder_row(encoder: str, layers: int, pairs: dict[str, list[tuple[str, str]]]) -> dict[str, Any]:
-    """Return what one layer of an encoder measures: cost, likeness by kind, correlation with ROUGE-1 and edits."""
+def by_kind(pairs: Pairs, score: Callable[[str, str], float]) -> dict[str, float]:
+    """Return the mean score of each kind of pair, rounded to 3 digits."""
+    return {kind: round(float(np.mean([score(*pair) for pair in found])), 3) for kind, found in pairs.items()}
+
+
+def edit_likeness(said: str, asked: str) -> float:
+    """Return 1 less the edit distance as a share of the longer text."""
     from nltk import edit_distance
 
-    flat = [pair for found in pairs.values() for pair in found]
-    said, asked = [p for p, _ in flat], [r for _, r in flat]
+    return 1 - edit_distance(said, asked) / max(len(said), len(asked))
+
+
+def encoder_row(encoder: str, layers: int, pairs: Pairs, others: dict[str, list[float]]) -> dict[str, Any]:
+    """Return what one layer of an encoder measures: cost, likeness by kind, correlation with the ``others``."""
+    said, asked = zip(*itertools.chain.from_iterable(pairs.values()), strict=True)
     scorer = BertScore(encoder, layers)
     scorer(said[:2], asked[:2])
     started = time.perf_counter()
     values = scorer(said, asked)
     seconds = time.perf_counter() - started
-    rouge = [rouge1_reasons(p, r) for p, r in flat]
-    edits = [1 - edit_distance(p, r) / max(len(p), len(r)) for p, r in flat]
-    by_kind, start = {}, 0
-    for kind, found in pairs.items():
-        by_kind[kind] = round(float(np.mean(values[start : start + len(found)])), 3)
-        start += len(found)
     return {
         "encoder": encoder,
         "layer": layers,
-        "ms_per_pair": round(1000 * seconds / len(flat), 2),
-        "r_rouge1": round(float(np.corrcoef(values, rouge)[0, 1]), 3),
-        "r_edits": round(float(np.corrcoef(values, edits)[0, 1]), 3),
-        "by_kind": by_kind,
+        "ms_per_pair": round(1000 * seconds / len(said), 2),
+        **{f"r_{name}": round(float(np.corrcoef(values, scores)[0, 1]), 3) for name, scores in others.items()},
+        "by_kind": by_kind(pairs, lambda p, r: scorer([p], [r])[0]),  # remembered, not computed again
     }
 
 
-def encoders(others: list[str]) -> dict[str, Any]:
-    """Return the rows of every layer of the embedded model and of ``others`` (``folder:layer``)."""
+def encoders(further: list[str]) -> dict[str, Any]:
+    """Return the rows of every layer of the embedded model and of ``further`` (``folder:layer``)."""
     pairs = reason_pairs()
+    flat = list(itertools.chain.from_iterable(pairs.values()))
+    others = {name: [score(*pair) for pair in flat] for name, score in
+              (("rouge1", rouge1_reasons), ("edits", edit_likeness))}  # fmt: skip
     wanted = [(ENCODER, layer) for layer in range(5)]
-    wanted += [(name.rsplit(":", 1)[0], int(name.rsplit(":", 1)[1])) for name in others]
-    rows = [encoder_row(encoder, layer, pairs) for encoder, layer in wanted]
-    rouge = {kind: float(np.mean([rouge1_reasons(*pair) for pair in found])) for kind, found in pairs.items()}
+    wanted += [(name.rsplit(":", 1)[0], int(name.rsplit(":", 1)[1])) for name in further]
     return {
         "command": "python -m tools.reward_lab encoders",
         "date": datetime.date.today().isoformat(),
         "pairs": {kind: len(found) for kind, found in pairs.items()},
-        "rouge1": {kind: round(value, 3) for kind, value in rouge.items()},
-        "rows": rows,
+        "rouge1": by_kind(pairs, rouge1_reasons),
+        "rows": [encoder_row(encoder, layer, pairs, others) for encoder, layer in wanted],
     }
 
 
