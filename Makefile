@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-all bar bench lab outputs data check-data tiny-model memory-trace lint clean
+.PHONY: run test test-all bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint clean
 
 run: $(VENV)/.installed  ## the five notebooks, headless, into runs/default (PROFILE=name takes params/name)
 	$(PY) -m tools.run_course --profile $(PROFILE)
@@ -45,6 +45,9 @@ tiny-model: $(VENV)/.installed  ## train the embedded model into data/tiny_model
 
 memory-trace: $(VENV)/.installed  ## closed form against a trace of the real graph; exit 1 above 3 percent
 	$(PY) -W ignore -m tools.memory_trace
+
+cpu-probe gpu-probe: %-probe: $(VENV)/.installed  ## memory and seconds of real training steps, measured; resumable
+	$(PY) -W ignore -m tools.memory_probe --device $(subst gpu,cuda,$*)
 
 lint: $(VENV)/.installed
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .

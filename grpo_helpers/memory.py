@@ -25,6 +25,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 BF16, FP32 = 2, 4  # bytes per number
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per weight: 4 bits, a uint8 scale per 64, a float32 per 64*256
 HEAD_TILE = (4096, 32768)  # tokens x vocabulary columns that TRL's fused LM head holds at once
+LM_HEADS = ("fused", "fused_cpu", "full_logits")
 BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
 NEEDED = ("model_name", "use_quant", "lora_r", "gradient_checkpointing", "max_completion_length", *BATCH_KEYS)
 SHAPE_KEYS = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
@@ -53,12 +54,8 @@ class Architecture:
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """(in, out) of each linear layer of one block."""
-        h, i, q, k = (
-            self.hidden_size,
-            self.intermediate_size,
-            self.query_width,
-            self.num_key_value_heads * self.head_dim,
-        )
+        h, i, q = self.hidden_size, self.intermediate_size, self.query_width
+        k = self.num_key_value_heads * self.head_dim
         attention = {"q_proj": (h, q), "k_proj": (h, k), "v_proj": (h, k), "o_proj": (q, h)}
         return {**attention, "gate_proj": (h, i), "up_proj": (h, i), "down_proj": (i, h)}
 
@@ -148,14 +145,14 @@ def predict(
     gradient_checkpointing: bool = True,
     A: int | None = None,
     inference_rows: int = 0,
-    full_logits: bool = False,
+    lm_head: str = "fused",
 ) -> dict[str, Any]:
     """Return the memory of every phase in bytes: predicted, not measured. Source: the module's docstring.
 
     Lengths are the longest of a round, since all rows are padded to them. ``A`` (default S) tells whether a round
     finds gradients in memory. ``inference_rows`` are the questions answered at once at a save (phase ``inference``).
-    ``full_logits`` adds what TRL of mid-2025 held: the logits of all scored tokens over the whole vocabulary.
-    Add the overhead (:data:`OVERHEAD`). 8-bit uses the activation terms traced for 4-bit. Not for full fine-tuning.
+    ``lm_head``: ``fused`` (TRL 1.16 on a GPU), ``fused_cpu``, ``full_logits`` (TRL of mid-2025: tokens x vocabulary).
+    Add :data:`OVERHEAD`. 8-bit uses the activation terms traced for 4-bit. Not for full fine-tuning.
 
     Returns:
         ``phases``: total of each phase; ``made_of``: its weights, adapter, kv_cache, working (and second_model);
@@ -167,16 +164,15 @@ def predict(
         need_whole_number(name, value)
     prompt, length = prompt_tokens, prompt_tokens + completion_tokens
     # What stays: TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
-    number, trained = BF16 if quant else FP32, lora_params(arch, lora_rank, lora_targets)
-    weights, lora, grads, adam = weights_bytes(arch, quant), *(trained * number * times for times in (1, 1, 2))
+    lora = lora_params(arch, lora_rank, lora_targets) * (BF16 if quant else FP32)
+    weights, grads, adam = weights_bytes(arch, quant), lora, 2 * lora
     between = grads if S % (A or S) else 0  # a round that starts inside an optimizer step finds gradients in memory
     largest = max(width * out for width, out in arch.linears.values())
     unpacked = largest * BF16 + largest // 64 * FP32 if quant else 0  # one weight matrix, dequantised
     kv, prefill_token = arch.kv_bytes_per_token, 8 * arch.intermediate_size + 1.2 * arch.hidden_size
-    saved, tile, backward = _loss_bytes(arch, B, prompt, length, gradient_checkpointing, lora_dropout, lora_targets)
-    if full_logits:  # float32 logits and their copy for the softmax; in the backward pass a gradient of each
-        tile = 2 * FP32 * B * completion_tokens * arch.vocab_size
-        backward = max(backward, saved + 2 * tile)
+    tile, head = _head_bytes(arch, B, prompt, length, lm_head)
+    wide = bool(set(lora_targets) - set(ATTENTION))
+    saved, layer = _layer_bytes(arch, B * length, gradient_checkpointing, lora_dropout, wide)
 
     def phase(adapter: float, kv_cache: float, working: float, **more: float) -> dict[str, int]:
         parts = dict(weights=weights, adapter=adapter, kv_cache=kv_cache, working=working, **more)
@@ -195,7 +191,7 @@ def predict(
         "decode": decode,
         "logprobs": phase(trains, 0, B * length * prefill_token + tile),  # run only off-policy or with beta above 0
         "forward": phase(trains, 0, saved + max(tile, gradient_checkpointing * B * length * prefill_token)),
-        "backward": phase(trains, 0, backward),
+        "backward": phase(trains, 0, saved + max(layer, head)),
         "optimizer": phase(trains, 0, 0),  # fused AdamW: no temporary copies
         "inference": max(generate(inference_rows, lora + adam), key=lambda parts: sum(parts.values())),
         # as in the article: the model loaded anew, one question at a time
@@ -203,29 +199,33 @@ def predict(
     }
     phases = {name: sum(parts.values()) for name, parts in made_of.items()}
     binds = max((name for name in phases if name != "callback"), key=phases.get)
-    static = {"weights": weights, "lora": lora, "gradients": grads, "adam": adam}
+    static = dict(weights=weights, lora=lora, gradients=grads, adam=adam)
     return dict(phases=phases, made_of=made_of, static=static, peak=phases[binds], binds=binds)
 
 
-def _loss_bytes(
-    arch: Architecture, B: int, prompt: int, length: int, checkpointing: bool, dropout: float, targets: Sequence[str]
-) -> tuple[float, float, float]:
-    """Return the bytes kept by the forward pass, of one head tile, and at the worst of the backward pass.
-
-    The bytes per token of one layer were fitted on CPU traces, where they err low by up to 3 percent.
-    """
+def _layer_bytes(arch: Architecture, tokens: int, checkpointing: bool, dropout: float, wide: bool) -> tuple[float, ...]:
+    """Return the bytes kept of all layers, and of the one recomputed at a time: fitted on traces, up to 3 % low."""
     hidden, mlp, queries = arch.hidden_size, arch.intermediate_size, arch.query_width
-    tokens, scored = B * length, B * (length - prompt)
-    tile = min(scored, HEAD_TILE[0]) * HEAD_TILE[1] * BF16
-    head = tile + 6 * scored * hidden
     if not checkpointing:
         layer = (6 * mlp + 8 * queries + 10 * hidden) * (1.345 if dropout else 1)
-        saved = tokens * arch.num_hidden_layers * layer
-        return saved, tile, saved + head
+        return tokens * arch.num_hidden_layers * layer, 0
     layer = 12 * mlp + 8 * queries + 12 * hidden
-    layer *= (1.22 if dropout else 1) * (1.07 if set(targets) - set(ATTENTION) else 1)
-    saved = tokens * BF16 * arch.num_hidden_layers * hidden  # each layer's input; one layer is recomputed at a time
-    return saved, tile, saved + max(tokens * layer, head)
+    layer *= (1.22 if dropout else 1) * (1.07 if wide else 1)  # wide: LoRA beyond the attention
+    return tokens * BF16 * arch.num_hidden_layers * hidden, tokens * layer  # each layer's input is kept
+
+
+def _head_bytes(arch: Architecture, B: int, prompt: int, length: int, kind: str) -> tuple[float, float]:
+    """Return the bytes that the LM head and the loss hold at the worst of the forward, and of the backward pass."""
+    if kind not in LM_HEADS:
+        raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {kind!r}")
+    # A CPU scores the prompt too, and its tiles are folded in float32 copies: 3 going forth, 7 and a mask going back.
+    scored = B * (length - 1 if kind == "fused_cpu" else length - prompt)
+    forth, back = (3 * FP32, 7 * FP32 + 1) if kind == "fused_cpu" else (0, 0)
+    if kind == "full_logits":  # float32 logits and their copy for the softmax; going back a gradient of each
+        return 2 * FP32 * scored * arch.vocab_size, 4 * FP32 * scored * arch.vocab_size
+    rows, filled = min(scored, HEAD_TILE[0]), min(arch.vocab_size, HEAD_TILE[1])
+    tile = rows * HEAD_TILE[1] * BF16
+    return tile + rows * filled * forth, tile + rows * filled * back + 6 * scored * arch.hidden_size
 
 
 def plans_that_fit(
@@ -265,11 +265,11 @@ def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, 
     given["steps_per_generation"] = given.get("steps_per_generation") or None  # 0 in notebook 04: TRL's default
     plan = BatchPlan.from_trl(**{name: given[name] for name in TRL_NAMES.values() if name in given})
     arch = load_architecture(given["model_name"])
-    sizes = (plan.B, plan.S, prompt_tokens, given["max_completion_length"])
     quant = given.get("quant_type", "4bit") if given["use_quant"] else None
     targets = str(given.get("lora_target_modules", ",".join(ATTENTION))).replace(" ", "").split(",")
     lora = (given["lora_r"], targets, given.get("lora_dropout", 0.0))
     rows = given.get("inference_batch_size", 0)
+    sizes = (plan.B, plan.S, prompt_tokens, given["max_completion_length"])
     return arch, predict(arch, *sizes, quant, *lora, given["gradient_checkpointing"], plan.A, rows)
 
 
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{arch.name}{' (shape inferred)' if arch.inferred else ''}: predicted, not measured, GiB")
+    print(f"{arch.name}{' (shape inferred)' * arch.inferred}: predicted, not measured, GiB")
     for name, size in got["phases"].items():
         note = " <- peak" if name == got["binds"] else "  (a second model, as in the article)" * (name == "callback")
         print(f"  {name:<10}{size / GIB:8.2f}{note}")

@@ -169,7 +169,12 @@ def test_a_local_config_is_read_before_the_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"B": 0}, "B must be"), ({"quant": "2bit"}, "quant must be"), ({"lora_targets": ["lm_head"]}, "lora targets")],
+    [
+        ({"B": 0}, "B must be"),
+        ({"quant": "2bit"}, "quant must be"),
+        ({"lora_targets": ["lm_head"]}, "lora targets"),
+        ({"lm_head": "chunked"}, "lm_head must be"),
+    ],
 )
 def test_bad_arguments_are_refused_by_name(midm, changes, said):
     with pytest.raises(InputError, match=said):
@@ -253,7 +258,9 @@ def test_answering_many_questions_at_once_costs_cache_and_one_costs_less_than_th
 
 
 def test_the_full_logits_of_mid_2025_cost_gigabytes(midm):
-    now, then = (predict(midm, 4, 1, 512, 512, quant="4bit", full_logits=full)["phases"] for full in (False, True))
+    now, then = (
+        predict(midm, 4, 1, 512, 512, quant="4bit", lm_head=head)["phases"] for head in ("fused", "full_logits")
+    )
     scored = 4 * 512 * midm.vocab_size
     assert then["forward"] - now["forward"] == pytest.approx(8 * scored, rel=0.3)
     assert then["backward"] >= now["forward"] + 16 * scored - GIB
