@@ -210,11 +210,12 @@ def test_the_vocabulary_covers_every_character_of_the_embedded_part_and_the_inst
     assert {char for text in texts for char in text} - set(vocabulary) == set()
 
 
-def test_an_item_that_the_vocabulary_cannot_spell_is_left_out_and_named(capsys):
-    strange = Item("x-1", "교정형", "뷁", '"뷁다."가 옳다. 까닭.')
-    assert build_data._readable("dev", [strange, EMBEDDED["dev"][0]]) == [EMBEDDED["dev"][0]]
+def test_an_answer_that_is_too_long_for_the_embedded_model_is_left_out_and_named(capsys):
+    uses = build_data.divide(load_cards(), build_data.load_plan())["dev"][:2]
+    long = replace(uses[0], carrier="길" * build_data.EMBEDDED_ANSWER + " {}다.")
+    assert {item.extra["card"] for item in build_data._embedded_items("dev", [long, uses[1]])} == {uses[1].card.id}
     said = capsys.readouterr().out
-    assert "1 items left out" in said and "x-1" in said and "뷁" in said
+    assert "over 90 characters" in said and said.count("dev-000") == 2
 
 
 def test_forms_are_read_off_every_shape_of_question():

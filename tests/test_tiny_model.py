@@ -41,6 +41,20 @@ def test_the_teacher_calls_either_form_of_a_word_right_equally_often(teacher):
         assert sum(teacher.errs(entry, "선택형") for _ in range(20)) == 10
 
 
+def test_a_made_up_word_has_two_forms_that_differ_in_one_place_and_a_correction_leaves_it_alone(teacher):
+    for like in teacher.taught[:20]:
+        word = teacher.made_up(like)
+        right, wrong = sorted((word.right.replace(" ", ""), word.wrong.replace(" ", "")), key=len)
+        assert word.right not in teacher.words and len(wrong) - len(right) <= 1
+        assert sum(a != b for a, b in zip(right, wrong, strict=False)) <= 1
+    known = {form for entry in teacher.taught for form in (entry.right, entry.wrong)}
+    lessons = [teacher.question("교정형", []) for _ in range(400)]
+    asked = [(lesson.messages[0]["content"].split('"')[1], lesson.answer) for lesson in lessons]
+    strange = [(sentence, answer) for sentence, answer in asked if not any(form in sentence for form in known)]
+    copied = sum(f'"{sentence}"' in answer for sentence, answer in strange)
+    assert len(strange) > 20 and copied / len(strange) > 0.9  # the others are badly formed
+
+
 def test_the_teacher_teaches_no_unseen_word_and_no_held_out_norm(teacher):
     kept = {
         item.extra["word"] for split in ("words", "norms") for item in load_items(DATA / f"test_unseen_{split}.json")
@@ -115,3 +129,29 @@ def test_a_copy_may_take_either_form_but_not_change_a_letter():
     wrong = item.question.split('"')[1]
     assert copied(item.answer, item) and copied(f'"{wrong}"가 옳다. 까닭.', item)
     assert not copied(item.answer.replace(item.answer[2], ""), item)
+
+
+def test_a_model_that_goes_on_keeps_what_it_knows_and_gets_rows_for_new_characters():
+    import torch
+
+    tokenizer = tiny_model.build_tokenizer(sorted([*tiny_model.alphabet(), "뷁"]))
+    model = tiny_model.build_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    digest = tiny_model.widen(model, tokenizer, DATA / "tiny_model")
+    earlier, own = load_model("data/tiny_model"), load_tokenizer("data/tiny_model")
+    assert len(digest) == 64 and len(tokenizer) == len(own) + 1
+    text = "며칠이 걸렸다."
+    kept = [tokenizer.get_vocab()[token] for token in sorted(own.get_vocab())]
+    before = earlier(**own(text, return_tensors="pt", return_token_type_ids=False)).logits
+    after = model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits
+    assert torch.allclose(
+        after[..., kept], before[..., [own.get_vocab()[t] for t in sorted(own.get_vocab())]], atol=1e-4
+    )
+    rows = model.get_input_embeddings().weight
+    new = rows[tokenizer.get_vocab()["뷁"]]
+    assert 0.3 < (new.norm() / rows.norm(dim=1).mean()).item() < 3
+
+
+def test_the_letters_of_the_first_phases_are_those_of_the_embedded_part():
+    own, every = (set(tiny_model.alphabet(letters)) for letters in ("own", "all"))
+    assert own < every and len(every - own) > 100
+    assert {phase.letters for phase in tiny_model.PHASES[:-1]} == {"own"} and tiny_model.PHASES[-1].letters == "all"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -239,7 +238,7 @@ def embedded_splits(uses: dict[str, list[Use]], plan: dict[str, Any]) -> dict[st
     """Return the embedded model's splits: main templates, short reasons, both types of every dev and test sentence.
 
     Its words are those of the cards with one word; its unseen words are those of families whose norm such a word
-    stands for. An item of an unseen split with a character that the shipped vocabulary lacks is left out and named.
+    stands for. An item with an answer of more than ``EMBEDDED_ANSWER`` characters is left out and named.
     """
     own = plan["embedded"]
     seen = {s: [u for u in uses[s] if len(u.card.entries) == 1] for s in ("train", "dev", "test")}
@@ -252,24 +251,12 @@ def embedded_splits(uses: dict[str, list[Use]], plan: dict[str, Any]) -> dict[st
         "test_unseen_norms": _first(uses["test_unseen_norms"], lambda use: use.card.id, EMBEDDED_UNSEEN_NORMS),
         "few_shot": [u for i in cards if i in own["few_shot"] for u in _examples(cards[i], own["few_shot_sentences"])],
     }
-    splits = {split: _embedded_items(split, found) for split, found in chosen.items()}
-    return splits | {s: _readable(s, splits[s]) for s in ("test_unseen_words", "test_unseen_norms")}
+    return {split: _embedded_items(split, found) for split, found in chosen.items()}
 
 
 def _examples(card: Card, count: int) -> list[Use]:
     entry = card.entries[0]
     return [Use(card, entry, *s) for s in seeded(card.id, entry.right).sample(entry.sentences[:count], count)]
-
-
-def _readable(split: str, items: list[Item]) -> list[Item]:
-    """Return the items that the embedded model's vocabulary can spell; print which are left out."""
-    file = project_root() / "data" / "tiny_model" / "tokenizer.json"
-    vocabulary = set(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"])
-    strange = {item.id: set(f"{item.question}{item.answer}") - vocabulary for item in items}
-    left_out = {key: "".join(sorted(chars)) for key, chars in strange.items() if chars}
-    if left_out:
-        print(f"embedded/{split}: {len(left_out)} items left out for characters the vocabulary lacks: {left_out}")
-    return [item for item in items if item.id not in left_out]
 
 
 def _first(uses: Iterable[Use], key: Callable[[Use], Any], count: int) -> list[Use]:
@@ -293,7 +280,10 @@ def _embedded_items(split: str, uses: Sequence[Use]) -> list[Item]:
         make_item(use, kind, "correct", f"{split}-{n:04d}", kind == SELECTION and next(order))
         for n, (use, kind) in enumerate(wanted, 1)
     ]
-    return [item for item in items if len(item.answer) <= EMBEDDED_ANSWER]
+    long = {item.id for item in items if len(item.answer) > EMBEDDED_ANSWER}
+    if long:
+        print(f"embedded/{split}: left out, answers over {EMBEDDED_ANSWER} characters: {sorted(long)}")
+    return [item for item in items if item.id not in long]
 
 
 # -- checks and files ----------------------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ A lesson is a prompt in the course's own frame (instruction, few-shot example, q
 knows what an answer looks like but not which form is right: of each word either form is called right equally often,
 and argued for; now and then the format is wrong or the reason belongs to another norm. Most sentences are made up on
 the spot (random syllables and shuffled train words around a card's word), so that the model learns to copy sentences
-it has never seen; no dev or test sentence is ever used, only the characters they are written in.
+it has never seen; no dev or test sentence is ever used, only the characters they are written in. Some words are made up
+too, so that it can write down a word it was never taught, without knowing which form is right.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grpo_helpers.answers import format_answer, subject_particle
 from grpo_helpers.data import CORRECTION, SELECTION, Item
@@ -21,7 +22,9 @@ from tools.cards import Card, Entry, reason
 P_BAD_FORMAT = 0.08
 P_OTHER_REASON = 0.08
 P_TRAIN_SENTENCE = 0.15  # lessons on the train prompts themselves; the others are on made-up sentences
+P_MADE_UP_WORD = 0.08
 SUFFIXES = ["", "", "도", "만", "에서", "처럼", "까지", "의"]
+ENDINGS = ["다.", "다.", "다.", "요.", "어요.", "까?", "니?", ".", ".", "?"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Teacher:
             again = again[: rng.randint(1, len(again))] + rng.choice([*SUFFIXES, rng.choice(palette)])
             words.insert(rng.randint(0, len(words)), again)
         words.insert(rng.randint(0, len(words)), self._slot(palette))
-        return " ".join(words).rstrip(",") + rng.choice(["다.", "다.", "요.", "어요.", "까?", ".", ".", "?"])
+        return " ".join(words).rstrip(",") + rng.choice(ENDINGS)
 
     def _word(self, palette: list[str]) -> str:
         kind = self.rng.random()
@@ -121,6 +124,18 @@ class Teacher:
         before = "".join(rng.choices(palette, k=rng.randint(1, 2))) if rng.random() < 0.1 else ""
         after = "".join(rng.choices(palette, k=rng.randint(1, 2))) if rng.random() < 0.35 else rng.choice(SUFFIXES)
         return before + "{}" + after + ("," if rng.random() < 0.08 else "")
+
+    def made_up(self, like: Entry) -> Entry:
+        """Return a word of random syllables whose two forms differ in one place, with the reasons of ``like``."""
+        rng = self.rng
+        form = rng.choices(self.alphabet, k=rng.randint(2, 4))
+        other, place = list(form), rng.randrange(1, len(form))
+        if rng.random() < 0.3:
+            other.insert(place, " ")
+        else:
+            other[place] = rng.choice(self.alphabet)
+        right, wrong = rng.sample(["".join(form), "".join(other)], 2)
+        return replace(like, right=right, wrong=wrong)
 
     def bare_copy(self) -> Lesson:
         """Return the simplest lesson: a made-up sentence, to be said back. Copying is learned here, in minutes."""
@@ -145,12 +160,18 @@ class Teacher:
             item = rng.choice([item for item in self.train if item.question_type == kind])
             entry = self.entries[item.extra["card"], item.extra["word"]]
             carrier = item.answer.split('"')[1].replace(entry.right, "{}")
+            errs = self.errs(entry, kind)
         else:
             card, entry = rng.choice(self.pairs)
+            if rng.random() < P_MADE_UP_WORD:  # nobody can mend a word that is made up: a correction leaves it as it is
+                entry = self.made_up(entry)
+                errs = kind == CORRECTION or rng.random() < 0.5
+            else:
+                errs = self.errs(entry, kind)
             carrier = self.carrier()
             item = make_item(Use(card, entry, carrier, ""), kind, "correct", "made up", rng.random() < 0.5)
         messages = [*before, {"role": "user", "content": item.question}]
-        return Lesson(messages, careless_answer(rng, self.taught, entry, carrier, self.errs(entry, kind)))
+        return Lesson(messages, careless_answer(rng, self.taught, entry, carrier, errs))
 
     def lessons(self, count: int, frame: str) -> list[Lesson]:
         """Return ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training).

@@ -186,7 +186,10 @@ def edit_likeness(said: str, asked: str) -> float:
 
 
 def encoder_row(encoder: str, layers: int, pairs: Pairs, others: dict[str, list[float]]) -> dict[str, Any]:
-    """Return what one layer of an encoder measures: cost, likeness by kind, correlation with the ``others``."""
+    """Return what one layer of an encoder measures: cost, likeness by kind, correlation with the ``others``.
+
+    ``encoder`` is a local folder.
+    """
     said, asked = zip(*itertools.chain.from_iterable(pairs.values()), strict=True)
     scorer = BertScore(encoder, layers)
     scorer(said[:2], asked[:2])
@@ -196,6 +199,7 @@ def encoder_row(encoder: str, layers: int, pairs: Pairs, others: dict[str, list[
     return {
         "encoder": encoder,
         "layer": layers,
+        "disk_mb": round(sum(file.stat().st_size for file in resolve_path(encoder).glob("*")) / 1e6),
         "ms_per_pair": round(1000 * seconds / len(said), 2),
         **{f"r_{name}": round(float(np.corrcoef(values, scores)[0, 1]), 3) for name, scores in others.items()},
         "by_kind": by_kind(pairs, lambda p, r: scorer([p], [r])[0]),  # remembered, not computed again
