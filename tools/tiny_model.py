@@ -239,7 +239,7 @@ it has never seen becomes `<unk>`.
 
 STARTED = """
 **This copy** goes on from an earlier one, which went through the first phases of `tools/tiny_model.py` when the corpus
-was smaller (SHA-256 of its folder's weights: `{start:.16}...`). In the last phase, {last} steps, it learned the characters
+was smaller (SHA-256 of its weights: `{start:.16}...`). In the last phase, {last} steps, it learned the characters
 that have come since; the minutes are those of this phase.
 """
 
