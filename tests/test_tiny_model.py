@@ -18,7 +18,7 @@ DATA = project_root() / "data"
 
 @pytest.fixture
 def teacher():
-    alphabet = [char for char in tiny_model.alphabet() if "가" <= char <= "힣"]
+    alphabet = tiny_model.syllables()
     few_shot = load_items(DATA / "embedded/few_shot.json")
     instruct = load_instruct("data/instruct.json")
     return Teacher(

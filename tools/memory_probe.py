@@ -26,8 +26,8 @@ from typing import Any
 import pandas as pd
 
 from grpo_helpers.data import project_root, write_atomically
-from grpo_helpers.memory import ATTENTION, GIB, Architecture, load_architecture, predict
-from tools.memory_trace import llama_config
+from grpo_helpers.memory import ATTENTION, GIB, Architecture, predict
+from tools.memory_trace import llama_config, shape
 
 PHASES = ("generate", "forward", "backward", "optimizer")
 COLUMNS = ("model", "B", "S", "A", "G", "D", "prompt_tokens", "completion_tokens", "lora_rank",
@@ -192,7 +192,7 @@ def _fill(module, device: str) -> None:
         module.inv_freq, module.original_inv_freq = fresh.inv_freq, fresh.inv_freq.clone()
 
 
-def measure(setting: dict[str, Any], device: str) -> dict[str, Any]:
+def measure(setting: dict[str, Any], device: str, folder: str) -> dict[str, Any]:
     """Return the peaks of the first optimizer step, in bytes, and the mean seconds of the next ones."""
     import torch
     from datasets import Dataset
@@ -204,13 +204,13 @@ def measure(setting: dict[str, Any], device: str) -> dict[str, Any]:
 
     quiet_libraries()
     torch.manual_seed(0)
-    arch = SMALL.get(setting["model"]) or load_architecture(setting["model"])
+    arch = shape(setting["model"], SMALL)
     meter = CudaMeter() if device == "cuda" else CpuMeter()
     model = random_model(arch, setting["quant"], device)
     count = setting["B"] * setting["S"] * setting["A"] * setting["D"]
     rows = [{"prompt": chr(0xAC00 + i % 50) * setting["prompt_tokens"]} for i in range(count)]
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(prefix="grpo-probe-"), use_cpu=device == "cpu", bf16=True, report_to="none",
+        output_dir=folder, use_cpu=device == "cpu", bf16=True, report_to="none",
         save_strategy="no", logging_strategy="no", max_steps=1 + TIMED, disable_tqdm=True, dataloader_pin_memory=False,
         per_device_train_batch_size=setting["B"], num_generations=setting["G"],
         gradient_accumulation_steps=setting["A"], steps_per_generation=setting["S"],
@@ -266,7 +266,7 @@ def _mark(trainer, meter) -> None:
 
 def predicted(setting: dict[str, Any], device: str) -> dict[str, int]:
     """Return what :func:`predict` says of the phases that are measured."""
-    arch = SMALL.get(setting["model"]) or load_architecture(setting["model"])
+    arch = shape(setting["model"], SMALL)
     got = predict(
         arch, setting["B"], setting["S"], setting["prompt_tokens"], setting["completion_tokens"], setting["quant"],
         setting["lora_rank"], gradient_checkpointing=setting["gradient_checkpointing"], A=setting["A"],
@@ -299,7 +299,8 @@ def child(setting: dict[str, Any], device: str, cap_gb: float) -> None:
         if cap_gb:
             total = torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gb * GIB / total))
-    figures = measure(setting, device)
+    with tempfile.TemporaryDirectory(prefix="grpo-probe-") as folder:
+        figures = measure(setting, device, folder)
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(figures))
 

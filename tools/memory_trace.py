@@ -14,7 +14,7 @@ import gc
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
@@ -285,9 +285,9 @@ def closed_form(arch: Architecture, setting: dict) -> dict[str, int]:
     return {"static": static} | {name: static + part["working"] + part["kv_cache"] for name, part in parts.items()}
 
 
-def shape(name: str) -> Architecture:
-    """Return a shape of the table or of :data:`HELD_OUT`."""
-    return HELD_OUT[name] if name in HELD_OUT else load_architecture(name)
+def shape(name: str, own: Mapping[str, Architecture] = HELD_OUT) -> Architecture:
+    """Return a shape of ``own``, else of the table."""
+    return own[name] if name in own else load_architecture(name)
 
 
 def main(argv: list[str] | None = None) -> int:

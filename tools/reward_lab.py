@@ -53,6 +53,7 @@ def draw(model, tokenizer, prompts: list, parameters: dict[str, Any]) -> list[li
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             do_sample=True,
+            top_k=0,  # as TRL samples; transformers' own default is 50
             temperature=parameters["temperature"],
             num_return_sequences=GROUP,
             max_new_tokens=parameters["max_completion_length"],

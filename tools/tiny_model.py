@@ -72,6 +72,11 @@ def alphabet(letters: str = "all") -> list[str]:
     return sorted(chars | {chr(code) for code in range(32, 127)} | {"\n"})
 
 
+def syllables(letters: str = "all") -> list[str]:
+    """Return the Hangul syllables of :func:`alphabet`, of which words are made up."""
+    return [char for char in alphabet(letters) if "가" <= char <= "힣"]
+
+
 def build_tokenizer(chars: list[str]):
     """Return a tokenizer with one token per character, and the chat template."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -167,7 +172,7 @@ def train(model, tokenizer, teacher: Teacher, phases: tuple[Phase, ...], log_eve
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
     started, done = time.time(), 0
     for phase in phases:
-        teacher.alphabet = [char for char in alphabet(phase.letters) if "가" <= char <= "힣"]
+        teacher.alphabet = syllables(phase.letters)
         for step in range(phase.steps):
             share = step / max(1, phase.steps - 1)
             high, low = phase.lr
@@ -249,9 +254,8 @@ def write_card(folder: Path, figures: dict[str, dict[str, float]], **facts) -> N
     rows = "\n".join(
         f"| {name} | {figures['dev'][name]:.3f} | {figures['test'][name]:.3f} |" for name in figures["dev"]
     )
-    start = facts.pop("start")
-    facts["began"] = STARTED.format(start=start, last=PHASES[-1].steps) if start else ""
-    facts["command"] = "python -m tools.tiny_model --start FOLDER" if start else "make tiny-model"
+    facts["began"] = STARTED.format(**facts) if facts["start"] else ""
+    facts["command"] = "python -m tools.tiny_model --start FOLDER" if facts["start"] else "make tiny-model"
     facts |= {"p_format": P_BAD_FORMAT, "p_reason": P_OTHER_REASON, "p_made_up": P_MADE_UP_WORD, "rows": rows}
     (folder / "README.md").write_text(CARD.format(**facts), encoding="utf-8")
 
@@ -269,25 +273,24 @@ def main() -> None:
     started = time.time()
     torch.manual_seed(args.seed)
     root = project_root() / "data"
-    chars = alphabet()
-    tokenizer = build_tokenizer(chars)
+    tokenizer = build_tokenizer(alphabet())
     model = build_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
     teacher = Teacher(
         load_cards(),
         load_items(f"{EMBEDDED}/train.json"),
         load_items(f"{EMBEDDED}/few_shot.json"),
         load_instruct(root / "instruct.json"),
-        [],  # each phase brings its own letters
+        syllables(),
         random.Random(args.seed),
     )
     phases = tuple(replace(p, steps=max(2, round(p.steps * args.scale))) for p in PHASES)
-    start = None
+    start, steps = None, sum(p.steps for p in phases)  # those of the earlier model, too
     if args.start:
         start, phases = widen(model, tokenizer, Path(args.start)), phases[-1:]
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
     train(model, tokenizer, teacher, phases)
-    steps = sum(p.steps for p in PHASES)
-    save(model, tokenizer, Path(args.out), seed=args.seed, steps=steps, started=started, start=start)
+    facts = {"seed": args.seed, "steps": steps, "last": phases[-1].steps, "start": start}
+    save(model, tokenizer, Path(args.out), started, **facts)
 
 
 def widen(model, tokenizer, folder: Path) -> str:
@@ -312,8 +315,8 @@ def widen(model, tokenizer, folder: Path) -> str:
     return sha256([folder / "model.safetensors"])
 
 
-def save(model, tokenizer, out: Path, seed: int, steps: int, started: float, start: str | None) -> None:
-    """Measure the model, then write weights, tokenizer and card to ``out``."""
+def save(model, tokenizer, out: Path, started: float, **facts) -> None:
+    """Measure the model, then write weights, tokenizer and card to ``out``; ``facts`` go into the card."""
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     figures = measure(model, tokenizer)
@@ -324,10 +327,8 @@ def save(model, tokenizer, out: Path, seed: int, steps: int, started: float, sta
         parameters=model.num_parameters(),
         vocabulary=len(tokenizer),
         minutes=(time.time() - started) / 60,
-        seed=seed,
-        steps=steps,
-        start=start,
         items=len(load_items(f"{EMBEDDED}/dev.json")),
+        **facts,
     )
 
 
