@@ -9,4 +9,9 @@ Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers
 touches no network.
 """
 
+import logging
+
+# bitsandbytes tells at import, in alarming words, that an optional package of faster CPU kernels is missing.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
 __version__ = "0.1.0"

@@ -168,6 +168,9 @@ class RewardLabSettings(PromptSettings):
     temperature: float = 0.7
     max_completion_length: int = 96
     recorded_encoders_path: str = "data/reward_lab/encoders.json"
+    recorded_completions_path: str = "data/reward_lab/completions.json"
+    recorded_curves_path: str = "data/reward_lab/curves.json"
+    sliders: bool = True
 
     def check(self) -> None:
         """At least two completions make a group."""

@@ -22,7 +22,7 @@ from grpo_helpers.data import InputError, load_items, read_json, resolve_path
 from grpo_helpers.metrics import BertScore, KoreanTokenizer, exact_match, format_score, rouge1_reasons
 from grpo_helpers.plots import read_log, series
 
-ROUGE_PAIRS = 250
+REASONS = ("data/train.json", "data/test_unseen_norms.json")
 
 
 def recorded_step(run: Path) -> tuple[list[str], list[str], dict, list[float]]:
@@ -93,10 +93,12 @@ def timed(function: Callable, *arguments):
     return time.perf_counter() - started, result
 
 
-def unique_reasons(count: int) -> tuple[list[str], list[str]]:
-    """Return two lists of ``count`` reasons of the corpus, no text twice in either."""
-    reasons = list(dict.fromkeys(parse_gold(item.answer or "").reason for item in load_items("data/train.json")))
-    return reasons[:count], reasons[count : 2 * count]
+def unique_reasons() -> tuple[list[str], list[str]]:
+    """Return two equally long lists of reasons of the corpus; no text is in them twice."""
+    items = [item for path in REASONS for item in load_items(path)]
+    reasons = list(dict.fromkeys(parse_gold(item.answer or "").reason for item in items))
+    half = len(reasons) // 2
+    return reasons[:half], reasons[half : 2 * half]
 
 
 def bench_rewards(run: Path) -> list[tuple[str, float, bool]]:
@@ -111,7 +113,7 @@ def bench_rewards(run: Path) -> list[tuple[str, float, bool]]:
     pairs = {(parse(c).reason, parse_gold(r).reason) for c, r in zip(completions, references, strict=True)}
     print(f"{len(completions)} completions of one step of {run.name}, {len(pairs) / len(completions):.0%} unique pairs")
     print(f"  the article's way {slow:.3f} s, ours {fast:.3f} s; largest difference {apart:.1e}; encoder {encoder}")
-    said, asked = unique_reasons(ROUGE_PAIRS)
+    said, asked = unique_reasons()
     our_way(encoder, layers)
     rouge_slow, first = timed(lambda: [article.rouge(p, r) for p, r in zip(said, asked, strict=True)])
     rouge_fast, second = timed(lambda: [rouge1_reasons(p, r) for p, r in zip(said, asked, strict=True)])

@@ -22,6 +22,8 @@ from grpo_helpers.data import InputError, project_root, show_path
 
 NOTEBOOKS = ("01_data_and_few_shot", "02_reward_exploration", "03_memory_budget", "04_train", "05_evaluate_and_select")
 
+HEADLESS = {"sliders": False}  # nobody is there to move one
+
 
 def profile_parameters(profile: str, notebook: str) -> dict[str, Any]:
     """Return the parameters of one notebook in a profile; the profile ``default`` changes nothing.
@@ -75,7 +77,7 @@ def run_course(
     for notebook in notebooks:
         known = papermill.inspect_notebook(str(project_root() / "notebooks" / f"{notebook}.ipynb"))
         parameters = profile_parameters(profile, notebook) | {"run_name": run_name}
-        parameters |= {name: value for name, value in (extra or {}).items() if name in known}
+        parameters |= {name: value for name, value in (HEADLESS | (extra or {})).items() if name in known}
         print(f"{notebook} ... ", end="", flush=True)
         seconds = run_notebook(notebook, parameters, run_dir / "notebooks" / f"{notebook}.ipynb")
         print(f"{seconds:.0f} s", flush=True)
