@@ -24,8 +24,8 @@ test-all: $(VENV)/.installed  ## the long ones too
 bar: $(VENV)/.installed  ## three seeds of the default run, measured on test; exit 1 below the bar
 	$(PY) -m tools.bar
 
-bench: $(VENV)/.installed  ## the rewards against the article's way of computing them; exit 1 below a target
-	$(PY) -m tools.bench
+bench: $(VENV)/.installed  ## rewards, answering and training against other ways; exit 1 below a target
+	$(PY) -W ignore -m tools.bench && $(PY) -W ignore -m tools.bench_training
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks

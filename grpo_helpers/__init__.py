@@ -3,7 +3,7 @@
 Modules in data-flow order; a module imports only modules above it:
 
 data, answers, prompts, metrics, rewards, batch, memory, settings, models,
-inference, callbacks, training, selection, evaluate_json, plots.
+inference, health, callbacks, training, selection, evaluate_json, plots.
 
 Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers`` costs milliseconds and
 touches no network.

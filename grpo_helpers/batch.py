@@ -25,89 +25,56 @@ TRL_NAMES = {
 
 
 def need_whole_number(name: str, value: object) -> None:
-    """Refuse anything but a whole number from 1 up.
-
-    Raises:
-        InputError: Names ``name`` and the value.
-
-    Example:
-        >>> need_whole_number("num_generations", 8)
-    """
+    """Raise InputError, with ``name`` and the value, for anything but a whole number from 1 up."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """One legal batch setting, refused on construction where TRL 1.16 refuses it.
+    """One legal batch setting, its names short for :data:`TRL_NAMES`.
 
-    Attributes:
-        B: ``per_device_train_batch_size``: completions (not prompts) per device in one forward and backward pass.
-        G: ``num_generations``: completions of one prompt, compared with one another.
-        A: ``gradient_accumulation_steps``: micro-batches per optimizer step.
-        D: ``world_size``: devices.
-        S: ``steps_per_generation``: micro-batches fed by one round of sampling; ``None`` means A, as in TRL.
-        num_iterations: How often a round is trained on.
+    Raises InputError for anything but whole numbers from 1 up, and where TRL 1.16 refuses the setting.
 
-    Raises:
-        InputError: Not a whole number from 1 up, or a setting TRL refuses.
-
-    Example:
-        >>> plan = BatchPlan(B=2, G=8, A=16, S=4)
-        >>> plan.completions_per_step, plan.prompts_per_step, plan.generation_batch_size, plan.rounds_per_step
-        (32, 4.0, 8, 4.0)
+    >>> plan = BatchPlan(B=2, G=8, A=16, S=4)
+    >>> plan.completions_per_step, plan.prompts_per_step, plan.generation_batch_size, plan.rounds_per_step
+    (32, 4.0, 8, 4.0)
     """
 
-    B: int
-    G: int
-    A: int = 1
-    D: int = 1
-    S: int | None = None
-    num_iterations: int = 1
+    B: int  # completions (not prompts) per device in one forward and backward pass
+    G: int  # completions of one prompt, compared with one another
+    A: int = 1  # micro-batches per optimizer step
+    D: int = 1  # devices
+    S: int | None = None  # micro-batches fed by one round of sampling; None means A, as in TRL
+    num_iterations: int = 1  # how often a round is trained on
 
     def __post_init__(self) -> None:
-        follows_a = self.S is None
-        if follows_a:
-            object.__setattr__(self, "S", self.A)  # frozen: TRL's default, resolved once
+        given = self.S
+        object.__setattr__(self, "S", self.A if given is None else given)  # frozen: TRL's default, resolved once
         for key, name in TRL_NAMES.items():
             need_whole_number(name, getattr(self, key))
         size = self.generation_batch_size
         if size % self.G:
             problem = f"generation_batch_size ({size}) must be divisible by num_generations ({self.G})."
         elif self.G < 2:
-            problem = (
-                "GRPO requires at least 2 generations per prompt to calculate the advantages. You provided "
-                f"{self.G}, which is less than the minimum required."
-            )
+            problem = "GRPO requires at least 2 generations per prompt to calculate the advantages. "
+            problem += f"You provided {self.G}, which is less than the minimum required."
         else:
             return
-        options = nearest_legal(self.B, self.G, self.A, self.D, None if follows_a else self.S)
+        options = nearest_legal(self.B, self.G, self.A, self.D, given)
         raise InputError(f"{problem} Nearest legal: {', or '.join(describe(option) for option in options)}")
 
     @classmethod
-    def from_trl(
-        cls,
-        per_device_train_batch_size: int,
-        num_generations: int,
-        gradient_accumulation_steps: int = 1,
-        world_size: int = 1,
-        steps_per_generation: int | None = None,
-        num_iterations: int = 1,
-    ) -> BatchPlan:
-        """Return the plan of TRL's own argument names.
+    def from_trl(cls, **names: int | None) -> BatchPlan:
+        """Return the plan of TRL's own argument names (the values of :data:`TRL_NAMES`); TypeError for another name.
 
-        Example:
-            >>> BatchPlan.from_trl(per_device_train_batch_size=1, num_generations=8, gradient_accumulation_steps=8)
-            BatchPlan(B=1, G=8, A=8, D=1, S=8, num_iterations=1)
+        >>> BatchPlan.from_trl(per_device_train_batch_size=1, num_generations=8, gradient_accumulation_steps=8)
+        BatchPlan(B=1, G=8, A=8, D=1, S=8, num_iterations=1)
         """
-        return cls(
-            B=per_device_train_batch_size,
-            G=num_generations,
-            A=gradient_accumulation_steps,
-            D=world_size,
-            S=steps_per_generation,
-            num_iterations=num_iterations,
-        )
+        letters = {key: names.pop(name) for key, name in TRL_NAMES.items() if name in names}
+        if names:
+            raise TypeError(f"from_trl() got an unexpected argument {next(iter(names))!r}")
+        return cls(**letters)
 
     @property
     def completions_per_step(self) -> int:
@@ -150,48 +117,31 @@ class BatchPlan:
     def steps_per_epoch(self, n_prompts: int) -> int:
         """Return the optimizer steps of one epoch over ``n_prompts`` prompts; 0 if they do not fill one round.
 
-        Example:
-            >>> BatchPlan(B=2, G=8, A=16, S=4).steps_per_epoch(102)
-            26
+        >>> BatchPlan(B=2, G=8, A=16, S=4).steps_per_epoch(102)
+        26
         """
-        micro_steps = n_prompts // self.prompts_per_round * self.S * self.num_iterations
-        return ceil(micro_steps / self.A)
+        return ceil(n_prompts // self.prompts_per_round * self.S * self.num_iterations / self.A)
 
     def dropped_prompts(self, n_prompts: int) -> int:
         """Return how many prompts an epoch leaves out: TRL drops the last round if it is not full.
 
-        Example:
-            >>> BatchPlan(B=8, G=2, A=4).dropped_prompts(102)
-            6
+        >>> BatchPlan(B=8, G=2, A=4).dropped_prompts(102)
+        6
         """
         return n_prompts % self.prompts_per_round
 
 
 def propose(
-    effective_completions: int,
-    G: int,
-    D: int = 1,
-    peak: Callable[[BatchPlan], float] | None = None,
-    limit: float = inf,
+    effective_completions: int, G: int, D: int = 1, peak: Callable[[BatchPlan], float] | None = None, limit: float = inf
 ) -> list[BatchPlan]:
-    """Return every on-policy plan with so many completions per optimizer step that stays below ``limit``.
+    """Return every on-policy plan with so many completions per optimizer step (B*A*D) that stays within ``limit``.
 
     Cheapest first: few micro-batches, then few rounds, since each pass and each round has a fixed cost. Memory limits
-    both, and ``peak`` says what a plan needs (:func:`grpo_helpers.memory.plans_that_fit` hands in the prediction).
+    both: ``peak`` says what a plan needs (:func:`grpo_helpers.memory.plans_that_fit` hands in the prediction in bytes),
+    ``limit`` what there is. Raises InputError, with the nearest numbers that work, if no legal plan has so many.
 
-    Args:
-        effective_completions: Completions per optimizer step, all devices together: B*A*D.
-        G: Completions of one prompt.
-        D: Devices.
-        peak: Bytes that a plan needs; ``None`` asks nothing.
-        limit: Bytes there are.
-
-    Raises:
-        InputError: No legal plan has this many completions; the nearest numbers that work are named.
-
-    Example:
-        >>> [(plan.B, plan.A, plan.S) for plan in propose(16, G=4)][:4]
-        [(16, 1, 1), (8, 2, 2), (8, 2, 1), (4, 4, 4)]
+    >>> [(plan.B, plan.A, plan.S) for plan in propose(16, G=4)][:4]
+    [(16, 1, 1), (8, 2, 2), (8, 2, 1), (4, 4, 4)]
     """
     for name, value in (("effective_completions", effective_completions), ("num_generations", G), ("world_size", D)):
         need_whole_number(name, value)
@@ -204,12 +154,8 @@ def propose(
         reason = f"a step of {effective_completions} completions holds no whole groups of {G} on {D} devices"
         raise InputError(f"{reason}: try {known} completions")
     per_device = effective_completions // D
-    plans = [
-        BatchPlan(B=per_device // A, G=G, A=A, D=D, S=S)
-        for A in _divisors(per_device)
-        for S in _divisors(A)
-        if per_device // A * D * S % G == 0
-    ]
+    legal = [(A, S) for A in _divisors(per_device) for S in _divisors(A) if per_device // A * D * S % G == 0]
+    plans = [BatchPlan(B=per_device // A, G=G, A=A, D=D, S=S) for A, S in legal]
     fit = [plan for plan in plans if peak is None or peak(plan) <= limit]
     return sorted(fit, key=lambda plan: (plan.A, plan.rounds_per_step))
 
@@ -224,13 +170,13 @@ def nearest_legal(B: int, G: int, A: int = 1, D: int = 1, S: int | None = None) 
     Turned are G, then B, then S (or A, where S follows it): the next value down, where there is one, and the next up.
     G below 2 is mended by G alone where that is possible.
 
-    Example:
-        >>> nearest_legal(B=2, G=6, A=4)[:2]
-        [{'num_generations': 4}, {'num_generations': 8}]
+    >>> nearest_legal(B=2, G=6, A=4)[:2]
+    [{'num_generations': 4}, {'num_generations': 8}]
     """
     size = B * D * (A if S is None else S)
-    divisors = [g for g in range(2, size + 1) if size % g == 0]
-    options = [{"num_generations": g} for g in _neighbours(G, divisors)]
+    divisors = _divisors(size)[1:]  # from 2 up
+    below, above = [g for g in divisors if g < G], [g for g in divisors if g > G]
+    options = [{"num_generations": g} for g in below[-1:] + above[:1]]
     if G < 2 and options:
         return options
     group = max(G, 2)
@@ -238,16 +184,10 @@ def nearest_legal(B: int, G: int, A: int = 1, D: int = 1, S: int | None = None) 
     rounds = ("gradient_accumulation_steps", A) if S is None else ("steps_per_generation", S)
     for name, value in (("per_device_train_batch_size", B), rounds):
         step = group // gcd(group, size // value)  # the knob must be a multiple of this
-        below = value // step * step
-        found = [v for v in (below, below + step) if v > 0 and v != value]
+        down = value // step * step
+        found = [v for v in (down, down + step) if v > 0 and v != value]
         options += [{**fixed, name: v} for v in found if size // value * v % group == 0]
     return options
-
-
-def _neighbours(value: int, ascending: list[int]) -> list[int]:
-    below = [v for v in ascending if v < value]
-    above = [v for v in ascending if v > value]
-    return below[-1:] + above[:1]
 
 
 def describe(option: dict[str, int]) -> str:

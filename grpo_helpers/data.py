@@ -28,25 +28,17 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Item:
-    """One question of the contest.
+    """One question of the contest; ``extra`` holds the other fields of its row (in our data ``card``, ``source`` ...).
 
-    Attributes:
-        id: Unique within its file; kept as the file has it (a string or a number).
-        question_type: ``선택형`` (choose) or ``교정형`` (correct).
-        question: The question as the contest words it.
-        answer: The gold answer, or ``None`` in a file without answers.
-        extra: Every other field of the row (our own data: ``card``, ``category``, ``source``, ``gloss`` ...).
-
-    Example:
-        >>> item = Item("7", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. ...')
-        >>> item.question_type
-        '선택형'
+    >>> item = Item("7", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. ...')
+    >>> item.question_type
+    '선택형'
     """
 
-    id: str | int
-    question_type: str
-    question: str
-    answer: str | None = None
+    id: str | int  # unique within its file; kept as the file has it
+    question_type: str  # 선택형 (choose) or 교정형 (correct)
+    question: str  # as the contest words it
+    answer: str | None = None  # the gold answer; None in a file without answers
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -61,25 +53,17 @@ def resolve_path(path: str | os.PathLike) -> Path:
     So the same notebook finds ``data/train.json`` from the repository root, from ``notebooks/`` and from elsewhere.
     """
     here = Path(path).expanduser()
-    if here.is_absolute() or here.exists():
-        return here.resolve()
-    return project_root() / here
+    return here.resolve() if here.is_absolute() or here.exists() else project_root() / here
 
 
 def show_path(path: str | os.PathLike) -> str:
     """Return ``path`` relative to the project where it lies inside it: short, and free of machine names."""
-    try:
-        return Path(path).resolve().relative_to(project_root()).as_posix()
-    except ValueError:
-        return str(path)
+    full, root = Path(path).resolve(), project_root()
+    return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(path)
 
 
 def read_json(path: str | os.PathLike, what: str = "file") -> Any:
-    """Return the parsed JSON of ``path`` (UTF-8, a BOM is accepted).
-
-    Raises:
-        InputError: The file is missing, not UTF-8 or not JSON.
-    """
+    """Return the parsed JSON of ``path``, or raise InputError: missing, not UTF-8 (a BOM is accepted) or not JSON."""
     try:
         return json.loads(_text_of(path, what))
     except json.JSONDecodeError as error:
@@ -99,15 +83,14 @@ def _text_of(path: str | os.PathLike, what: str) -> str:
 def read_rows(path: str | os.PathLike) -> list[Any]:
     """Return the rows of a JSON list, or of a ``.jsonl`` file with one JSON value a line (blank lines are skipped).
 
-    Raises:
-        InputError: The file cannot be read, or is not a non-empty list.
+    Raises InputError if the file cannot be read, or is not a non-empty list.
     """
     if Path(path).suffix.lower() != ".jsonl":
         rows = read_json(path, "data file")
         if not isinstance(rows, list) or not rows:
             raise InputError(f"{path}: expected a non-empty JSON list of questions, found {_describe(rows)}")
         return rows
-    lines = [(n, line) for n, line in enumerate(_text_of(path, "data file").splitlines(), 1) if line.strip()]
+    lines = [(n, line) for n, line in enumerate(_text_of(path, "data file").split("\n"), 1) if line.strip()]
     if not lines:
         raise InputError(f"{path}: expected one JSON object a line, found an empty file")
     rows = []
@@ -120,19 +103,13 @@ def read_rows(path: str | os.PathLike) -> list[Any]:
 
 
 def load_items(path: str | os.PathLike, need_answer: bool = True) -> list[Item]:
-    """Return the items of a contest file, in file order.
+    """Return the items of a ``.json`` or ``.jsonl`` file in the contest's shape or its flat variant, in file order.
 
-    Args:
-        path: A ``.json`` or ``.jsonl`` file in the contest's shape or its flat variant, where a row without an id gets
-            its number.
-        need_answer: Whether every row must carry an answer.
-
-    Raises:
-        InputError: Not a non-empty list of rows, or a row without id, question or (if needed) answer, of an unknown
-            type, or with the id of an earlier row.
+    A row of the flat variant without an id gets its number. Raises InputError if the file is not a non-empty list of
+    rows, or a row has no id, question or (if ``need_answer``) answer, an unknown type, or the id of an earlier row.
     """
-    rows = [_unflattened(row, number) for number, row in enumerate(read_rows(path), 1)]
-    items = [_item(row, f"{path}: row {number}", need_answer) for number, row in enumerate(rows, 1)]
+    rows = enumerate(read_rows(path), 1)
+    items = [_item(_unflattened(row, number), f"{path}: row {number}", need_answer) for number, row in rows]
     seen: dict[str, int] = {}
     for number, item in enumerate(items, 1):
         first = seen.setdefault(str(item.id), number)
@@ -168,8 +145,7 @@ def _item(row: Any, where: str, need_answer: bool) -> Item:
     if kind not in QUESTION_TYPES:
         raise InputError(f"{where}: unknown question_type {kind!r}; known are {SELECTION} and {CORRECTION}")
     question = _text(source.get("question"), f"{where}: input.question")
-    output = row.get("output")
-    answer = output.get("answer") if isinstance(output, dict) else None
+    answer = row["output"].get("answer") if isinstance(row.get("output"), dict) else None
     if answer is not None or need_answer:
         answer = _text(answer, f"{where}: output.answer")
     extra = {key: value for key, value in row.items() if key not in ("id", "input", "output")}
@@ -184,10 +160,9 @@ def _text(value: Any, where: str) -> str:
 
 def item_to_row(item: Item, output: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return ``item`` in the contest's JSON shape, with ``output`` (default: its gold answer) as the answer part."""
-    if output is None:
-        output = {"answer": item.answer} if item.answer is not None else {}
+    gold = {"answer": item.answer} if item.answer is not None else {}
     fields = {"question_type": item.question_type, "question": item.question}
-    return {"id": item.id, **item.extra, "input": fields, "output": output}
+    return {"id": item.id, **item.extra, "input": fields, "output": gold if output is None else output}
 
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
@@ -197,7 +172,7 @@ def write_json(path: str | os.PathLike, value: Any) -> Path:
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[IO[str]], Any]) -> Path:
-    """Call ``write(file)`` on a new file beside ``path`` and rename it to ``path`` only when all of it is on disk.
+    """Call ``write(file)`` on a new file beside ``path``, rename it to ``path`` only when all is on disk; return that.
 
     A reader, and a run that starts after a crash, sees the old file or the new one, never a part of one.
     """
@@ -220,10 +195,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[IO[str]], Any]) -
 def sha256(paths: Iterable[str | os.PathLike]) -> str:
     """Return one SHA-256 hex digest over the names and bytes of ``paths``; a folder stands for its files, sorted."""
     digest = hashlib.sha256()
-    for path in paths:
-        root = resolve_path(path)
-        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-        for file in files:
-            digest.update(file.name.encode())
-            digest.update(file.read_bytes())
+    for root in map(resolve_path, paths):
+        for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
+            digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()

@@ -79,15 +79,13 @@ class Architecture:
 def load_architecture(name_or_config_path: str | Path) -> Architecture:
     """Return the shape of a local ``config.json`` (or its folder), else of ``data/architectures.json`` by name.
 
-    A hub name is matched by its last part. Nothing is downloaded.
-
-    Raises:
-        InputError: Neither a local config nor a name of the table, or a config without the needed keys.
+    A hub name is matched by its last part; nothing is downloaded. InputError where neither has it, or a key is missing.
     """
     path = resolve_path(name_or_config_path)
     file = path / "config.json" if path.is_dir() else path
     if file.is_file():
         config = read_json(file, "model config")
+        config = config if isinstance(config, dict) else {}
         return _architecture(path.name if path.is_dir() else path.parent.name, config.get("text_config", config))
     table = read_json(project_root() / "data" / "architectures.json", "architecture table")
     name = str(name_or_config_path).rstrip("/").split("/")[-1]
@@ -122,9 +120,8 @@ def weights_bytes(arch: Architecture, quant: str | None = None) -> int:
 def lora_params(arch: Architecture, rank: int, targets: Sequence[str] = ATTENTION) -> int:
     """Return the trained parameters of LoRA: ``rank * (in + out)`` per target layer, all blocks.
 
-    Example:
-        >>> lora_params(load_architecture("Midm-2.0-Base-Instruct"), rank=64)
-        81788928
+    >>> lora_params(load_architecture("Midm-2.0-Base-Instruct"), rank=64)
+    81788928
     """
     unknown = [name for name in targets if name not in arch.linears]
     if unknown or not targets:
@@ -154,10 +151,9 @@ def predict(
     ``lm_head``: ``fused`` (TRL 1.16 on a GPU), ``fused_cpu``, ``full_logits`` (TRL of mid-2025: tokens x vocabulary).
     Add :data:`OVERHEAD`. 8-bit uses the activation terms traced for 4-bit. Not for full fine-tuning.
 
-    Returns:
-        ``phases``: total of each phase; ``made_of``: its weights, adapter, kv_cache, working (and second_model);
-        ``static``: the parts that stay; ``peak`` and ``binds``: the largest phase of training and its name. The phase
-        ``callback`` (the article's second model) is listed but is no part of the peak.
+    ``phases`` is the total of each phase, ``made_of`` its weights, adapter, kv_cache, working (and second_model),
+    ``static`` the parts that stay; ``peak`` and ``binds`` are the largest phase of training and its name. The phase
+    ``callback`` (the article's second model) is listed but is no part of the peak.
     """
     sizes = dict(B=B, S=S, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, lora_rank=lora_rank)
     for name, value in sizes.items():
@@ -171,7 +167,7 @@ def predict(
     unpacked = largest * BF16 + largest // 64 * FP32 if quant else 0  # one weight matrix, dequantised
     kv, prefill_token = arch.kv_bytes_per_token, 8 * arch.intermediate_size + 1.2 * arch.hidden_size
     tile, head = _head_bytes(arch, B, prompt, length, lm_head)
-    wide = bool(set(lora_targets) - set(ATTENTION))
+    wide = bool(set(lora_targets) - set(ATTENTION))  # LoRA beyond the attention
     saved, layer = _layer_bytes(arch, B * length, gradient_checkpointing, lora_dropout, wide)
 
     def phase(adapter: float, kv_cache: float, working: float, **more: float) -> dict[str, int]:
@@ -209,8 +205,7 @@ def _layer_bytes(arch: Architecture, tokens: int, checkpointing: bool, dropout: 
     if not checkpointing:
         layer = (6 * mlp + 8 * queries + 10 * hidden) * (1.345 if dropout else 1)
         return tokens * arch.num_hidden_layers * layer, 0
-    layer = 12 * mlp + 8 * queries + 12 * hidden
-    layer *= (1.22 if dropout else 1) * (1.07 if wide else 1)  # wide: LoRA beyond the attention
+    layer = (12 * mlp + 8 * queries + 12 * hidden) * ((1.22 if dropout else 1) * (1.07 if wide else 1))
     return tokens * BF16 * arch.num_hidden_layers * hidden, tokens * layer  # each layer's input is kept
 
 
@@ -231,9 +226,9 @@ def _head_bytes(arch: Architecture, B: int, prompt: int, length: int, kind: str)
 def plans_that_fit(
     arch: Architecture, effective_completions: int, G: int, vram_gb: float, D: int = 1, **how: Any
 ) -> list[tuple[BatchPlan, float]]:
-    """Return (plan, predicted peak in bytes) of each plan that fits ``vram_gb``, cheapest first; see ``propose``.
+    """Return (plan, predicted peak in bytes, all the overhead counted) of each plan that fits, cheapest first.
 
-    ``how`` is handed to :func:`predict`: lengths, quantisation, LoRA. All the overhead is counted.
+    The plans are those of :func:`grpo_helpers.batch.propose`; ``how`` (lengths, LoRA ...) goes to :func:`predict`.
     """
 
     def peak(plan: BatchPlan) -> float:
@@ -257,7 +252,7 @@ def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, 
         raise InputError(f"parameter file not found: {path}")
     try:
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     missing = [key for key in NEEDED if not isinstance(given, dict) or key not in given]
     if missing:
@@ -268,9 +263,9 @@ def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, 
     quant = given.get("quant_type", "4bit") if given["use_quant"] else None
     targets = str(given.get("lora_target_modules", ",".join(ATTENTION))).replace(" ", "").split(",")
     lora = (given["lora_r"], targets, given.get("lora_dropout", 0.0))
-    rows = given.get("inference_batch_size", 0)
     sizes = (plan.B, plan.S, prompt_tokens, given["max_completion_length"])
-    return arch, predict(arch, *sizes, quant, *lora, given["gradient_checkpointing"], plan.A, rows)
+    rest = (given["gradient_checkpointing"], plan.A, given.get("inference_batch_size", 0))
+    return arch, predict(arch, *sizes, quant, *lora, *rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,35 +18,30 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from grpo_helpers.answers import normalize_quotes, parse, parse_gold, split_official, split_seed
-from grpo_helpers.data import InputError, Item, resolve_path
-from grpo_helpers.prompts import choice_forms
+from grpo_helpers.data import SELECTION, InputError, Item, resolve_path
+from grpo_helpers.prompts import choice_forms, question_sentences
 
 ENCODER = "data/tiny_model"  # the embedded model's own hidden states: offline, milliseconds a pair
 ENCODER_LAYERS = 2
 METRICS = ("rouge1", "bertscore", "em")
 _SPLITS = {"official": split_official, "seed": split_seed}
 READINGS = ("sentence", *_SPLITS)  # of exact match
+_NOT_ROUGE = re.compile(r"[^A-Za-z0-9가-힣]")
+_SECOND_HEAD = re.compile(r'"\s*으?[이가]\s*옳다')  # double quotes: a reason may well end in '며칠'이 옳다.
 
 
 def exact_match(prediction: str, gold: str, reading: str = "sentence") -> float:
-    """Return 1.0 if the predicted sentence is one of the gold sentences, else 0.0.
+    """Return 1.0 if the sentence an answer calls right is one of the gold answer's (``#`` separates them), else 0.0.
 
-    Args:
-        prediction: An answer.
-        gold: A gold answer; ``#`` separates whole alternatives.
-        reading: ``"sentence"`` (ours): the particle, white space and the quotes around the sentence do not count,
-            quotes inside it do. ``"official"`` (the contest's): everything up to 가 옳다 must be the same, straight
-            quotes apart. ``"seed"`` (the article's): the same after NFKC, with curly quotes and spaces normalised.
+    Reading ``"sentence"`` (ours): the particle, white space and the quotes around the sentence do not count, quotes
+    inside it do. ``"official"`` (the contest's): everything up to 가 옳다 must be the same, straight quotes apart.
+    ``"seed"`` (the article's): the same after NFKC, with curly quotes and spaces normalised. Others: InputError.
 
-    Raises:
-        InputError: An unknown reading.
-
-    Example:
-        >>> gold = '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
-        >>> exact_match('“며칠이 걸렸다.”이 옳다.', gold), exact_match('"몇일이 걸렸다."가 옳다.', gold)
-        (1.0, 0.0)
-        >>> [exact_match("“며칠이 걸렸다.”가 옳다.", gold, reading) for reading in ("official", "seed", "sentence")]
-        [0.0, 1.0, 1.0]
+    >>> gold = '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
+    >>> exact_match('“며칠이 걸렸다.”이 옳다.', gold), exact_match('"몇일이 걸렸다."가 옳다.', gold)
+    (1.0, 0.0)
+    >>> [exact_match("“며칠이 걸렸다.”가 옳다.", gold, reading) for reading in ("official", "seed", "sentence")]
+    [0.0, 1.0, 1.0]
     """
     if reading == "sentence":
         sentences, right = parse(prediction).sentences, parse_gold(gold).sentences
@@ -57,20 +52,27 @@ def exact_match(prediction: str, gold: str, reading: str = "sentence") -> float:
     return float(split(prediction)[0] in [split(part)[0] for part in gold.split("#")])
 
 
-# -- choice accuracy: is the right form there and the wrong one not, whatever the format? -------------------------
-
-
 def choice_accuracy(prediction: str, item: Item) -> float:
     """Return 1.0 if the answer part holds the right form and no wrong one, else 0.0; the format is ignored.
 
-    Example:
-        >>> item = Item("1", "선택형", '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
-        >>> choice_accuracy("며칠이 걸렸다. '몇일'은 틀리다.", item), choice_accuracy("몇일이 걸렸다.", item)
-        (1.0, 0.0)
+    >>> item = Item("1", "선택형", '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
+    >>> choice_accuracy("며칠이 걸렸다. '몇일'은 틀리다.", item), choice_accuracy("몇일이 걸렸다.", item)
+    (1.0, 0.0)
     """
     right, wrong = choice_forms(item)
     text = _answer_part(prediction)
     return float(bool(right) and right in text and not any(form in text for form in wrong if form))
+
+
+def chance(item: Item) -> float:
+    """Return how often a guess at a 선택형 item is right: 1 over its options; NaN for a 교정형, which has none.
+
+    >>> chance(Item("1", "선택형", '"{며칠/몇일}이 {걸렸다/걸렷다}." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.'))
+    0.25
+    """
+    braces = re.findall(r"\{([^{}]*)\}", item.question)
+    options = math.prod(len(brace.split("/")) for brace in braces) if braces else len(question_sentences(item.question))
+    return 1 / options if item.question_type == SELECTION else math.nan
 
 
 def _answer_part(prediction: str) -> str:
@@ -83,14 +85,9 @@ def _answer_part(prediction: str) -> str:
     return text[: end.end()] if end else text
 
 
-# -- ROUGE-1 -------------------------------------------------------------------------------------------------------
-
-_KEEP = re.compile(r"[^A-Za-z0-9가-힣]")
-
-
 def clean_for_rouge(text: str) -> str:
     """Return ``text`` lower-cased with everything but Latin letters, digits and Hangul syllables made a space."""
-    return _KEEP.sub(" ", text.lower())
+    return _NOT_ROUGE.sub(" ", text.lower())
 
 
 class KoreanTokenizer:
@@ -111,8 +108,7 @@ class KoreanTokenizer:
                 stacklevel=2,
             )
             morphs = _marked_syllables
-        # A gold reason comes back with every completion of its group.
-        self._morphs = lru_cache(maxsize=100_000)(morphs)
+        self._morphs = lru_cache(maxsize=100_000)(morphs)  # a gold reason comes back with each completion of its group
 
     def tokenize(self, text: str) -> list[str]:
         """Return the morphemes of ``text``."""
@@ -134,26 +130,19 @@ def _rouge_scorer():
 def rouge1_reasons(prediction: str, reference: str) -> float:
     """Return the ROUGE-1 F1 of two reasons, 0 to 1; 0.0 if either is empty.
 
-    Example:
-        >>> rouge1_reasons("소리대로 적는다.", "소리대로 적는다.")
-        1.0
+    >>> rouge1_reasons("소리대로 적는다.", "소리대로 적는다.")
+    1.0
     """
     if not prediction.strip() or not reference.strip():
         return 0.0
     return _rouge_scorer().score(reference, prediction)["rouge1"].fmeasure
 
 
-# -- BERTScore -----------------------------------------------------------------------------------------------------
-
-
 class BertScore:
-    """BERTScore F1 of reasons, in batches, with one encoder kept in memory.
+    """BERTScore F1 of reasons, in batches, with one encoder (a local folder or a hub id) kept in memory.
 
-    Args:
-        model: A local folder or a hub id.
-        num_layers: The layer whose hidden states are compared (the contest's encoder,
-            ``bert-base-multilingual-cased``, uses 9).
-        device: Torch device; default: the CPU, so that scoring never competes with training for GPU memory.
+    ``num_layers`` is the layer whose hidden states are compared; the contest's ``bert-base-multilingual-cased`` uses 9.
+    The default device is the CPU, so that scoring never competes with training for GPU memory.
     """
 
     def __init__(self, model: str = ENCODER, num_layers: int = ENCODER_LAYERS, device: str = "cpu"):
@@ -161,10 +150,9 @@ class BertScore:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # "Loading weights" says nothing in a notebook
-        path = resolve_path(model)
-        self._scorer = BERTScorer(
-            model_type=str(path) if path.exists() else model, num_layers=num_layers, device=device, batch_size=256
-        )
+        folder = resolve_path(model)
+        model = str(folder) if folder.exists() else model
+        self._scorer = BERTScorer(model_type=model, num_layers=num_layers, device=device, batch_size=256)
         tokenizer = self._scorer._tokenizer
         # Some tokenizers state no length limit; bert-score then passes 1e30 to Rust code and overflows.
         tokenizer.model_max_length = min(tokenizer.model_max_length, 512)
@@ -172,7 +160,9 @@ class BertScore:
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return one F1 per pair, 0 to 1; 0.0 where either side is empty (bert-score itself would crash)."""
-        pairs = [(_encodable(p), _encodable(r)) for p, r in zip(predictions, references, strict=True)]
+        # Lone surrogates are replaced: tokenizers in Rust raise on them.
+        sides = ([text.encode("utf-8", "replace").decode() for text in side] for side in (predictions, references))
+        pairs = list(zip(*sides, strict=True))
         new = sorted({pair for pair in pairs if all(text.strip() for text in pair)} - self._cache.keys())
         if new:
             scores = self._scorer.score([p for p, _ in new], [r for _, r in new])[2]
@@ -181,27 +171,15 @@ class BertScore:
         return [self._cache.get(pair, 0.0) for pair in pairs]
 
 
-def _encodable(text: str) -> str:
-    """Return ``text`` with lone surrogates replaced: tokenizers in Rust raise on them."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 @lru_cache(maxsize=2)
 def bert_scorer(model: str = ENCODER, num_layers: int = ENCODER_LAYERS) -> BertScore:
-    """Return the process's one scorer for this encoder; built on first use.
-
-    Raises:
-        InputError: The encoder is neither a local folder nor a model that can be fetched.
-    """
+    """Return the process's one scorer for this encoder, built on first use; InputError if it cannot be loaded."""
     try:
         return BertScore(model, num_layers)
     except OSError as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         first = str(error).splitlines()[0]
         raise InputError(f"BERTScore encoder {model!r} cannot be loaded{offline}: {first}") from None
-
-
-# -- all of them ---------------------------------------------------------------------------------------------------
 
 
 def score_answers(
@@ -214,52 +192,37 @@ def score_answers(
     where either reason is missing (the contest leaves such an item out of the mean).
     """
     golds = [item.answer or "" for item in items]
-    said = [parse(prediction).reason for prediction in predictions]
-    asked = [parse_gold(gold).reason for gold in golds]
-    scorer = bert_scorer(encoder, num_layers)
-    scores = {
-        "rouge1": [rouge1_reasons(p, g) for p, g in zip(said, asked, strict=True)],
-        "bertscore": scorer(said, asked),
-        "em": [exact_match(p, g) for p, g in zip(predictions, golds, strict=True)],
+    answers = list(zip(predictions, golds, strict=True))
+    scores = _likeness([(parse(p).reason, parse_gold(g).reason) for p, g in answers], encoder, num_layers)
+    scores |= {
+        "em": [exact_match(p, g) for p, g in answers],
         "choice": [choice_accuracy(p, item) for p, item in zip(predictions, items, strict=True)],
         "format": [format_score(p) for p in predictions],
+        "em_seed": [exact_match(p, g, "seed") for p, g in answers],
+        "em_official": [exact_match(p, g, "official") for p, g in answers],
     }
-    for reading in ("seed", "official"):
-        scores[f"em_{reading}"] = [exact_match(p, g, reading) for p, g in zip(predictions, golds, strict=True)]
-    return scores | _official_likeness(predictions, golds, scorer)
+    reasons = [(split_official(p)[1], split_official(g.split("#")[0])[1]) for p, g in answers]
+    for name, values in _likeness(reasons, encoder, num_layers).items():
+        scores[f"{name}_official"] = [v if all(pair) else math.nan for v, pair in zip(values, reasons, strict=True)]
+    return scores
 
 
-def _official_likeness(predictions: Sequence[str], golds: Sequence[str], scorer: BertScore) -> dict[str, list[float]]:
-    said = [split_official(prediction)[1] for prediction in predictions]
-    asked = [split_official(gold.split("#")[0])[1] for gold in golds]
-    both = [bool(p and g) for p, g in zip(said, asked, strict=True)]
-    likeness = {
-        "rouge1_official": [rouge1_reasons(p, g) for p, g in zip(said, asked, strict=True)],
-        "bertscore_official": scorer(said, asked),
-    }
-    return {
-        name: [value if counts else math.nan for value, counts in zip(values, both, strict=True)]
-        for name, values in likeness.items()
-    }
-
-
-_SECOND_HEAD = re.compile(r'"\s*으?[이가]\s*옳다')  # double quotes: a reason may well end in '며칠'이 옳다.
+def _likeness(reasons: Sequence[tuple[str, str]], encoder: str, num_layers: int) -> dict[str, list[float]]:
+    bertscore = bert_scorer(encoder, num_layers)([said for said, _ in reasons], [asked for _, asked in reasons])
+    return {"rouge1": [rouge1_reasons(said, asked) for said, asked in reasons], "bertscore": bertscore}
 
 
 def format_score(prediction: str) -> float:
     """Return 1.0 for ``"sentence"가 옳다. reason``: one quoted head at the start, one line, no brace, a reason.
 
-    Example:
-        >>> format_score('"며칠이 걸렸다."가 옳다. 소리대로 적는다.'), format_score("며칠이 걸렸다.")
-        (1.0, 0.0)
+    >>> format_score('"며칠이 걸렸다."가 옳다. 소리대로 적는다.'), format_score("며칠이 걸렸다.")
+    (1.0, 0.0)
     """
-    text = normalize_quotes(prediction)
     parsed = parse(prediction)
-    sentences_fit = bool(parsed.sentences) and all(re.search("[가-힣]", s) for s in parsed.sentences)
     return float(
         parsed.head == "quoted"
-        and text.startswith('"')
-        and sentences_fit
+        and normalize_quotes(prediction).startswith('"')
+        and all(re.search("[가-힣]", sentence) for sentence in parsed.sentences)
         and "\n" not in prediction.strip()
         and not set("{}") & set(prediction)
         and re.search("[가-힣]", parsed.reason) is not None
@@ -268,27 +231,21 @@ def format_score(prediction: str) -> float:
 
 
 AGGREGATES: dict[str, Callable[[Mapping[str, float]], float]] = {
-    # the mean of three, as printed in the article
-    "article": lambda m: (m["rouge1"] + m["bertscore"] + m["em"]) / 3,
-    # as its author's code computes it: exact match weighs half
-    "code": lambda m: ((m["rouge1"] + m["bertscore"]) / 2 + m["em"]) / 2,
-    # the contest's, without BLEURT
+    "article": lambda m: (m["rouge1"] + m["bertscore"] + m["em"]) / 3,  # as printed in the article
+    "code": lambda m: ((m["rouge1"] + m["bertscore"]) / 2 + m["em"]) / 2,  # as its author's code computes it
     "official": lambda m: ((m["rouge1_official"] + m["bertscore_official"]) / 2 + m["em_official"]) / 2,
 }
 
 
 def final_mean(means: Mapping[str, float], aggregate: str = "article") -> float:
-    """Return one figure for a checkpoint from the means of its scores, 0 to 1.
+    """Return one figure for a checkpoint from the means of its scores, 0 to 1; InputError for an unknown aggregate.
 
-    ``article`` and ``code`` count a missing reason as likeness 0; ``official`` leaves such items out of the likeness.
+    ``article`` (the mean of three) and ``code`` (exact match weighs half) count a missing reason as likeness 0;
+    ``official`` (the contest's, without BLEURT) leaves such items out of the likeness.
 
-    Raises:
-        InputError: An unknown aggregate.
-
-    Example:
-        >>> means = {"rouge1": 0.4132, "bertscore": 0.6871, "em": 0.5528}
-        >>> round(final_mean(means), 4), round(final_mean(means, "code"), 4)
-        (0.551, 0.5515)
+    >>> means = {"rouge1": 0.4132, "bertscore": 0.6871, "em": 0.5528}
+    >>> round(final_mean(means), 4), round(final_mean(means, "code"), 4)
+    (0.551, 0.5515)
     """
     if aggregate not in AGGREGATES:
         raise InputError(f"unknown aggregate {aggregate!r}; known are {', '.join(AGGREGATES)}")

@@ -7,9 +7,12 @@ policy answer with units missing.
 
 from __future__ import annotations
 
+import os
+import warnings
 from typing import TYPE_CHECKING
 
 from grpo_helpers.data import InputError, resolve_path
+from grpo_helpers.prompts import Message
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -22,56 +25,52 @@ def quiet_libraries() -> None:
 
     TRL 1.16 still passes ``gradient_checkpointing``, which transformers calls deprecated at every use.
     """
-    import warnings
-
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
-def model_source(name: str) -> str:
-    """Return what to load ``name`` from: a local folder where there is one, else the hub id itself.
+def model_source(name: str) -> tuple[str, dict[str, str]]:
+    """Return what transformers loads ``name`` from, and further arguments: a folder, a hub id, or a GGUF file's place.
 
-    Raises:
-        InputError: ``name`` looks like a path (``./x``, ``data/...``, ``/x``) but there is no such folder, or the
-            folder holds no model.
+    A GGUF file is named by its path, or on the hub as ``user/repository/file.gguf``. InputError where ``name`` looks
+    like a path (``./x``, ``data/...``, ``/x``) but there is no such folder or file, or the folder holds no model.
+
+    >>> model_source("someone/a-model"), model_source("someone/a-model/q8.gguf")
+    (('someone/a-model', {}), ('someone/a-model', {'gguf_file': 'q8.gguf'}))
     """
     path = resolve_path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"model folder {name} has no config.json: not a transformers model folder")
-        return str(path)
-    if name.startswith((".", "/", "~", "data/")) or name.count("/") > 1:
+        return str(path), {}
+    gguf = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    if gguf and path.is_file():
+        return str(path.parent), gguf
+    if name.startswith((".", "/", "~", "data/")) or (name.count("/") != 2 if gguf else name.count("/") > 1):
         raise InputError(f"model path {name} does not exist (looked in the working folder and in the project folder)")
-    return name
+    return (name.rpartition("/")[0] if gguf else name), gguf
 
 
 def check_model(name: str) -> None:
-    """Make sure that ``name`` can be loaded, by reading its configuration only.
-
-    Raises:
-        InputError: Neither a model folder nor a model the hub (or its local cache) has.
-    """
+    """Make sure, by reading its configuration, that a model can be loaded (folder, hub, cache), or raise InputError."""
     from transformers import AutoConfig
 
-    source = model_source(name)
+    source, gguf = model_source(name)
     try:
-        AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        AutoConfig.from_pretrained(source, **gguf)
+    except (ImportError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"model {name!r} is neither a local folder nor to be had from the hub: {first}") from None
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a model, padding on the left as generation needs it, with a pad token set.
-
-    Raises:
-        InputError: The tokenizer has no chat template.
-    """
+    """Return a model's tokenizer, padding on the left to generate, pad token set; InputError without chat template."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_source(name), padding_side="left")
+    source, gguf = model_source(name)
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **gguf)
     if tokenizer.chat_template is None:
         raise InputError(f"model {name!r} has no chat template; use an instruction-tuned model or add a template")
     if tokenizer.pad_token is None:
@@ -82,26 +81,30 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> PreTrainedModel:
     """Return the base model in fp32 or bf16, or quantised (``"4bit"``: nf4 with double quantisation, or ``"8bit"``).
 
-    Weights are read from safetensors only, and no code of the model's repository is run.
+    Weights are read from safetensors, or from a GGUF file, which is unpacked to full precision; no code of the model's
+    repository is run. InputError for a GGUF file that is to be quantised again.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
-    dtype = torch.bfloat16 if bf16 else torch.float32
     config = quantization_config(quant_type) if quant_type else None
     placement = {"device_map": {"": _local_device()}} if config else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        model_source(name), dtype=dtype, quantization_config=config, use_safetensors=True, **placement
-    )
+    source, gguf = model_source(name)
+    if gguf and config:
+        raise InputError(f"{name} is unpacked to full precision when it is read: use_quant needs a safetensors model")
+    how = gguf or {"quantization_config": config, "use_safetensors": True, **placement}
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16 if bf16 else torch.float32, **how)
     if config:
         keep_gradients_on_cpu(model)
+    if gguf:  # plain weights now: with their marks, transformers would neither train nor save them
+        del model.config.quantization_config
+        for mark in ("is_quantized", "quantization_method", "hf_quantizer"):
+            vars(model).pop(mark, None)
     return model
 
 
 def _local_device() -> str | int:
-    import os
-
     import torch
 
     return int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
@@ -114,12 +117,8 @@ def quantization_config(quant_type: str):
 
     if quant_type == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
+    return BitsAndBytesConfig(load_in_4bit=True, **nf4)
 
 
 def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
@@ -133,6 +132,23 @@ def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def suit_template(tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]) -> list[list[Message]]:
+    """Return ``prompts`` as the model's chat template takes them.
+
+    Some templates refuse a system message (Gemma 2, Mistral 7B); there it goes before the first user message.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        tokenizer.apply_chat_template(prompts[0], tokenize=False)
+        return prompts
+    except TemplateError:
+        return [
+            [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+            for system, first, *rest in prompts
+        ]
 
 
 def lora_config(settings: TrainSettings) -> LoraConfig:
@@ -152,8 +168,7 @@ def lora_config(settings: TrainSettings) -> LoraConfig:
 def load_with_adapter(name: str, lora_weights_path: str | None, quant_type: str | None = None, bf16: bool = False):
     """Return the base model with the adapter of a checkpoint folder (``epoch_3/``) on it, ready to answer.
 
-    Raises:
-        InputError: The folder holds no adapter.
+    InputError where the folder holds no adapter.
     """
     model = load_model(name, quant_type, bf16)
     if lora_weights_path is not None:
@@ -163,4 +178,4 @@ def load_with_adapter(name: str, lora_weights_path: str | None, quant_type: str 
         if not (folder / "adapter_config.json").is_file():
             raise InputError(f"no LoRA adapter in {lora_weights_path}: expected adapter_config.json there")
         model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-    return model.eval()
+    return (model if quant_type else model.to(_local_device())).eval()

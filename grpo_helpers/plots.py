@@ -7,35 +7,28 @@ readers can tell apart; each quantity keeps its colour in every notebook.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from grpo_helpers.health import RULES, examine, series
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {
-    "em": "#0072B2",
-    "rouge1": "#E69F00",
-    "bertscore": "#009E73",
-    "format": "#CC79A7",
-    "choice": "#56B4E9",
-    "reward": "#000000",
-    "final_mean": "#D55E00",
-    "other": "#999999",
+_QUANTITIES = {  # name: colour, label
+    "em": ("#0072B2", "exact match"),
+    "rouge1": ("#E69F00", "ROUGE-1"),
+    "bertscore": ("#009E73", "BERTScore"),
+    "format": ("#CC79A7", "format"),
+    "choice": ("#56B4E9", "choice accuracy"),
+    "reward": ("#000000", "reward (weighted sum)"),
+    "final_mean": ("#D55E00", "Final Mean"),
 }
-LABELS = {
-    "em": "exact match",
-    "rouge1": "ROUGE-1",
-    "bertscore": "BERTScore",
-    "format": "format",
-    "choice": "choice accuracy",
-    "reward": "reward (weighted sum)",
-    "final_mean": "Final Mean",
-}
+COLORS = {name: color for name, (color, _) in _QUANTITIES.items()} | {"other": "#999999"}
+LABELS = {name: label for name, (_, label) in _QUANTITIES.items()}
 
 
 def use_course_style() -> None:
@@ -53,46 +46,22 @@ def use_course_style() -> None:
         font = Path(spec.submodule_search_locations[0]) / "fonts" / "NanumGothic.ttf"
         font_manager.fontManager.addfont(str(font))
         families.insert(0, "NanumGothic")
-    plt.rcParams.update({
-        "font.family": families,
-        "axes.unicode_minus": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "figure.dpi": 80,
-        "savefig.dpi": 110,
-        "savefig.bbox": "tight",
-        "axes.titlesize": "medium",
-    })  # fmt: skip
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a ``log.jsonl`` that hold rewards; a half-written last line is left out."""
-    rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # the run was killed while it wrote this line
-    return [row for row in rows if "reward" in row]
-
-
-def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    """Return (steps, values) of one logged quantity."""
-    fit = [row for row in rows if row.get(key) is not None]
-    return [row["step"] for row in fit], [row[key] for row in fit]
+    plt.rc("font", family=families)
+    plt.rc("axes", unicode_minus=False, grid=True, titlesize="medium")
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("grid", alpha=0.3)
+    plt.rc("figure", dpi=80)
+    plt.rc("savefig", dpi=110, bbox="tight")
 
 
 def smoothed(values: Sequence[float], window: int = 5) -> list[float]:
     """Return the moving average over the last ``window`` values.
 
-    Example:
-        >>> smoothed([1.0, 3.0, 5.0], 2)
-        [1.0, 2.0, 4.0]
+    >>> smoothed([1.0, 3.0, 5.0], 2)
+    [1.0, 2.0, 4.0]
     """
-    return [sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1])
-            for i in range(len(values))]  # fmt: skip
+    windows = (values[max(0, i - window) : i] for i in range(1, len(values) + 1))
+    return [sum(part) / len(part) for part in windows]
 
 
 def draw(ax: Axes, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> None:
@@ -135,18 +104,58 @@ def plot_rollouts(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return fig
 
 
-def plot_checkpoints(table: pd.DataFrame, best: str) -> Figure:
-    """Return the dev score of every checkpoint, the chosen one marked."""
+def plot_health(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return what :mod:`grpo_helpers.health` looks at, a panel for each rule; the title of an alarm is red."""
+    import matplotlib.pyplot as plt
+
+    alarms = {finding.rule: finding.alarm for finding in examine(rows)}
+    shown = [rule for rule in RULES if rule.name in alarms]
+    fig, axes = plt.subplots(-(-len(shown) // 4), 4, figsize=(12, 2.3 * -(-len(shown) // 4)), layout="constrained")
+    for ax, rule in zip(axes.flat, shown, strict=False):
+        for key in rule.keys:
+            draw(ax, rows, key, key.removeprefix("rewards/").split("_reward/")[0])
+        if len(rule.keys) > 1:
+            ax.legend(fontsize="x-small")
+        alarm = alarms[rule.name]
+        ax.set_title(f"ALARM: {rule.name}" if alarm else rule.name, color="#c00000" if alarm else "black", fontsize=9)
+    for ax in axes.flat[len(shown) :]:
+        ax.axis("off")
+    return fig
+
+
+def plot_checkpoints(table: pd.DataFrame, report: Mapping[str, Any]) -> Figure:
+    """Return the dev scores of every checkpoint, the Final Mean with its interval; chosen and tied ones are marked."""
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(8, 3.8))
-    names = list(table["checkpoint"])
+    names, best = list(table["checkpoint"]), report["best_checkpoint"]
     for name, marker in (("em", "o"), ("choice", "v"), ("rouge1", "s"), ("bertscore", "^"), ("final_mean", "D")):
         ax.plot(names, table[name], marker=marker, color=COLORS[name], label=LABELS[name])
-    row = table[table["checkpoint"] == best].iloc[0]
-    ax.axvline(best, color=COLORS["final_mean"], alpha=0.25, linewidth=10)
-    ax.set(title=f"Chosen on dev: {best} (Final Mean {row['final_mean']:.3f})", ylabel="score", ylim=(0, 1.02))
+    ends = [[report["checkpoints"][name][end] for name in names] for end in ("low", "high")]
+    ax.fill_between(names, *ends, color=COLORS["final_mean"], alpha=0.15, label="its 95 % interval")
+    for name in report["tied"]:
+        ax.axvline(name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12)
+    tied = f"{len(report['tied'])} cannot be told apart" if len(report["tied"]) > 1 else "all others are lower"
+    ax.set_title(f"Chosen on dev: {best} (Final Mean {report['final_mean']:.3f}); {tied}")
+    ax.set(ylabel="score", ylim=(0, 1.02))
     ax.legend(fontsize="small", ncols=3, loc="lower right")
+    return fig
+
+
+def plot_differences(report: Mapping[str, Any]) -> Figure:
+    """Return the paired differences of every checkpoint from the base and from the highest, with their intervals."""
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, 2, figsize=(11, 0.4 * len(report["checkpoints"]) + 1.6), sharey=True)
+    for ax, key, to in zip(axes, ("versus_base", "versus_best"), ("the base", report["highest"]), strict=True):
+        for place, row in enumerate(report["checkpoints"].values()):
+            found = row[key] or {"difference": 0.0, "low": 0.0, "high": 0.0, "p_holm": 1.0}
+            color = COLORS["other"] if found["p_holm"] > 0.05 else COLORS["final_mean"]
+            ax.plot([100 * found["low"], 100 * found["high"]], [place, place], color=color, linewidth=3, alpha=0.5)
+            ax.plot(100 * found["difference"], place, "D", color=color)
+        ax.axvline(0, color="black", linewidth=1)
+        ax.set(xlabel="points of Final Mean", title=f"Against {to} (grey: cannot be told apart)")
+    axes[0].set_yticks(range(len(report["checkpoints"])), list(report["checkpoints"]))
     return fig
 
 

@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
 NEAR_COPY = 0.6  # character 5-gram Jaccard above which two sentences count as copies of each other
+_BULLET = re.compile(r"^\s*[―ㅡ—–]\s*(\S.*)$", re.MULTILINE)  # a dash, its bold cousin, or the vowel ㅡ by mistake
+_QUOTED = re.compile(r'"(.+)"', re.DOTALL)
+_BRACE = re.compile(r"\{([^{}]*)\}")
 
 
 def load_instruct(path: str) -> dict[str, str]:
-    """Return the instruction texts: ``prompt`` for all items, ``selection_prompt`` and ``correction_prompt`` by type.
-
-    Raises:
-        InputError: A key is missing or not a string.
-    """
+    """Return the texts of :data:`INSTRUCT_KEYS` (for all items, and by type), or raise InputError if one is missing."""
     texts = read_json(path, "instruct file")
     missing = [key for key in INSTRUCT_KEYS if not isinstance(texts, dict) or not isinstance(texts.get(key), str)]
     if missing:
@@ -48,50 +47,36 @@ def char_ngrams(text: str, n: int = 5) -> set[str]:
 def jaccard(left: set[str], right: set[str]) -> float:
     """Return the Jaccard similarity of two sets, 0 to 1.
 
-    Example:
-        >>> jaccard({"a", "b"}, {"b", "c"})
-        0.3333333333333333
+    >>> jaccard({"a", "b"}, {"b", "c"})
+    0.3333333333333333
     """
     return len(left & right) / len(left | right) if left or right else 1.0
 
 
 class CategoryFewShotGenerator:
-    """Draws few-shot examples of an item's own type, the same ones every time.
+    """Draws ``num_few_shot`` (0 or more) examples of an item's own type from a pool of items with answers.
 
     The draw is seeded by the item's id: one item has one prompt in every epoch, process and checkpoint. The item
     itself, its sentence and near copies of it are never drawn.
-
-    Args:
-        pool: Items with answers.
-        num_few_shot: Examples per prompt, 0 or more.
-
-    Raises:
-        InputError: The pool holds fewer than ``num_few_shot`` examples of a type that is asked for.
     """
 
     def __init__(self, pool: Sequence[Item], num_few_shot: int):
         if num_few_shot < 0:
             raise InputError(f"num_few_shot is {num_few_shot}; it must be 0 or more")
         self.num_few_shot = num_few_shot
-        self._pool: dict[str, list[tuple[Item, set[str]]]] = {}
-        for item in pool:
-            self._pool.setdefault(item.question_type, []).append((item, _sentence_ngrams(item)))
+        self._pool = [(item, _sentence_ngrams(item)) for item in pool]
 
     def examples(self, item: Item) -> list[Item]:
-        """Return the ``num_few_shot`` examples of ``item``, in prompt order."""
+        """Return the examples of ``item`` in prompt order; raise InputError if the pool holds too few of its type."""
         if not self.num_few_shot:
             return []
         own = _sentence_ngrams(item)
-        fit = [
-            example
-            for example, grams in self._pool.get(item.question_type, [])
-            if example.question != item.question and jaccard(own, grams) <= NEAR_COPY
-        ]
+        pool = [(e, grams) for e, grams in self._pool if e.question_type == item.question_type]
+        fit = [e for e, grams in pool if e.question != item.question and jaccard(own, grams) <= NEAR_COPY]
         if len(fit) < self.num_few_shot:
-            raise InputError(
-                f"few-shot pool holds {len(fit)} usable {item.question_type} examples for id {item.id!r}, "
-                f"num_few_shot asks for {self.num_few_shot}: lower num_few_shot or enlarge the pool"
-            )
+            held = f"few-shot pool holds {len(fit)} usable {item.question_type} examples for id {item.id!r}"
+            asked = f"num_few_shot asks for {self.num_few_shot}"
+            raise InputError(f"{held}, {asked}: lower num_few_shot or enlarge the pool")
         seed = int.from_bytes(hashlib.sha256(f"{item.question_type}/{item.id}".encode()).digest()[:8])
         return random.Random(seed).sample(fit, self.num_few_shot)
 
@@ -101,27 +86,16 @@ def _sentence_ngrams(item: Item) -> set[str]:
     return char_ngrams(sentences[0] if sentences else question_sentences(item.question)[0])
 
 
-_BULLET = re.compile(r"^\s*[―ㅡ—–]\s*(\S.*)$", re.MULTILINE)  # a dash, its bold cousin, or the vowel ㅡ by mistake
-_QUOTED = re.compile(r'"(.+)"', re.DOTALL)
-
-
 def question_sentences(question: str) -> list[str]:
     """Return the sentences a question is about: its bullet lines, else what its outer double quotes hold, else all.
 
-    Example:
-        >>> question_sentences('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.')
-        ['{며칠/몇일}이 걸렸다.']
-        >>> question_sentences("다음 중 어문 규범에 부합하는 것을 선택하고, ...\\n― 며칠 걸렸다.\\n― 몇일 걸렸다.")
-        ['며칠 걸렸다.', '몇일 걸렸다.']
+    >>> question_sentences('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.')
+    ['{며칠/몇일}이 걸렸다.']
+    >>> question_sentences("다음 중 어문 규범에 부합하는 것을 선택하고, ...\\n― 며칠 걸렸다.\\n― 몇일 걸렸다.")
+    ['며칠 걸렸다.', '몇일 걸렸다.']
     """
-    lines = _BULLET.findall(question)
-    if lines:
-        return [line.strip() for line in lines]
-    match = _QUOTED.search(question)
-    return [match[1] if match else question]
-
-
-_BRACE = re.compile(r"\{([^{}]*)\}")
+    quoted = _QUOTED.search(question)
+    return [line.strip() for line in _BULLET.findall(question)] or [quoted[1] if quoted else question]
 
 
 def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
@@ -131,27 +105,21 @@ def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
     which question and gold sentence differ. Forms are taken with their surrounding words where that is needed to tell
     them apart (할 수 vs 할수; "네, 내일" vs "네 내일").
 
-    Example:
-        >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
-        >>> choice_forms(item)
-        ('며칠', ('몇일',))
+    >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
+    >>> choice_forms(item)
+    ('며칠', ('몇일',))
     """
-    gold = parse_gold(item.answer or "").sentences
-    gold = gold[0] if gold else ""
+    gold = next(iter(parse_gold(item.answer or "").sentences), "")
     asked = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
     brace = _BRACE.search(asked[0]) if item.question_type == SELECTION else None
     if brace:
         options = [option.strip() for option in brace[1].split("/")]
-        right = next((option for option in options if _starts_like(gold, asked[0], option)), options[0])
+        # The gold sentence is the question's with the right option in its first brace; later braces are left open.
+        before, after = asked[0].split("{", 1)[0], asked[0].split("}", 1)[1].split("{", 1)[0]
+        right = next((option for option in options if gold.startswith(before + option + after)), options[0])
         return right, tuple(option for option in options if option != right)
     pairs = [_differing_words(gold, other) for other in asked if other != gold] or [("", "")]
     return pairs[0][0], tuple(wrong for _, wrong in pairs)
-
-
-def _starts_like(gold: str, asked: str, option: str) -> bool:
-    """Return whether ``gold`` is the question's sentence with ``option`` in its first brace (others left open)."""
-    before, after = asked.split("{", 1)[0], asked.split("}", 1)[1].split("{", 1)[0]
-    return gold.startswith(before + option + after)
 
 
 def _differing_words(gold: str, asked: str) -> tuple[str, str]:
@@ -162,27 +130,20 @@ def _differing_words(gold: str, asked: str) -> tuple[str, str]:
     head = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(gold, asked, strict=False))))
     rest = zip(reversed(gold[head:]), reversed(asked[head:]), strict=False)
     tail = len(list(takewhile(lambda pair: pair[0] == pair[1], rest)))
-    head, tail = _to_word_start(gold, head), _to_word_end(gold, tail)
+    head, tail = _to_space(gold, head), _to_space(gold[::-1], tail)
     while True:
         right, wrong = gold[head : len(gold) - tail].strip(), asked[head : len(asked) - tail].strip()
         if not (head or tail) or (right and wrong and right not in asked and wrong not in gold):
             return right, wrong
         if tail:
-            tail = _to_word_end(gold, tail - 1)
+            tail = _to_space(gold[::-1], tail - 1)
         else:
-            head = _to_word_start(gold, head - 1)
+            head = _to_space(gold, head - 1)
 
 
-def _to_word_start(text: str, head: int) -> int:
-    while head and text[head - 1] != " ":
-        head -= 1
-    return head
-
-
-def _to_word_end(text: str, tail: int) -> int:
-    while tail and text[len(text) - tail] != " ":
-        tail -= 1
-    return tail
+def _to_space(text: str, length: int) -> int:
+    """Return how many of the first ``length`` characters go up to their last space, it included: 0 without one."""
+    return text.rfind(" ", 0, length) + 1
 
 
 def build_messages(item: Item, instruct: dict[str, str], examples: Sequence[Item] = ()) -> list[Message]:
@@ -192,8 +153,7 @@ def build_messages(item: Item, instruct: dict[str, str], examples: Sequence[Item
     for example in examples:
         messages.append({"role": "user", "content": example.question})
         messages.append({"role": "assistant", "content": example.answer or ""})
-    messages.append({"role": "user", "content": item.question})
-    return messages
+    return [*messages, {"role": "user", "content": item.question}]
 
 
 def build_prompts(
@@ -215,10 +175,8 @@ def drop_long(
 ) -> tuple[list[Item], list[list[Message]], list[str | int]]:
     """Return (items, prompts, ids dropped): prompts of more than ``limit`` tokens are left out whole, none is cut.
 
-    TRL 1.16 truncates no prompt, so one long prompt sets the memory of its round. A limit of 0 drops nothing.
-
-    Raises:
-        InputError: Every prompt is longer than the limit.
+    TRL 1.16 truncates no prompt, so one long prompt sets the memory of its round. A limit of 0 drops nothing; raises
+    InputError if every prompt is longer than the limit.
     """
     if not limit:
         return list(items), list(prompts), []
@@ -231,10 +189,9 @@ def drop_long(
 
 
 def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Dataset:
-    """Return the ``datasets.Dataset`` that TRL trains on.
+    """Return the dataset TRL trains on: ``prompt`` (messages), ``references`` (gold answer), ``question_type``, ``id``.
 
-    Columns: ``prompt`` (messages), ``references`` (gold answer; TRL hands every further column to the rewards),
-    ``question_type`` and ``id``.
+    TRL hands every column but the prompt to the rewards.
     """
     from datasets import Dataset
 
@@ -250,6 +207,5 @@ def load_prompted(
 ) -> tuple[list[Item], list[list[Message]]]:
     """Return the items of a contest file and the prompt of each."""
     items = load_items(data_path, need_answer)
-    pool = load_items(few_shot_path) if num_few_shot else []
-    few_shot = CategoryFewShotGenerator(pool, num_few_shot)
+    few_shot = CategoryFewShotGenerator(load_items(few_shot_path) if num_few_shot else [], num_few_shot)
     return items, build_prompts(items, load_instruct(instruct_path), few_shot)

@@ -5,8 +5,8 @@ float per completion. Each reward is a metric of :mod:`grpo_helpers.metrics`, no
 one function; here they stay four, so that TRL logs each, and the sum is a named mapping of weights. The article's
 text and its author's code weigh them differently; both are presets, and both have the maximum 4/3.
 
-``python -m grpo_helpers.rewards check FILE`` runs the gold gate: every gold answer of a contest file must earn the most
-that each reward can give. One that does not would teach the model to answer otherwise than the data.
+``python -m grpo_helpers.rewards check FILE`` tells which gold answers of a contest file do not earn the most that each
+reward can give: such a one would teach the model to answer otherwise than the data.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial, update_wrapper
 from typing import Any
 
 from grpo_helpers.answers import parse, parse_gold
@@ -32,17 +33,14 @@ PRESETS: dict[str, dict[str, float]] = {
 
 def completion_text(completion: Completion) -> str:
     """Return the text of a completion: itself, or the content of the messages TRL wraps it in."""
-    if isinstance(completion, str):
-        return completion
-    return "".join(str(message.get("content") or "") for message in completion)
+    return completion if isinstance(completion, str) else "".join(str(m.get("content") or "") for m in completion)
 
 
 def format_reward(prompts: Any, completions: Sequence[Completion], references: Any = None, **_: Any) -> list[float]:
     """Return 1.0 where the completion has the asked form ``"sentence"가 옳다. reason``, else 0.0.
 
-    Example:
-        >>> format_reward(None, ['"며칠이 걸렸다."가 옳다. 소리대로 적는다.', "며칠"])
-        [1.0, 0.0]
+    >>> format_reward(None, ['"며칠이 걸렸다."가 옳다. 소리대로 적는다.', "며칠"])
+    [1.0, 0.0]
     """
     return [format_score(completion_text(c)) for c in completions]
 
@@ -50,9 +48,8 @@ def format_reward(prompts: Any, completions: Sequence[Completion], references: A
 def em_reward(prompts: Any, completions: Sequence[Completion], references: Sequence[str], **_: Any) -> list[float]:
     """Return 1.0 where the sentence called right is a gold sentence, else 0.0.
 
-    Example:
-        >>> em_reward(None, [[{"role": "assistant", "content": '"봄이다."가 옳다.'}]], ['"봄이다."가 옳다. 까닭.'])
-        [1.0]
+    >>> em_reward(None, [[{"role": "assistant", "content": '"봄이다."가 옳다.'}]], ['"봄이다."가 옳다. 까닭.'])
+    [1.0]
     """
     return [exact_match(completion_text(c), gold) for c, gold in zip(completions, references, strict=True)]
 
@@ -84,14 +81,10 @@ REWARDS = {"format": format_reward, "em": em_reward, "rouge1": rouge1_reward, "b
 
 
 def reward_weights(weights: str | dict[str, float]) -> dict[str, float]:
-    """Return the weight of each reward, in the order of :data:`REWARDS`, from a preset's name or a mapping.
+    """Return the weight of each reward of :data:`REWARDS`, from a preset's name or a mapping; InputError if unknown.
 
-    Raises:
-        InputError: An unknown preset or reward name.
-
-    Example:
-        >>> reward_weights({"em": 1.0})
-        {'format': 0.0, 'em': 1.0, 'rouge1': 0.0, 'bertscore': 0.0}
+    >>> reward_weights({"em": 1.0})
+    {'format': 0.0, 'em': 1.0, 'rouge1': 0.0, 'bertscore': 0.0}
     """
     if isinstance(weights, str):
         if weights not in PRESETS:
@@ -114,13 +107,9 @@ def multi_reward(
 
     The same as handing the four functions and the weights to TRL, except that TRL then cannot log the parts.
     """
-    named = reward_weights(weights)
-    parts = {
-        name: REWARDS[name](prompts, completions, references=references, **columns)
-        for name, weight in named.items()
-        if weight
-    }
-    return [sum(named[name] * parts[name][i] for name in parts) for i in range(len(completions))]
+    named = {name: weight for name, weight in reward_weights(weights).items() if weight}
+    parts = {name: REWARDS[name](prompts, completions, references=references, **columns) for name in named}
+    return [sum(named[name] * parts[name][i] for name in named) for i in range(len(completions))]
 
 
 def reward_functions(
@@ -130,39 +119,29 @@ def reward_functions(
 
     A reward of weight 0 stays in the list, so that TRL logs it all the same.
     """
-
-    def encoded_bertscore_reward(prompts, completions, references, **columns):
-        return bertscore_reward(prompts, completions, references, encoder=encoder, encoder_layers=encoder_layers)
-
-    encoded_bertscore_reward.__name__ = bertscore_reward.__name__  # the name TRL logs it under
-    functions = {**REWARDS, "bertscore": encoded_bertscore_reward}
+    encoded = partial(bertscore_reward, encoder=encoder, encoder_layers=encoder_layers)
+    functions = {**REWARDS, "bertscore": update_wrapper(encoded, bertscore_reward)}  # keeps the name TRL logs it under
     named = reward_weights(weights)
     return [functions[name] for name in named], list(named.values())
-
-
-# -- the gold gate -------------------------------------------------------------------------------------------------
 
 
 def gold_offenders(
     items: Sequence[Item], encoder: str = ENCODER, encoder_layers: int = ENCODER_LAYERS
 ) -> list[tuple[str, str, float]]:
-    """Return (id, reward, value) of every gold answer that earns less than 1 of a reward.
+    """Return (id, reward, value) of every gold answer that earns less than 1 of a reward (1e-5 less: float32).
 
-    Each alternative of a gold answer (``#``) is handed in on its own, as a model would say it; BERTScore is compared
-    up to 1e-5, its arithmetic is float32.
+    Each alternative of a gold answer (``#``) is handed in on its own, as a model would say it.
 
-    Example:
-        >>> gold_offenders([Item("1", "교정형", "...", "며칠이 맞다.")])[0]
-        ('1', 'format', 0.0)
+    >>> gold_offenders([Item("1", "교정형", "...", "며칠이 맞다.")])[0]
+    ('1', 'format', 0.0)
     """
     pairs = [(item, said) for item in items for said in (item.answer or "").split("#")]
     answers, golds = [said for _, said in pairs], [item.answer or "" for item, _ in pairs]
     offenders = []
     for name, reward in REWARDS.items():
         earned = reward(None, answers, references=golds, encoder=encoder, encoder_layers=encoder_layers)
-        offenders += [
-            (str(item.id), name, value) for (item, _), value in zip(pairs, earned, strict=True) if value < 1 - 1e-5
-        ]
+        scored = zip(pairs, earned, strict=True)
+        offenders += [(str(item.id), name, value) for (item, _), value in scored if value < 1 - 1e-5]
     return offenders
 
 

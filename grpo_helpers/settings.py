@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -18,10 +19,19 @@ from typing import Any, Self
 
 from grpo_helpers.batch import BatchPlan
 from grpo_helpers.data import InputError, project_root, resolve_path
-from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS
+from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.rewards import reward_weights
 
 MAY_BE_EMPTY = ("test_unseen_words_path", "test_unseen_norms_path")  # splits that only our own data has
+CHOICES = {
+    "quant_type": ("4bit", "8bit"),
+    "save_strategy": ("no", "steps", "epoch"),
+    "eval_strategy": ("no", "steps", "epoch"),
+    "resume": ("no", "auto"),
+    "device": ("auto", "cuda"),
+    "aggregate": tuple(AGGREGATES),
+    "rule": ("highest", "earliest_tied"),
+}
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
 
 
@@ -38,20 +48,16 @@ def parameter_names(namespace: Mapping[str, Any]) -> list[str]:
 
 
 def _literal_assignments(cell: str) -> list[str]:
-    try:
-        statements = ast.parse(cell).body
-    except SyntaxError:
-        return []
     names = []
-    for statement in statements:
-        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-        if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(targets[0], ast.Name):
-            return []
-        try:
+    try:
+        for statement in ast.parse(cell).body:
+            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+            if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(targets[0], ast.Name):
+                return []
             ast.literal_eval(statement.value)
-        except (ValueError, TypeError):
-            return []
-        names.append(targets[0].id)
+            names.append(targets[0].id)
+    except (SyntaxError, ValueError, TypeError):
+        return []
     return names
 
 
@@ -66,8 +72,7 @@ class Settings:
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
         """Return the settings that ``namespace`` (a notebook's ``globals()``, a YAML profile) holds.
 
-        Raises:
-            InputError: An unknown name, a value of the wrong type, or a value that cannot work.
+        Raises InputError for an unknown name, a value of the wrong type, or a value that cannot work.
         """
         known = {f.name for f in fields(cls)}
         for name in parameter_names(namespace):
@@ -82,9 +87,9 @@ class Settings:
             setattr(self, f.name, _converted(f.name, getattr(self, f.name), str(f.type)))
         if not re.fullmatch(r"[\w.-]+", self.run_name) or set(self.run_name) == {"."}:
             raise InputError(f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ .")
-        for name in (f.name for f in fields(self) if f.name.endswith("_path")):
-            if getattr(self, name) or name not in MAY_BE_EMPTY:
-                _need_file(name, getattr(self, name))
+        for name, path in ((f.name, getattr(self, f.name)) for f in fields(self) if f.name.endswith("_path")):
+            told = f"{name}: no file {path} (looked in the working folder and in the project folder)"
+            _need(resolve_path(path).is_file() or (not path and name in MAY_BE_EMPTY), told)
         self.check()
 
     def check(self) -> None:
@@ -109,19 +114,21 @@ class Settings:
 def _converted(name: str, value: Any, declared: str) -> Any:
     """Return ``value`` as the declared type; YAML reads 1e-3 as text, so text that is a number will do."""
     wanted = _TYPES[declared.split("[")[0]]
-    if isinstance(value, wanted) and not (isinstance(value, bool) and wanted is not bool):
+    if (isinstance(value, wanted) and not isinstance(value, bool | float)) or wanted is bool is type(value):
         return value
     try:
-        if wanted in (int, float) and not isinstance(value, bool) and wanted(float(value)) == float(value):
-            return wanted(float(value))
+        number = math.nan if isinstance(value, bool) else float(value)
+        if wanted in (int, float) and math.isfinite(number) and wanted(number) == number:
+            return wanted(number)
     except (TypeError, ValueError):
         pass  # told below, with the name and the declared type
     raise InputError(f"parameter {name} is {value!r}; it must be {'a number' if wanted is float else declared}")
 
 
-def _need_file(name: str, path: str) -> None:
-    if not resolve_path(path).is_file():
-        raise InputError(f"{name}: no file {path} (looked in the working folder and in the project folder)")
+def _need_choices(settings: Settings) -> None:
+    for name, known in CHOICES.items():
+        told = f"{name} is {getattr(settings, name, '')!r}; it must be {', '.join(known[:-1])} or {known[-1]}"
+        _need(getattr(settings, name, known[0]) in known, told)
 
 
 def _need(condition: bool, message: str) -> None:
@@ -202,33 +209,33 @@ class EvaluateSettings(PromptSettings):
     test_data_path: str = "data/embedded/test.json"
     test_unseen_words_path: str = "data/embedded/test_unseen_words.json"
     test_unseen_norms_path: str = "data/embedded/test_unseen_norms.json"
+    aggregate: str = "article"
+    rule: str = "highest"
     inference_batch_size: int = 64
     bootstrap_samples: int = 10_000
 
     def check(self) -> None:
-        """The run has answers to score."""
+        """The choices are known, and the run has answers to score."""
+        _need_choices(self)
         folder = self.run_dir / "infer_results"
         _need(any(folder.glob("*.json")), f"run {self.run_name!r} has no answers in infer_results: run 04_train first")
 
 
 @dataclass(kw_only=True)
 class TrainSettings(PromptSettings):
-    """Parameters of notebook 04: what the article sets, under TRL's, transformers' and peft's names.
+    """Parameters of notebook 04: what the article sets, under TRL's, transformers' and peft's names, explained there.
 
     0 means TRL's default for ``steps_per_generation`` and no limit for ``max_prompt_tokens``; ``max_steps`` below 1
     means no limit.
 
-    Example:
-        >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
-        64
+    >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
+    64
     """
 
-    # data and prompts
     train_data_path: str = "data/embedded/train.json"
     eval_data_path: str = "data/embedded/dev.json"
     num_few_shot: int = 1
     max_prompt_tokens: int = 0
-    # model
     model_name: str = "data/tiny_model"
     use_quant: bool = False
     quant_type: str = "4bit"
@@ -236,18 +243,14 @@ class TrainSettings(PromptSettings):
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     lora_target_modules: str = "q_proj,k_proj,v_proj,o_proj"
-    # rewards
     reward_weights: str = "article"
-    # groups and batches (B, G, A, S)
     per_device_train_batch_size: int = 16
     num_generations: int = 8
     gradient_accumulation_steps: int = 8
     steps_per_generation: int = 4
     num_iterations: int = 1
-    # rollouts
     max_completion_length: int = 96
     temperature: float = 0.7
-    # optimisation
     num_train_epochs: float = 5.0
     max_steps: int = -1
     learning_rate: float = 1e-3
@@ -260,41 +263,38 @@ class TrainSettings(PromptSettings):
     scale_rewards: str = "group"
     gradient_checkpointing: bool = False
     bf16: bool = False
-    # saving, logging, checkpoint inference
     logging_steps: int = 1
     save_strategy: str = "epoch"
     save_steps: int = 10
     save_total_limit: int = 2
     eval_strategy: str = "no"
     inference_batch_size: int = 64
+    stop_on_alarm: bool = False
     report_to: str = "none"
-    # reproducibility
+    device: str = "auto"
+    resume: str = "no"
+    num_processes: int = 1
     num_threads: int = 2
-    # any further GRPOConfig field, by name
     extra_grpo_args: dict = field(default_factory=dict)
 
     def check(self) -> None:
         """Choices are known, numbers are in range, and TRL would accept the batch sizes."""
         reward_weights(self.reward_weights)
-        _need(self.quant_type in ("4bit", "8bit"), f"quant_type is {self.quant_type!r}; it must be 4bit or 8bit")
-        for name in ("save_strategy", "eval_strategy"):
-            value = getattr(self, name)
-            _need(value in ("no", "steps", "epoch"), f"{name} is {value!r}; it must be no, steps or epoch")
-        for name in ("lora_r", "max_completion_length", "logging_steps", "save_steps", "inference_batch_size"):
+        _need_choices(self)
+        positive = ("lora_r", "max_completion_length", "logging_steps", "save_steps", "inference_batch_size")
+        for name in (*positive, "num_processes"):
             _need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
+        _need(self.learning_rate >= 0, f"learning_rate is {self.learning_rate}; it must be 0 or more")
+        _need(0 <= self.lora_dropout < 1, f"lora_dropout is {self.lora_dropout}; it must be below 1")
         _need(self.temperature > 0, f"temperature is {self.temperature}; sampling needs more than 0")
         for name in ("num_few_shot", "max_prompt_tokens"):
             _need(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
+        _need(self.save_total_limit != 1, "save_total_limit is 1; resuming needs 2 or more (0 keeps all)")
         self.batch_plan  # noqa: B018  raises where TRL would
 
     @property
     def batch_plan(self) -> BatchPlan:
-        """The batch arithmetic of this run, on as many processes as were launched."""
-        return BatchPlan(
-            B=self.per_device_train_batch_size,
-            G=self.num_generations,
-            A=self.gradient_accumulation_steps,
-            D=int(os.environ.get("WORLD_SIZE", "1")),
-            S=self.steps_per_generation or None,
-            num_iterations=self.num_iterations,
-        )
+        """The batch arithmetic of this run, on as many processes as were launched, or will be."""
+        sizes = self.per_device_train_batch_size, self.num_generations, self.gradient_accumulation_steps
+        devices = int(os.environ.get("WORLD_SIZE", self.num_processes))
+        return BatchPlan(*sizes, devices, self.steps_per_generation or None, num_iterations=self.num_iterations)

@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from grpo_helpers.data import project_root, write_json
 from tools.run_course import NOTEBOOKS, run_course, summary
@@ -174,6 +175,20 @@ def test_papermill_ends_with_one_clear_line_and_leaves_nothing(case, tmp_path):
     parameters = [word for key, value in values.items() for word in ("-p", key, value)]
     refused(told, tmp_path, "04_train", "-f", SMOKE, *parameters, "-p", "output_dir", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+GPU_PROFILE = ROOT / "params/gpu_24gb/04_train.yaml"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [((), "PyTorch sees no GPU here"), (("-p", "device", "auto"), "neither a local folder nor to be had from the hub")],
+)
+def test_the_gpu_profile_without_a_gpu_or_without_its_model_ends_with_one_clear_line(changes, told, tmp_path):
+    started = time.time()
+    refused(told, tmp_path, "04_train", "-f", GPU_PROFILE, "-p", "output_dir", tmp_path / "runs", *changes)
+    assert not (tmp_path / "runs").exists() and time.time() - started < 60
 
 
 def test_labels_that_lack_an_id_are_refused_and_the_run_stays_as_it_was(smoke_run, tmp_path):

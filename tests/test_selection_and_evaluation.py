@@ -1,6 +1,7 @@
 """Choosing a checkpoint and scoring a folder of answer files."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -119,3 +120,48 @@ def test_a_comparison_counts_wins_and_losses():
     row = compare(matrix(epoch_0=[0, 0, 1, 1], epoch_1=[1, 1, 0, 1]), "epoch_1", "epoch_0", "em")
     assert (row.wins, row.losses, row.difference) == (2, 1, 0.25)
     assert row.low <= row.difference <= row.high
+
+
+def evaluate_command(*arguments):
+    command = [sys.executable, "-m", "grpo_helpers.evaluate_json", "--label_path", LABEL_PATH, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_file_that_cannot_be_used_is_named_and_skipped_and_the_exit_says_so(answer_folder):
+    (answer_folder / "inference_epoch2.json").write_text('[{"id": ', encoding="utf-8")
+    write_json(answer_folder / "settings.json", {"learning_rate": 1})
+    done = evaluate_command("--input_dir", answer_folder)
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("evaluate_json: skipped: ")]
+    assert len(told) == 2 and "settings.json" in told[0] and "inference_epoch2.json" in told[1]
+    assert list(pd.read_csv(answer_folder.parent / "scores.csv").checkpoint) == ["epoch_0", "epoch_1"]
+
+
+def test_two_files_of_one_checkpoint_are_not_taken_for_each_other(answer_folder):
+    write_answers(answer_folder / "inference_epoch_1.json", LABELS, ["모르겠다"] * len(LABELS))
+    with pytest.raises(InputError, match="another file answers for epoch_1 already"):
+        evaluate_json(answer_folder, LABEL_PATH)
+
+
+def test_the_articles_block_comes_first_then_the_choice_in_two_lines_and_the_kept_command_repeats_it(answer_folder):
+    done = evaluate_command("--input_dir", answer_folder, "--rule", "earliest_tied", "--aggregate", "code")
+    assert done.returncode == 0, done.stderr
+    block, choice, _ = done.stdout.split("\n\n")[0], *done.stdout.split("\n\n")[-1].split("\nwritten", 1)
+    assert block.startswith("File: inference_epoch0.json") and len(choice.splitlines()) == 2
+    assert choice.startswith("Highest: epoch_1, truly the best of 3 with probability ")
+    kept = answer_folder.parent / "best_checkpoint.json"
+    report = json.loads(kept.read_text(encoding="utf-8"))
+    assert (report["rule"], report["aggregate"]) == ("earliest_tied", "code")
+    assert evaluate_command(*report["command"].split()[3:]).returncode == 0
+    assert json.loads(kept.read_text(encoding="utf-8")) == report
+    assert (answer_folder.parent / "report.html").stat().st_size > 10_000
+
+
+def test_a_guess_is_as_good_as_the_options_are_few():
+    from grpo_helpers.metrics import chance
+
+    found = [chance(item) for item in LABELS]
+    assert {item.question_type: math.isnan(value) for item, value in zip(LABELS, found, strict=True)} == {
+        "선택형": False,
+        "교정형": True,
+    }

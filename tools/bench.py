@@ -19,8 +19,8 @@ import pandas as pd
 from grpo_helpers import metrics, rewards
 from grpo_helpers.answers import parse, parse_gold
 from grpo_helpers.data import InputError, load_items, read_json, resolve_path
+from grpo_helpers.health import read_log, series
 from grpo_helpers.metrics import BertScore, KoreanTokenizer, exact_match, format_score, rouge1_reasons
-from grpo_helpers.plots import read_log, series
 
 REASONS = ("data/train.json", "data/test_unseen_norms.json")
 

@@ -23,8 +23,8 @@ import numpy as np
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items, project_root, read_json, resolve_path, write_json
 from grpo_helpers.evaluate_json import evaluate_json
+from grpo_helpers.health import read_log
 from grpo_helpers.metrics import AGGREGATES, ENCODER, BertScore, final_mean, rouge1_reasons
-from grpo_helpers.plots import read_log
 from grpo_helpers.prompts import char_ngrams, jaccard, load_prompted
 from grpo_helpers.selection import BASE, checkpoint_means, checkpoint_order
 from tools.run_course import run_course
