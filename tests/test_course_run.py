@@ -43,6 +43,7 @@ def test_every_file_of_a_run_is_there(smoke_run):
     names = {path.name for path in smoke_run.iterdir()}
     expected = {"settings.json", "log.jsonl", "step_2", "step_4", "infer_results", "completions", "scores.csv"}
     expected |= {"item_scores.csv", "best_checkpoint.json", "figures", "notebooks", "test_results", "checkpoint-4"}
+    expected |= {"report.html"}
     assert expected <= names
     inferred = sorted(path.name for path in (smoke_run / "infer_results").iterdir())
     assert inferred == ["inference_epoch0.json", "inference_step2.json", "inference_step4.json"]
@@ -84,7 +85,8 @@ def test_training_changed_the_adapter(smoke_run):
 
 def test_the_summary_names_the_checkpoints_and_the_chosen_one(smoke_run):
     text = summary(smoke_run)
-    assert "epoch_0" in text and "step_4" in text and ("Chosen on dev" in text or "Best on dev" in text)
+    assert "epoch_0" in text and "step_4" in text and "truly the best of 3 with probability" in text
+    assert "Chosen (highest): " in text and ("against the base" in text or "Best on dev: the base model" in text)
 
 
 def test_the_answers_of_the_live_model_are_those_of_the_saved_adapter(smoke_run, tmp_path):

@@ -1,8 +1,9 @@
 """Runs that took long, kept as data so that a reader can redraw them: ``python -m tools.reference_runs NAME``.
 
-``brevity`` goes wrong on purpose: a reward that pays for short answers, as one might add to save tokens, weighs more
-than the truth. ``temperature_1.0`` is one of the four runs of ``tools.reward_lab sweep``: the setting at which an
-earlier embedded model got worse. Each is notebook 04's training with a few parameters changed; what is kept goes to
+``quoted`` goes wrong on purpose: in the place of exact match it has a reward for quoting the question's own sentence,
+as one might add against made-up sentences. Where the task is to correct the sentence, that is the wrong answer.
+``temperature_1.0`` is one of the four runs of ``tools.reward_lab sweep``: the setting at which an earlier model of ours
+got worse. Each is notebook 04's training with a few parameters changed; what is kept goes to
 ``data/reference_runs/NAME``: settings, log, scores of every dev item, some completions, and the command. No weights.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +22,14 @@ from typing import Any
 import pandas as pd
 
 from grpo_helpers import rewards
+from grpo_helpers.answers import normalize_quotes, parse
 from grpo_helpers.data import load_items, project_root, read_json, write_atomically, write_json
 from grpo_helpers.evaluate_json import evaluate_json, write_tables
+from grpo_helpers.prompts import question_sentences
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import train
 
 KEPT = project_root() / "data" / "reference_runs"
-SHORT = 96  # characters from which on brevity pays nothing
 STEPS, SHOWN = (0.0, 0.5, 1.0), 8  # where in the run completions are kept, and how many
 COLUMNS = (
     "completion",
@@ -38,24 +42,41 @@ COLUMNS = (
 )
 
 
-def brevity_reward(
-    prompts: Any, completions: Sequence[rewards.Completion], references: Any = None, **_: Any
+def quoted_reward(
+    prompts: Sequence[list[dict[str, str]]], completions: Sequence[rewards.Completion], references: Any = None, **_: Any
 ) -> list[float]:
-    """Return 1.0 for an empty answer, falling to 0.0 at :data:`SHORT` characters: it can be gamed by saying nothing."""
-    return [max(0.0, 1 - len(rewards.completion_text(completion)) / SHORT) for completion in completions]
+    """Return 1.0 where the sentence called right stands in the question, whichever option of a brace is taken."""
+    said = [parse(rewards.completion_text(completion)).sentences for completion in completions]
+    asked = [set(quotable(prompt[-1]["content"])) for prompt in prompts]
+    return [float(bool(told) and told[0] in known) for told, known in zip(said, asked, strict=True)]
+
+
+def quotable(question: str) -> list[str]:
+    """Return the sentences a question shows, with each option in each brace.
+
+    >>> quotable('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 ...')
+    ['며칠이 걸렸다.', '몇일이 걸렸다.']
+    """
+    found = []
+    for sentence in question_sentences(question):
+        parts = [part.split("/") for part in re.split(r"[{}]", normalize_quotes(sentence))]  # odd ones are options
+        found += [
+            "".join(words) for words in itertools.product(*(p if i % 2 else ["/".join(p)] for i, p in enumerate(parts)))
+        ]
+    return found
 
 
 RUNS: dict[str, dict[str, Any]] = {
-    "brevity": {"reward_weights": "brevity"},
+    "quoted": {"reward_weights": "quoted"},
     "temperature_1.0": {"temperature": 1.0, "learning_rate": 3e-4},
 }
 
 
 def run(name: str) -> Path:
     """Train ``name`` and return its folder; a finished one is taken as it is."""
-    if name == "brevity":
-        rewards.REWARDS["brevity"] = brevity_reward
-        rewards.PRESETS["brevity"] = {"em": 1 / 3, "brevity": 1.0}
+    if name == "quoted":
+        rewards.REWARDS["quoted"] = quoted_reward
+        rewards.PRESETS["quoted"] = {"format": 1 / 6, "quoted": 1 / 3, "rouge1": 1 / 2, "bertscore": 1 / 3}
     run_name = "lab-temperature-1.0-rate-0.0003" if name == "temperature_1.0" else f"reference-{name}"
     settings = TrainSettings(run_name=run_name, resume="auto", **RUNS[name])
     if not (settings.run_dir / "epoch_5").is_dir():

@@ -85,16 +85,18 @@ def run_course(
 
 
 def summary(run_dir: Path) -> str:
-    """Return the table of checkpoints and the chosen one, as notebook 05 left them."""
+    """Return the table of checkpoints, the chosen one, by how much and how sure, as notebook 05 left them."""
     import pandas as pd
+
+    from grpo_helpers.evaluate_json import choice_lines
 
     table = pd.read_csv(run_dir / "scores.csv")
     report = json.loads((run_dir / "best_checkpoint.json").read_text(encoding="utf-8"))
-    best, lines = report["best_checkpoint"], [table.round(4).to_string(index=False), ""]
+    lines = [table.round(4).to_string(index=False), ""]
     if report.get("base_is_best"):
-        lines.append("Best on dev: the base model itself; training did not help.")
+        lines += ["Best on dev: the base model itself; training did not help.", choice_lines(report)]
         return "\n".join(lines)
-    lines.append(f"Chosen on dev: {best}, Final Mean {report['final_mean']:.4f}")
+    lines.append(f"On dev. {choice_lines(report)}")
     named = [("test", row) for row in report.get("test_versus_base", [])]
     for split, row in named + unseen_choice(report):
         gain, low, high = (100 * row[key] for key in ("difference", "low", "high"))
