@@ -120,6 +120,7 @@ def plot_health(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set_title(f"ALARM: {rule.name}" if alarm else rule.name, color="#c00000" if alarm else "black", fontsize=9)
     for ax in axes.flat[len(shown) :]:
         ax.axis("off")
+    fig.supxlabel("optimizer step", fontsize=9)
     return fig
 
 
@@ -135,7 +136,9 @@ def plot_checkpoints(table: pd.DataFrame, report: Mapping[str, Any]) -> Figure:
     ax.fill_between(names, *ends, color=COLORS["final_mean"], alpha=0.15, label="its 95 % interval")
     for name in report["tied"]:
         ax.axvline(name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12)
-    tied = f"{len(report['tied'])} cannot be told apart" if len(report["tied"]) > 1 else "all others are lower"
+    tied = (
+        f"{len(report['tied'])} checkpoints cannot be told apart" if len(report["tied"]) > 1 else "all others are lower"
+    )
     ax.set_title(f"Chosen on dev: {best} (Final Mean {report['final_mean']:.3f}); {tied}")
     ax.set(ylabel="score", ylim=(0, 1.02))
     ax.legend(fontsize="small", ncols=3, loc="lower right")

@@ -108,7 +108,8 @@ def completions(run_dir: Path) -> list[dict[str, Any]]:
     kept = []
     for share in STEPS:
         file = files[round(share * (len(files) - 1))]
-        frame = pd.read_parquet(file).head(SHOWN)
+        frame = pd.read_parquet(file)
+        frame = frame.iloc[:: max(1, len(frame) // SHOWN)].head(SHOWN)  # not all of one prompt
         for _, row in frame.iterrows():
             shown = {name: row[name] for name in COLUMNS if name in frame}
             shown["completion"] = rewards.completion_text(list(row["completion"]))
