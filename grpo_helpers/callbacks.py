@@ -66,10 +66,14 @@ def start_run_folder(settings: TrainSettings) -> None:
     write_json(run_dir / "settings.json", describe_run(settings))
 
 
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
 def last_complete(run_dir: Path) -> Path | None:
     """Return the newest of TRL's checkpoints whose save was finished (adapter and answers too), or None."""
     found = [file.parent for file in run_dir.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
+    return max(found, key=_step_of, default=None)
 
 
 def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
@@ -85,9 +89,9 @@ def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
             if name not in MAY_CHANGE and before[part].get(name) != value:
                 change = f"{part} {name} was {before[part].get(name)!r}, is {value!r}"
                 raise InputError(f"cannot resume {show_path(run_dir)}: {change}; take another run_name, or resume=no")
-    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    step = _step_of(checkpoint)
     for folder in run_dir.glob("checkpoint-*"):
-        if int(folder.name.removeprefix("checkpoint-")) > step:
+        if _step_of(folder) > step:
             shutil.rmtree(folder)
     log = run_dir / "log.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
@@ -106,7 +110,7 @@ def restore_position(trainer: GRPOTrainer, checkpoint: Path) -> None:
 
     batches = len(trainer.get_train_dataloader())  # micro-batches of an epoch
     per_step = trainer.args.gradient_accumulation_steps
-    epochs, rest = divmod(int(checkpoint.name.removeprefix("checkpoint-")), -(-batches // per_step))
+    epochs, rest = divmod(_step_of(checkpoint), -(-batches // per_step))
     trainer._step = epochs * batches + rest * per_step
     if trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations):
         print("the save was inside a round of sampling: the rest of this round is sampled anew", flush=True)
@@ -151,8 +155,7 @@ def checkpoint_name(args: TrainingArguments, state: TrainerState) -> str:
     ``int(state.epoch)``, the article's way, gives several saves of one epoch the same name.
     """
     epoch = state.epoch or 0.0
-    by_epoch = str(getattr(args.save_strategy, "value", args.save_strategy)) == "epoch"
-    at_end = state.global_step == 0 or (by_epoch and abs(epoch - round(epoch)) < 1e-6)
+    at_end = state.global_step == 0 or (args.save_strategy == "epoch" and abs(epoch - round(epoch)) < 1e-6)
     return f"epoch_{round(epoch)}" if at_end else f"step_{state.global_step}"
 
 
@@ -258,8 +261,8 @@ class CompleteCallback(TrainerCallback):
 
 def end_with_save(args: TrainingArguments, control: TrainerControl) -> None:
     """Let the run end after this step, with a save."""
-    by_epoch = str(getattr(args.save_strategy, "value", args.save_strategy)) == "epoch"
-    control.should_save |= not by_epoch  # the end of the run ends the epoch, which saves by itself
+    # Where epochs are saved, the end of the run ends one, which saves by itself.
+    control.should_save |= args.save_strategy != "epoch"
     control.should_training_stop = True
 
 

@@ -165,6 +165,22 @@ def item_to_row(item: Item, output: dict[str, Any] | None = None) -> dict[str, A
     return {"id": item.id, **item.extra, "input": fields, "output": gold if output is None else output}
 
 
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the parameters of a YAML profile; InputError where the file is missing or holds no YAML mapping."""
+    import yaml
+
+    file = resolve_path(path)
+    if not file.is_file():
+        raise InputError(f"parameter file not found: {path}")
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(given, dict):
+        raise InputError(f"{path} holds no parameters: expected lines of the form name: value")
+    return given
+
+
 def write_json(path: str | os.PathLike, value: Any) -> Path:
     """Write ``value`` as UTF-8 JSON (indent 4, Hangul as it is) and return the path. Atomic: all or nothing."""
     text = json.dumps(value, ensure_ascii=False, indent=4) + "\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
-from grpo_helpers.data import InputError, project_root, read_json, resolve_path
+from grpo_helpers.data import InputError, project_root, read_json, read_yaml, resolve_path
 
 GIB = 1024**3
 OVERHEAD = (0.5 * GIB, 1.5 * GIB)  # CUDA context, library workspaces, fragmentation: inferred, not measured here
@@ -245,16 +245,8 @@ def verdict(peak: float, vram_gb: float) -> str:
 
 def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, dict[str, Any]]:
     """Return the model's shape and :func:`predict` for a YAML file with notebook 04's keys, or raise InputError."""
-    import yaml
-
-    file = resolve_path(path)
-    if not file.is_file():
-        raise InputError(f"parameter file not found: {path}")
-    try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    missing = [key for key in NEEDED if not isinstance(given, dict) or key not in given]
+    given = read_yaml(path)
+    missing = [key for key in NEEDED if key not in given]
     if missing:
         raise InputError(f"{path}: {missing[0]} is missing; without it the memory cannot be predicted")
     given["steps_per_generation"] = given.get("steps_per_generation") or None  # 0 in notebook 04: TRL's default

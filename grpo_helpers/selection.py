@@ -209,11 +209,13 @@ def describe_choice(
     ``probability_best`` is the share of resampled sets of items on which a checkpoint has the highest Final Mean.
     """
     names, finals = list(scores), item_finals(scores, aggregate)
-    highest, chosen = choose(scores, "highest", aggregate), choose(scores, rule, aggregate)
+    highest = choose(scores, "highest", aggregate)
     resampled = resampled_means(finals, samples, seed)
     firsts = np.bincount(resampled.round(12).argmax(axis=1), minlength=len(names)) / len(resampled)
     versus_best = against(scores, highest, aggregate, samples, seed)
     versus_base = against(scores, BASE, aggregate, samples, seed) if BASE in scores else {}
+    tied = tied_set(highest, versus_best)
+    chosen = tied[0] if rule == "earliest_tied" else choose(scores, rule, aggregate)
     report: dict[str, Any] = {
         "best_checkpoint": chosen,
         "rule": rule,
@@ -221,7 +223,7 @@ def describe_choice(
         "aggregate": aggregate,
         "final_mean": float(finals[names.index(chosen)].mean()),
         "highest": highest,
-        "tied": tied_set(highest, versus_best),
+        "tied": tied,
         "winners_curse": winners_curse(finals, seed=seed),
         "means": checkpoint_means(scores, aggregate),
         "checkpoints": {},

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.data import InputError, Item, resolve_path, show_path
+from grpo_helpers.data import InputError, Item, read_yaml, show_path
 from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config, quiet_libraries, suit_template
 from grpo_helpers.prompts import Message, build_dataset, drop_long, load_prompted
 from grpo_helpers.rewards import reward_functions
@@ -249,11 +249,7 @@ def read_params(path: str, changes: Sequence[Sequence[str]] = ()) -> TrainSettin
     """Return the settings of a YAML file, with single ones replaced (pairs of name and YAML value)."""
     import yaml
 
-    file = resolve_path(path)
-    if not file.is_file():
-        raise InputError(f"parameter file not found: {path}")
-    given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return TrainSettings.from_namespace(given | {name: yaml.safe_load(value) for name, value in changes})
+    return TrainSettings.from_namespace(read_yaml(path) | {name: yaml.safe_load(value) for name, value in changes})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

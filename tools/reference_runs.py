@@ -38,7 +38,7 @@ COLUMNS = (
     "format_reward",
     "rouge1_reward",
     "bertscore_reward",
-    "brevity_reward",
+    "quoted_reward",
 )
 
 

@@ -16,9 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from grpo_helpers.data import InputError, project_root, show_path
+from grpo_helpers.data import InputError, project_root, read_yaml, show_path
 
 NOTEBOOKS = ("01_data_and_few_shot", "02_reward_exploration", "03_memory_budget", "04_train", "05_evaluate_and_select")
 
@@ -36,7 +34,7 @@ def profile_parameters(profile: str, notebook: str) -> dict[str, Any]:
         known = sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
         raise InputError(f"unknown profile {profile!r}: known are default, {', '.join(known)}")
     file = folder / f"{notebook}.yaml"
-    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+    return read_yaml(file) if file.is_file() else {}
 
 
 def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> float:
