@@ -47,7 +47,7 @@ def generate_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[Message]],
-    batch_size: int = 64,
+    batch_size: int = 32,
     max_new_tokens: int = 96,
     known: dict[int, str] | None = None,
     after_batch: Callable[[dict[int, str]], None] | None = None,
@@ -119,7 +119,7 @@ def run_inference(
     num_few_shot: int = 1,
     quant_type: str | None = None,
     bf16: bool = False,
-    batch_size: int = 64,
+    batch_size: int = 32,
     max_new_tokens: int = 96,
     progress: bool = False,
 ) -> Path:
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--instruct_path", default="data/instruct.json")
     parser.add_argument("--quant_type", choices=["4bit", "8bit"])
     parser.add_argument("--bf16", action="store_true")
-    for name, default in (("num_few_shot", 1), ("batch_size", 64), ("max_new_tokens", 96)):
+    for name, default in (("num_few_shot", 1), ("batch_size", 32), ("max_new_tokens", 96)):
         parser.add_argument(f"--{name}", type=int, default=default)
     try:
         print(run_inference(**vars(parser.parse_args(argv)), progress=True))

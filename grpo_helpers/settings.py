@@ -211,7 +211,7 @@ class EvaluateSettings(PromptSettings):
     test_unseen_norms_path: str = "data/embedded/test_unseen_norms.json"
     aggregate: str = "article"
     rule: str = "highest"
-    inference_batch_size: int = 64
+    inference_batch_size: int = 32
     bootstrap_samples: int = 10_000
 
     def check(self) -> None:
@@ -268,7 +268,7 @@ class TrainSettings(PromptSettings):
     save_steps: int = 10
     save_total_limit: int = 2
     eval_strategy: str = "no"
-    inference_batch_size: int = 64
+    inference_batch_size: int = 32
     stop_on_alarm: bool = False
     report_to: str = "none"
     device: str = "auto"

@@ -93,7 +93,7 @@ def test_the_answers_of_the_live_model_are_those_of_the_saved_adapter(smoke_run,
     from grpo_helpers.inference import run_inference
 
     out = run_inference(
-        "data/smoke/dev.json", tmp_path / "again.json", "data/tiny_model", str(smoke_run / "step_4"), batch_size=64
+        "data/smoke/dev.json", tmp_path / "again.json", "data/tiny_model", str(smoke_run / "step_4"), batch_size=32
     )
     assert out.read_bytes() == (smoke_run / "infer_results/inference_step4.json").read_bytes()
 

@@ -115,7 +115,7 @@ def bare(settings: TrainSettings) -> None:
     """Train as a script of a page would, with nothing of ours but the prompts, the settings and the rewards."""
     import torch
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
     from trl import GRPOTrainer
 
     from grpo_helpers.prompts import build_dataset
@@ -139,6 +139,7 @@ def bare(settings: TrainSettings) -> None:
             task_type="CAUSAL_LM",
         ),
     )
+    trainer.remove_callback(PrinterCallback)  # a bench's output is its figures
     trainer.train()
 
 
