@@ -10,23 +10,27 @@ from grpo_helpers.health import examine, read_log
 from tools.reference_runs import KEPT, RUNS, quotable, quoted_reward
 
 FILES = {"about.json", "settings.json", "log.jsonl", "scores.csv", "item_scores.csv", "completions.json"}
+TESTED = {"test_item_scores.csv"}
 
 
 def alarms(name):
     return {finding.rule for finding in examine(read_log(KEPT / name / "log.jsonl")) if finding.alarm}
 
 
-@pytest.mark.parametrize("name", RUNS)
+RECORDED = [path.name for path in sorted(KEPT.iterdir()) if path.is_dir()]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_run_is_whole_small_and_says_how_it_was_made(name):
     folder = KEPT / name
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == FILES | (TESTED if RUNS[name].tests else set())
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     parameters = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["parameters"]
     assert about["changed"].items() <= parameters.items() and name in about["command"]
     items = pd.read_csv(folder / "item_scores.csv")
     means = pd.read_csv(folder / "scores.csv").set_index("checkpoint")["em"]
-    assert items.groupby("checkpoint")["em"].mean().to_dict() == pytest.approx(means.to_dict())
+    assert items.groupby("checkpoint")["em"].mean().to_dict() == pytest.approx(means.to_dict(), abs=1e-4)  # rounded
     assert not any(str(project_root()) in path.read_text(encoding="utf-8") for path in folder.iterdir())
 
 
@@ -39,8 +43,8 @@ def test_the_gamed_run_earns_more_and_more_while_exact_match_falls_and_the_rules
 
 
 def test_the_hot_run_is_well_and_the_rules_are_quiet():
-    scores = pd.read_csv(KEPT / "temperature_1.0/scores.csv")["em"]
-    assert scores.iloc[-1] > scores.iloc[0] and not alarms("temperature_1.0")
+    scores = pd.read_csv(KEPT / "temperature_1.0_rate_0.0003/scores.csv")["em"]
+    assert scores.iloc[-1] > scores.iloc[0] and not alarms("temperature_1.0_rate_0.0003")
 
 
 def test_the_gamed_reward_pays_the_gold_answer_of_one_type_only():

@@ -8,6 +8,8 @@ on the same completions, and must give the same values. Needs a finished run of 
 from __future__ import annotations
 
 import argparse
+import datetime
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +20,11 @@ import pandas as pd
 
 from grpo_helpers import metrics, rewards
 from grpo_helpers.answers import parse, parse_gold
-from grpo_helpers.data import InputError, load_items, read_json, resolve_path
+from grpo_helpers.data import InputError, load_items, project_root, read_json, resolve_path, write_json
 from grpo_helpers.health import read_log, series
 from grpo_helpers.metrics import BertScore, KoreanTokenizer, exact_match, format_score, rouge1_reasons
 
+Lines = list[tuple[str, float, bool]]  # target, figure, whether it is reached
 REASONS = ("data/train.json", "data/test_unseen_norms.json")
 
 
@@ -101,7 +104,7 @@ def unique_reasons() -> tuple[list[str], list[str]]:
     return reasons[:half], reasons[half : 2 * half]
 
 
-def bench_rewards(run: Path) -> list[tuple[str, float, bool]]:
+def bench_rewards(run: Path) -> Lines:
     """Print the timings; return (target, figure, whether it is reached)."""
     completions, references, settings, step_times = recorded_step(run)
     encoder, layers = settings["bertscore_model"], settings["bertscore_layers"]
@@ -130,19 +133,31 @@ def bench_rewards(run: Path) -> list[tuple[str, float, bool]]:
     ]
 
 
+def report(part: str, lines: Lines, facts: dict[str, float], record: bool) -> int:
+    """Print the targets; keep them and ``facts`` as ``part`` of ``reference_runs/bench.json``; 1 for a miss."""
+    for text, figure, reached in lines:
+        print(f"{'reached' if reached else 'MISSED '}  {text}: {figure:.3g}")
+    if record:
+        file = project_root() / "data" / "reference_runs" / "bench.json"
+        rows = [{"target": text, "figure": float(f"{figure:.3g}"), "reached": bool(ok)} for text, figure, ok in lines]
+        kept = read_json(file) if file.is_file() else {}
+        found = {"date": datetime.date.today().isoformat(), "cores": os.cpu_count(), **facts, "targets": rows}
+        write_json(file, kept | {part: found})
+    return 0 if all(reached for *_, reached in lines) else 1
+
+
 def main() -> int:
     """Run the bench; return 1 where a target is missed, 2 without a run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="runs/default", help="a finished run folder of notebook 04")
+    parser.add_argument("--record", action="store_true", help="keep the figures in data/reference_runs/bench.json")
     args = parser.parse_args()
     try:
         lines = bench_rewards(resolve_path(args.run))
     except InputError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    for text, figure, reached in lines:
-        print(f"{'reached' if reached else 'MISSED '}  {text}: {figure:.3g}")
-    return 0 if all(reached for *_, reached in lines) else 1
+    return report("rewards", lines, {}, args.record)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 
 from grpo_helpers.data import project_root
 from grpo_helpers.settings import TrainSettings
+from tools.bench import Lines, report
 
 QUESTIONS = 64
 STEPS, TURNS = 4, 3  # steps timed in a turn, after a first one that is not; turns of each kind
@@ -59,8 +60,8 @@ def answer(way: str, adapter: str) -> dict[str, float | list[str]]:
     return {"seconds": seconds, "peak": peak, "answers": answers}
 
 
-def bench_answering(folder: Path) -> list[tuple[str, float, bool]]:
-    """Print both ways; return (target, figure, whether it is reached)."""
+def bench_answering(folder: Path) -> tuple[Lines, dict[str, float]]:
+    """Print both ways; return the target and the facts behind it."""
     from peft import get_peft_model
 
     from grpo_helpers.models import load_model, lora_config
@@ -87,7 +88,9 @@ def bench_answering(folder: Path) -> list[tuple[str, float, bool]]:
     same = np.mean([a == b for a, b in zip(ours["answers"], theirs["answers"], strict=True)])
     print(f"answers that are the same in batches and alone: {same:.0%}")
     ratio = theirs["seconds"] / ours["seconds"]
-    return [("answering in place, times faster >= 5", ratio, ratio >= 5)]
+    facts = {"questions": QUESTIONS, "in_place_seconds": round(ours["seconds"], 1), "in_place_mib": round(ours["peak"])}
+    facts |= {"reload_seconds": round(theirs["seconds"], 1), "reload_mib": round(theirs["peak"])}
+    return [("answering in place, times faster >= 5", ratio, ratio >= 5)], facts
 
 
 # -- a training step -----------------------------------------------------------------------------------------------
@@ -143,8 +146,8 @@ def bare(settings: TrainSettings) -> None:
     trainer.train()
 
 
-def bench_steps(folder: Path) -> list[tuple[str, float, bool]]:
-    """Print the seconds of both kinds, in turns; return (target, figure, whether it is reached)."""
+def bench_steps(folder: Path) -> tuple[Lines, dict[str, float]]:
+    """Print the seconds of both kinds, in turns; return the target and the facts behind it."""
     from trl import GRPOTrainer
 
     from grpo_helpers.training import train
@@ -157,12 +160,14 @@ def bench_steps(folder: Path) -> list[tuple[str, float, bool]]:
     middle = {name: float(np.median(values)) for name, values in seconds.items()}
     print(f"seconds a step, median of {len(seconds['ours'])}: ours {middle['ours']:.2f}, bare {middle['bare']:.2f}")
     ratio = middle["ours"] / middle["bare"]
-    return [("a step of ours against a bare TRL script <= 1.03", ratio, ratio <= 1.03)]
+    facts = {f"step_seconds_{name}": round(value, 2) for name, value in middle.items()}
+    return [("a step of ours against a bare TRL script <= 1.03", ratio, ratio <= 1.03)], facts
 
 
 def main() -> int:
     """Run the bench; return 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", action="store_true", help="keep the figures in data/reference_runs/bench.json")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--adapter", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -170,10 +175,8 @@ def main() -> int:
         print(json.dumps(answer(args.way, args.adapter)))
         return 0
     with tempfile.TemporaryDirectory(prefix="grpo-bench-") as folder:
-        lines = bench_answering(Path(folder)) + bench_steps(Path(folder))
-    for text, figure, reached in lines:
-        print(f"{'reached' if reached else 'MISSED '}  {text}: {figure:.3g}")
-    return 0 if all(reached for *_, reached in lines) else 1
+        (answered, one), (stepped, other) = bench_answering(Path(folder)), bench_steps(Path(folder))
+    return report("training", answered + stepped, one | other, args.record)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,205 @@
+"""Write ``docs/experiments.md`` from the recorded runs: ``python -m tools.experiments``.
+
+Every figure of the page is computed here from ``data/reference_runs``; a test holds the page to what this writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grpo_helpers.data import project_root, read_json
+from grpo_helpers.health import read_log
+from grpo_helpers.selection import BASE
+from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS
+
+PAGE = project_root() / "docs" / "experiments.md"
+ARMS = {
+    "GRPO, the four rewards": "seed",
+    "GRPO, the format reward only": "format_only",
+    "supervised on the gold answers": "gold",
+    "supervised on the careless teacher's lessons": "noisy",
+}
+SPLITS = {"test": "test", "unseen_words": "unseen words", "unseen_norms": "unseen norms"}
+
+
+def dev(name: str) -> pd.DataFrame:
+    """Return a recorded run's means on dev, by checkpoint."""
+    return pd.read_csv(KEPT / name / "scores.csv").set_index("checkpoint")
+
+
+def test_means(name: str) -> pd.DataFrame:
+    """Return a recorded run's means on the test sets: a row per split, for the base and the chosen checkpoint."""
+    items = pd.read_csv(KEPT / name / "test_item_scores.csv")
+    items["checkpoint"] = np.where(items["checkpoint"] == BASE, "base", "chosen")
+    means = items.groupby(["split", "checkpoint"])[["em", "choice"]].mean().unstack()
+    return means.swaplevel(axis=1)
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of ``rows``, all with the same keys."""
+    lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
+    lines += [" | ".join(str(value) for value in row.values()) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Return mean and range.
+
+    >>> spread([0.5, 0.75])
+    '0.625 (0.500 to 0.750)'
+    """
+    low, high = min(values), max(values)
+    return f"{np.mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+# -- the parts of the page -----------------------------------------------------------------------------------------
+
+
+def run_rows() -> str:
+    """Return the table of all runs: when, what it cost, what it brought on dev."""
+    rows = []
+    for name in RUNS:
+        about, log = read_json(KEPT / name / "about.json"), read_log(KEPT / name / "log.jsonl")
+        means = dev(name)
+        gained = 100 * (means["em"].max() - means["em"].iloc[0])
+        minutes = means["train_seconds"].iloc[-1] / 60
+        rows.append({
+            "run": f"`{name}`",
+            "date": about["date"],
+            "minutes in all": about["minutes"],
+            "of them training": f"{minutes:.1f}",
+            "thousand tokens": f"{max(row.get('num_tokens', 0) for row in log) / 1000:.0f}",
+            "peak GiB": f"{max(row['peak_memory_gib'] for row in log):.1f}",
+            "dev exact match": f"{means['em'].iloc[0]:.3f} -> {means['em'].max():.3f} ({means['em'].idxmax()})",
+            "training minutes a point": f"{minutes / gained:.2f}" if gained > 0 else "none gained",
+        })  # fmt: skip
+    return markdown(rows)
+
+
+def control_rows() -> str:
+    """Return the table of the default run and its controls, three seeds each."""
+    rows = []
+    for arm, start in ARMS.items():
+        names = [f"{start}_{seed}" for seed in CONTROL_SEEDS]
+        tests = [test_means(name)["chosen"] for name in names]
+        rows.append({
+            "same base, same minutes": arm,
+            "dev exact match, best": spread([dev(name)["em"].max() for name in names]),
+            "dev, last": spread([dev(name)["em"].iloc[-1] for name in names]),
+            "test": spread([means.loc["test", "em"] for means in tests]),
+            **{f"choice, {told}": spread([m.loc[split, "choice"] for m in tests])
+               for split, told in SPLITS.items() if split != "test"},
+        })  # fmt: skip
+    return markdown(rows)
+
+
+def sweep_rows() -> str:
+    """Return the table of the runs that change one or two parameters of the default one."""
+    rows = []
+    for name, run in RUNS.items():
+        if name == "seed_0" or name.startswith(("temperature", "weights", "generations")):
+            means = dev(name)["em"]
+            change = ", ".join(f"{key} {value}" for key, value in run.changed.items() if key not in
+                               ("seed", "max_steps", "save_strategy", "save_steps"))  # fmt: skip
+            rows.append({
+                "changed": change or "nothing (temperature 0.7, rate 0.001, G 8, weights article)",
+                "base": f"{means.iloc[0]:.3f}",
+                "best": f"{means.max():.3f}",
+                "last": f"{means.iloc[-1]:.3f}",
+            })  # fmt: skip
+    return markdown(rows)
+
+
+def seed_figures() -> dict[str, float]:
+    """Return, in points of exact match on dev, how much seeds and checkpoints vary."""
+    table = 100 * np.array([dev(f"seed_{seed}")["em"].to_numpy() for seed in SEEDS])  # (seeds, checkpoints), base first
+    later = table[:, 1:]
+    ordered = np.sort(later, axis=1)
+    items = pd.read_csv(KEPT / "seed_0" / "item_scores.csv")
+    count, right = items["id"].nunique(), later.mean() / 100
+    return {
+        "between_seeds": float(later.std(axis=0, ddof=1).mean()),
+        "between_checkpoints": float(later.std(axis=1, ddof=1).mean()),
+        "last_two": float(later[:, -2:].std(axis=1, ddof=1).mean()),
+        "of_the_questions": 100 * float(np.sqrt(right * (1 - right) / count)),
+        "lead": float((ordered[:, -1] - ordered[:, -2]).mean()),
+        "winners": len({int(row.argmax()) for row in later}),
+    }
+
+
+def bench_rows() -> str:
+    """Return the table of ``make bench``."""
+    rows = []
+    for part in read_json(KEPT / "bench.json").values():
+        rows += [
+            {"target": row["target"], "figure": row["figure"], "reached": "yes" if row["reached"] else "no",
+             "date": part["date"]} for row in part["targets"]
+        ]  # fmt: skip
+    return markdown(rows)
+
+
+def page() -> str:
+    """Return the whole page."""
+    bench, seeds = read_json(KEPT / "bench.json")["training"], seed_figures()
+    return PAGE_TEXT.format(
+        runs=run_rows(), controls=control_rows(), sweep=sweep_rows(), bench=bench_rows(),
+        **bench, **{name: f"{value:.1f}" if isinstance(value, float) else value for name, value in seeds.items()},
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+PAGE_TEXT = """\
+# Experiments
+
+Runs that took long, kept as data in `data/reference_runs/<run>/` (settings with versions and hashes, log, scores of
+every item, some completions; no weights), so that a reader can redraw them: notebook 05 does. Each is made again by
+`python -m tools.reference_runs <run>`, on 2 CPU cores. This page is written by `python -m tools.experiments` from
+those files, every figure in it.
+
+## What did the reward add?
+
+TODO
+
+{controls}
+
+## How much of a checkpoint's lead is noise?
+
+TODO {between_seeds} {between_checkpoints} {lead} {winners} {of_the_questions} {last_two}
+
+## Other settings
+
+{sweep}
+
+## All runs
+
+{runs}
+
+## What our own code costs
+
+`make bench`, 2 cores. Answering {questions} dev questions in place took {in_place_seconds} s (peak {in_place_mib} MiB
+of the process), the article's way, a second base loaded and one question at a time, {reload_seconds} s
+({reload_mib} MiB; the second copy of so small a model weighs next to nothing, the larger batch weighs more). A training
+step took {step_seconds_ours} s with our callbacks and checks, {step_seconds_bare} s in a bare TRL script (medians, in
+turns).
+
+{bench}
+
+## On a GPU
+
+None so far: no GPU was at hand. Not run, therefore: the 4-bit LoRA step of the 11.5B shape on a card (`make gpu-probe`
+does it), the profiles `gpu_24gb`, `gpu_24gb_mini`, `multi_gpu` and `small_real` as they are, FSDP
+(`params/accelerate/fsdp.yaml`), vLLM. What was run instead, on CPUs: the same code in 4 bits with LoRA on the embedded
+model, two processes with gloo, and the memory formula against a trace and against real steps (notebook 03).
+"""
+
+
+if __name__ == "__main__":
+    main()

