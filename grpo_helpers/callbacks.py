@@ -1,4 +1,4 @@
-"""The run folder, and what happens while TRL trains: adapters saved, the dev set answered, metrics written.
+"""⑤ The run folder, and what happens while TRL trains: adapters saved, the dev set answered, metrics written.
 
 At every save the LoRA adapter goes to ``epoch_{E}/`` and the dev set is answered to
 ``infer_results/inference_epoch{E}.json``, as in the article. Differences: the live model answers (the article loads

@@ -1,4 +1,4 @@
-"""Contest files in and out: read, check and write JSON of the contest's shape.
+"""① Contest files in and out: read, check and write JSON of the contest's shape.
 
 In: ``{"id", "input": {"question_type", "question"}, "output": {"answer"}}``, or the flat variant ``{"Question",
 "Question_Type", "Answer", "Description"}``, as a JSON list or one JSON object a line. Out: a list of :class:`Item`.

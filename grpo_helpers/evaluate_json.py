@@ -1,4 +1,4 @@
-"""Score every answer file of a folder at once: ``python -m grpo_helpers.evaluate_json --input_dir D --label_path F``.
+"""⑥ Score every answer file of a folder at once: ``python -m grpo_helpers.evaluate_json --input_dir D --label_path F``.
 
 In: the ``inference_*.json`` of a run and the file with the gold answers. Out: the article's block (ROUGE-1,
 BERTScore, EM and Final Mean per file, the best file at the end) and how sure the choice is, ``scores.csv`` (a row per

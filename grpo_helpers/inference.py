@@ -1,4 +1,4 @@
-"""Answer a contest file with a model: batched, greedy, written in the contest's shape.
+"""⑤ Answer a contest file with a model: batched, greedy, written in the contest's shape.
 
 :func:`generate_answers` works on a model in memory (the one that is training), :func:`run_inference` loads a base
 model and an adapter from disk. The article loads a second base model at every save and answers one question at a

@@ -1,4 +1,4 @@
-"""Prompts: instruction + few-shot examples of the item's type -> chat messages -> the dataset TRL trains on.
+"""② Prompts: instruction + few-shot examples of the item's type -> chat messages -> the dataset TRL trains on.
 
 Counterpart of the article's ``CustomDataset`` (here :func:`build_dataset`) and ``Category_FewShotGenerater`` (here
 :class:`CategoryFewShotGenerator`). Two differences, both deliberate. The article draws few-shot examples at random

@@ -1,4 +1,4 @@
-"""The four rewards of GRPO training, and their weighted sum.
+"""④ The four rewards of GRPO training, and their weighted sum.
 
 In: TRL's ``(prompts, completions, references, **columns)``; completions are strings or lists of messages. Out: one
 float per completion. Each reward is a metric of :mod:`grpo_helpers.metrics`, nothing else. The article sums them in

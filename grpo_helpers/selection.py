@@ -1,4 +1,4 @@
-"""Choose a checkpoint, and say how sure the choice is.
+"""⑦ Choose a checkpoint, and say how sure the choice is.
 
 In: per-item scores of every checkpoint on the same items. Out: the chosen checkpoint, with what the article leaves out:
 an interval for every mean, paired comparisons with the base and with the best, the set of checkpoints that cannot be

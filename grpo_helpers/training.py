@@ -1,4 +1,4 @@
-"""Train with TRL's ``GRPOTrainer``: settings -> prompts, model, rewards, callbacks -> a run folder.
+"""③ Train with TRL's ``GRPOTrainer``: settings -> prompts, model, rewards, callbacks -> a run folder.
 
 Everything the article sets is a parameter; nothing here depends on the size of the model. What differs from the
 article: the base model goes to TRL with ``peft_config`` (a quantised base alone is refused), few-shot examples are

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
@@ -62,19 +61,6 @@ def test_the_page_is_one_file_that_asks_for_nothing_and_holds_no_tag_of_an_answe
     data = json.loads(text.split('id="data">')[1].split("</script>")[0])
     assert len(data["items"]) == len(PAYLOADS) and data["checkpoints"] == ["epoch_0", "epoch_1", "epoch_2"]
     assert data["items"][0]["answers"]["epoch_0"]["text"] == PAYLOADS[0]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e .[browser]")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("needs Chromium")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=quiet)
-        yield started
-        started.close()
 
 
 @pytest.fixture

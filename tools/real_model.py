@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from grpo_helpers.callbacks import inference_file
 from grpo_helpers.data import load_items, project_root, read_json, write_json
+from grpo_helpers.evaluate_json import item_table, read_answers
 from grpo_helpers.inference import run_inference
+from grpo_helpers.metrics import score_answers
+from grpo_helpers.selection import Scores, checkpoint_order, choose
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import prepare
+from tools.reference_runs import completions, keep_files, train_seconds, write_table
 from tools.run_course import profile_parameters, run_course
 from tools.supervised import gold_rows, sft_trainer
 
@@ -34,9 +42,10 @@ TEMPLATE = (
 )
 QUESTIONS = 150  # of dev, and of each test set that has as many
 SPLITS = ("dev", "test", "test_unseen_words", "test_unseen_norms")
+NAME = "gemma_270m"  # in data/reference_runs
 # What differs from params/small_real: a smaller model on a slower machine, and the embedded model's short reasons.
 CHANGES: dict[str, Any] = {
-    "run_name": "reference-gemma_270m",
+    "run_name": f"reference-{NAME}",
     "model_name": str(WARM_MODEL.relative_to(project_root())),
     "train_data_path": "data/embedded/train.json",
     "eval_data_path": str((FOLDER / "dev.json").relative_to(project_root())),
@@ -114,6 +123,39 @@ def answer(split: str, name: str, model: Path, adapter: Path | None = None) -> N
     print(f"{split}, {name}: {len(load_items(FOLDER / f'{split}.json'))} questions in {seconds:.0f} s", flush=True)
 
 
+def answered(split: str, names: list[str], run_dir: Path) -> Scores:
+    """Return the item scores of ``split`` for base, warm start and checkpoints, answered where they are not yet."""
+    items, scores = load_items(FOLDER / f"{split}.json"), {}
+    for name in names:
+        model = BASE_MODEL if name == "base" else WARM_MODEL
+        answer(split, name, model, None if name in ("base", "warm") else run_dir / name)
+        file = FOLDER / "answers" / split / f"inference_{name}.json"
+        scores[name] = score_answers(read_answers(file, items), items)
+    return scores
+
+
+def keep(run_dir: Path) -> Path:
+    """Answer and score what is missing, and copy what a reader needs to ``data/reference_runs``; return the folder."""
+    for name in ("warm", *(folder.name for folder in run_dir.glob("step_*"))):  # answered while it trained
+        made = inference_file(run_dir, "epoch_0" if name == "warm" else name)
+        target = FOLDER / "answers" / "dev" / f"inference_{name}.json"
+        if not target.is_file():
+            shutil.copyfile(made, target)
+    names = ["base", "warm", *sorted((folder.name for folder in run_dir.glob("step_*")), key=checkpoint_order)]
+    scores, items = answered("dev", names, run_dir), load_items(FOLDER / "dev.json")
+    warm = read_json(FOLDER / "warm.json")
+    seconds = {name: 60 * warm["minutes"] + spent for name, spent in train_seconds(run_dir, names).items()}
+    about = {"command": "python -m tools.real_model", "changed": CHANGES, "warm_start": warm, "questions": len(items)}
+    folder = keep_files(NAME, run_dir, scores, items, about, seconds | {"base": 0.0})
+    write_json(folder / "completions.json", completions(run_dir))
+    best, frames = choose({name: scores[name] for name in names[1:]}, "highest"), []
+    for split in SPLITS[1:]:
+        found = answered(split, list(dict.fromkeys(["base", "warm", best])), run_dir)
+        frames.append(item_table(found, load_items(FOLDER / f"{split}.json")).assign(split=split.removeprefix("test_")))
+    write_table(folder / "test_item_scores.csv", pd.concat(frames, ignore_index=True))
+    return folder
+
+
 def main() -> int:
     """Make whatever of the stages is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -131,7 +173,7 @@ def main() -> int:
     print(json.dumps(read_json(FOLDER / "warm.json")))
     answer("dev", "warm", WARM_MODEL)
     if until == "train":
-        run_course("small_real", CHANGES["run_name"], ("04_train",), CHANGES)
+        print(keep(run_course("small_real", CHANGES["run_name"], ("04_train",), CHANGES)))
     return 0
 
 

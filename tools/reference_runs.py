@@ -158,14 +158,16 @@ def keep(name: str, run_dir: Path) -> Path:
     labels = RUNS[name].labels
     about = {"command": f"python -m tools.reference_runs {name}", "changed": RUNS[name].changed}
     about |= {"supervised_on": labels} if labels else {}
-    folder = keep_files(name, run_dir, scores, items, about)
+    folder = keep_files(name, run_dir, scores, items, about, train_seconds(run_dir, list(scores)))
     write_json(folder / "completions.json", dev_answers(run_dir, items, scores) if labels else completions(run_dir))
     if RUNS[name].tests:
         write_table(folder / "test_item_scores.csv", test_table(run_dir, choose(scores, "highest")))
     return folder
 
 
-def keep_files(name: str, run_dir: Path, scores: Scores, items: list[Item], about: dict[str, Any]) -> Path:
+def keep_files(
+    name: str, run_dir: Path, scores: Scores, items: list[Item], about: dict[str, Any], seconds: dict[str, float]
+) -> Path:
     """Write settings, log, scores and ``about.json`` of a run to ``data/reference_runs/NAME``; return that folder."""
     folder = KEPT / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +177,7 @@ def keep_files(name: str, run_dir: Path, scores: Scores, items: list[Item], abou
         {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()} for row in rows
     ]
     write_atomically(folder / "log.jsonl", lambda file: file.writelines(json.dumps(row) + "\n" for row in short))
-    means, seconds = scores_table(scores), train_seconds(run_dir, list(scores))
+    means = scores_table(scores)
     write_table(folder / "scores.csv", means.assign(train_seconds=means["checkpoint"].map(seconds)))
     write_table(folder / "item_scores.csv", item_table(scores, items))
     made = datetime.date.fromtimestamp((run_dir / "log.jsonl").stat().st_mtime).isoformat()

@@ -2,7 +2,7 @@
 
 Each notebook is executed by papermill with the parameters of ``params/<profile>/<notebook>.yaml`` and written to
 ``runs/<run_name>/notebooks/``. With ``--write-outputs`` the executed copies also replace those in ``notebooks/``,
-without timings, paths of this machine and papermill's marks.
+without timings, paths of this machine and papermill's marks, and the READMEs get the run's results.
 """
 
 from __future__ import annotations
@@ -151,31 +151,6 @@ def clean_notebook(source: Path, target: Path) -> None:
     target.write_text(text + "\n", encoding="utf-8")
 
 
-def write_readme_results(run_dir: Path) -> None:
-    """Put base -> best of a finished run between the results marks of the README."""
-    report = json.loads((run_dir / "best_checkpoint.json").read_text(encoding="utf-8"))
-    seconds = [json.loads(line).get("seconds", 0) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    names = {"em": "exact match", "choice": "choice accuracy, format ignored", "format": "format"}
-    shown = [(names[row["metric"]], row) for row in report["test_versus_base"]]
-    shown += [(f"choice accuracy on {name} ({row['items']} questions)", row) for name, row in unseen_choice(report)]
-    rows = [
-        f"| {name} | {row['reference_mean']:.3f} | {row['mean']:.3f} | {100 * row['difference']:+.1f} "
-        f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}) |"
-        for name, row in shown
-    ]
-    best, count = report["best_checkpoint"], report["test_versus_base"][0]["items"]
-    head = (
-        f"The default run ({max(seconds) / 60:.0f} minutes of training on 2 CPU cores), {best} chosen on dev, measured "
-        f"once on {count} test questions whose sentences were never trained on:"
-    )
-    table = ["| on test | base | best | points (95 % interval) |", "|---|---|---|---|", *rows]
-    readme = project_root() / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split("<!-- results:begin -->")
-    after = rest.split("<!-- results:end -->")[1]
-    block = "\n".join(["<!-- results:begin -->", head, "", *table, "<!-- results:end -->"])
-    readme.write_text(before + block + after, encoding="utf-8")
-
-
 def main() -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -196,7 +171,9 @@ def main() -> int:
             clean_notebook(
                 run_dir / "notebooks" / f"{notebook}.ipynb", project_root() / "notebooks" / f"{notebook}.ipynb"
             )
-        write_readme_results(run_dir)
+        from tools.outputs import write_outputs
+
+        write_outputs(run_dir)
     print(f"\n{summary(run_dir)}\n\nEverything is in {show_path(run_dir)}/")
     return 0
 
