@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import nbformat
 import pytest
 
 from grpo_helpers.data import project_root, read_json
@@ -54,6 +55,15 @@ def test_the_figures_of_the_article_page_come_from_our_data_and_runs():
 @pytest.mark.parametrize("page", outputs.WORDS)
 def test_the_results_of_a_readme_are_those_of_the_default_run(page):
     assert outputs.block(read_json(outputs.RESULTS), page) in text(ROOT / page), "run make outputs"
+
+
+def test_the_committed_notebooks_and_the_readmes_show_the_same_run():
+    cells = nbformat.read(ROOT / "notebooks/05_evaluate_and_select.ipynb", as_version=4).cells
+    shown = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    found = read_json(outputs.RESULTS)
+    assert re.search(rf"Chosen on dev \(.*\): {found['best_checkpoint']} ", shown)
+    for row in found["test"]:
+        assert f"{row['reference_mean']:.3f} -> {row['mean']:.3f}" in shown, row
 
 
 def test_the_sweep_recipe_uses_parameters_that_exist_and_its_table_is_made(tmp_path):

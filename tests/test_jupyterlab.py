@@ -17,6 +17,7 @@ import urllib.request
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from grpo_helpers.data import project_root
@@ -37,7 +38,7 @@ def lab(tmp_path_factory):
     shutil.rmtree(ROOT / "runs/test-lab", ignore_errors=True)
     run_course("smoke", "test-lab", ("04_train",))
     for name in OPENED:
-        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook = load_notebook_node(str(ROOT / "notebooks" / f"{name}.ipynb"))
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None

@@ -90,6 +90,20 @@ def test_cells_are_short_and_told(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_ends_with_findings_five_questions_exercises_and_the_way_on(name):
+    cells = read(name).cells
+    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    (questions,) = re.findall(
+        r"\*\*Questions to check yourself\*\*\n\n((?:\d\. .+\n?(?:   .+\n?)*)+)", "\n".join(prose)
+    )
+    assert re.findall(r"^(\d)\. ", questions, re.M) == list("12345") and questions.count("?") >= 5
+    assert prose[-1].startswith(("**Next:** `0", "**Where to go on:**"))
+    order = [next(i for i, text in enumerate(prose) if sign in text) for sign in
+             ("**The one question:**", "## Findings", "**Questions to check", "## Exercises")]  # fmt: skip
+    assert order == sorted(order) and order[0] == 0
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_outputs_are_of_one_run_from_top_to_bottom(name):
     cells = code(name)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
