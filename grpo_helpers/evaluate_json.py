@@ -3,8 +3,7 @@
 In: the ``inference_*.json`` of a run and the file with the gold answers. Out: the article's block (ROUGE-1,
 BERTScore, EM and Final Mean per file, the best file at the end) and how sure the choice is, ``scores.csv`` (a row per
 checkpoint), ``item_scores.csv`` (a row per checkpoint and item), ``best_checkpoint.json`` and ``report.html``, in which
-every answer can be read beside the gold one. The article keeps means only; without per-item scores no two checkpoints
-can be compared.
+every answer can be read beside the gold one. The article keeps means only.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ In: predictions and gold answers (strings). Out: one float per pair. The rewards
 functions: the metric is the reward. Differences from the article: exact match compares the sentence, so 이/가 alone
 cannot make a right sentence wrong (the contest's and the article's readings are kept beside it); ROUGE-1 gets a Korean
 tokenizer (the package's own drops Hangul); ROUGE-1 and BERTScore compare the reasons only, a missing reason scores 0;
-BERTScore runs in batches with one encoder. BLEURT, the contest's third likeness, is left out, as in the article: it
-needs TensorFlow or a port that today's transformers breaks, and no package registry carries its weights.
+BERTScore runs in batches with one encoder. BLEURT is left out, as in the article.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The policy: tokenizer, base model (full precision or quantised), LoRA configuration.
 
 The article wraps the model in LoRA itself; here the base model and a ``LoraConfig`` go to TRL, which wraps it once.
-Dropout defaults to 0 where the article has 0.05: TRL samples rollouts in training mode, so dropout would have the
-policy answer with units missing.
+Dropout defaults to 0 where the article has 0.05: TRL samples rollouts in training mode, where dropout distorts them.
 """
 
 from __future__ import annotations
@@ -135,10 +134,7 @@ def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
 
 
 def suit_template(tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]) -> list[list[Message]]:
-    """Return ``prompts`` as the model's chat template takes them.
-
-    Some templates refuse a system message (Gemma 2, Mistral 7B); there it goes before the first user message.
-    """
+    """Return ``prompts`` as the chat template takes them: without a system role, it joins the user's."""
     from jinja2 import TemplateError
 
     try:

@@ -32,17 +32,14 @@ LABELS = {name: label for name, (_, label) in _QUANTITIES.items()}
 
 
 def use_course_style() -> None:
-    """Set the course's matplotlib style, with NanumGothic for Hangul where it is installed.
-
-    The font lies in the package koreanize-matplotlib, which is not imported: it needs ``distutils``, gone since
-    Python 3.12, and changes settings at import.
-    """
+    """Set the course's matplotlib style, with NanumGothic for Hangul where koreanize-matplotlib is installed."""
     import matplotlib.pyplot as plt
     from matplotlib import font_manager
 
     families = ["DejaVu Sans"]  # has the signs NanumGothic lacks
     spec = importlib.util.find_spec("koreanize_matplotlib")
     if spec is not None and spec.submodule_search_locations:
+        # by path: importing the package needs distutils, gone since Python 3.12, and changes settings
         font = Path(spec.submodule_search_locations[0]) / "fonts" / "NanumGothic.ttf"
         font_manager.fontManager.addfont(str(font))
         families.insert(0, "NanumGothic")

@@ -3,8 +3,7 @@
 Everything the article sets is a parameter; nothing here depends on the size of the model. What differs from the
 article: the base model goes to TRL with ``peft_config`` (a quantised base alone is refused), few-shot examples are
 frozen per item, the rewards stay four functions with weights, the settings, versions and hashes of a run are written
-beside its results, and a run that was cut off goes on from its last complete checkpoint (``resume="auto"``). From the
-shell, on one process or several:
+beside its results, and a run that was cut off goes on from its last complete checkpoint (``resume="auto"``):
 
     python -m grpo_helpers.training --params params/smoke/04_train.yaml
     torchrun --nproc_per_node 2 -m grpo_helpers.training --params params/smoke/04_train.yaml
@@ -26,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from grpo_helpers.data import InputError, Item, read_yaml, show_path
 from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config, quiet_libraries, suit_template
@@ -132,9 +133,25 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
         callbacks=hooks,
     )
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line a step instead
+    count_equal_groups(trainer)
     if not any(p.requires_grad for p in trainer.model.parameters()):
         raise InputError("no parameter is trainable: check lora_target_modules against the model's layer names")
     return trainer
+
+
+def count_equal_groups(trainer: GRPOTrainer) -> None:
+    """Mend TRL's ``frac_reward_zero_std``: in float32 sums, equal rewards differ by rounding and count as spread."""
+    score, weights = trainer._generate_and_score_completions, trainer.reward_weights.tolist()
+
+    def scored(inputs: Any) -> Any:
+        output = score(inputs)
+        parts = [trainer._logs["rewards"][name] for name in trainer.reward_func_names]  # of this round, all processes
+        groups = np.dot(weights, parts).reshape(-1, trainer.num_generations)
+        if trainer.model.training:
+            trainer._metrics["train"]["frac_reward_zero_std"][-1] = float((np.ptp(groups, axis=1) < 1e-6).mean())
+        return output
+
+    trainer._generate_and_score_completions = scored
 
 
 def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:

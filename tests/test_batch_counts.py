@@ -86,3 +86,23 @@ def test_a_real_step_counts_what_the_plan_says(setting, tmp_path):
         "sequences per generate": plan.sequences_per_generate,
         "prompts per round": plan.prompts_per_round,
     }
+
+
+def test_a_group_of_equal_rewards_counts_as_without_signal_whatever_float32_makes_of_their_sum(tmp_path):
+    """TRL alone says 0 here: the mean of eight equal float32 sums is off by rounding, and that is no exact zero."""
+    from grpo_helpers.settings import TrainSettings
+    from grpo_helpers.training import build_trainer, grpo_config, prepare
+
+    settings = TrainSettings(
+        output_dir=str(tmp_path), run_name="equal", train_data_path="data/smoke/train.json",
+        eval_data_path="data/smoke/dev.json", per_device_train_batch_size=8, num_generations=8,
+        gradient_accumulation_steps=1, steps_per_generation=1, max_steps=2, max_completion_length=4,
+        save_strategy="no", num_threads=1,
+    )  # fmt: skip
+    trainer = build_trainer(settings, prepare(settings), grpo_config(settings))
+    shares = (0.9230769230769231, 0.9852555990219116, 0.77, 0.31)
+    trainer.reward_funcs = [lambda completions, share=share, **_: [share] * len(completions) for share in shares]
+    trainer.callback_handler.callbacks = trainer.callback_handler.callbacks[:1]  # nothing need be answered or written
+    trainer.train()
+    told = [row["frac_reward_zero_std"] for row in trainer.state.log_history if "frac_reward_zero_std" in row]
+    assert told == [1.0] * len(told) and told
