@@ -13,7 +13,6 @@ import pandas as pd
 
 from grpo_helpers.data import project_root, read_json
 from grpo_helpers.health import read_log
-from grpo_helpers.selection import BASE
 from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS
 
 PAGE = project_root() / "docs" / "experiments.md"
@@ -32,11 +31,10 @@ def dev(name: str) -> pd.DataFrame:
 
 
 def test_means(name: str) -> pd.DataFrame:
-    """Return a recorded run's means on the test sets: a row per split, for the base and the chosen checkpoint."""
+    """Return the means of a recorded run's chosen checkpoint (the base, where nothing was better) on the test sets."""
     items = pd.read_csv(KEPT / name / "test_item_scores.csv")
-    items["checkpoint"] = np.where(items["checkpoint"] == BASE, "base", "chosen")
-    means = items.groupby(["split", "checkpoint"])[["em", "choice"]].mean().unstack()
-    return means.swaplevel(axis=1)
+    chosen = items[items["checkpoint"] == items["checkpoint"].iloc[-1]]  # written after the base
+    return chosen.groupby("split")[["em", "choice"]].mean()
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -85,7 +83,7 @@ def control_rows() -> str:
     rows = []
     for arm, start in ARMS.items():
         names = [f"{start}_{seed}" for seed in CONTROL_SEEDS]
-        tests = [test_means(name)["chosen"] for name in names]
+        tests = [test_means(name) for name in names]
         rows.append({
             "same base, same minutes": arm,
             "dev exact match, best": spread([dev(name)["em"].max() for name in names]),
