@@ -16,7 +16,7 @@ from grpo_helpers.health import read_log
 from grpo_helpers.memory import GIB, predict_params
 from grpo_helpers.metrics import AGGREGATES, final_mean
 from grpo_helpers.rewards import PRESETS, format_reward
-from tools.reference_runs import KEPT, SEEDS
+from tools.reference_runs import KEPT, SEEDS, recorded
 
 PAGE = project_root() / "docs" / "article.md"
 ARTICLES_FORMAT = re.compile(r'^"[^"]+"[이가] 옳다[.]?')  # of its author's code
@@ -47,10 +47,12 @@ def prompts_in_a_group(group: int = 8) -> int:
 
 
 def peaks() -> str:
-    """Return the peak memory of the recorded runs that differ in G alone."""
+    """Return a sentence with the peak memory of the recorded runs that differ in G alone, if there are several."""
     runs = {2: "generations_2", 4: "generations_4", 8: "seed_0", 16: "generations_16"}
+    runs = {g: name for g, name in runs.items() if name in recorded()}
     found = {g: max(row["peak_memory_gib"] for row in read_log(KEPT / name / "log.jsonl")) for g, name in runs.items()}
-    return ", ".join(f"G = {g}: {gib:.2f} GiB" for g, gib in found.items())
+    told = ", ".join(f"G = {g}: {gib:.2f} GiB" for g, gib in found.items())
+    return f" Recorded runs with as many completions a step, peak of the process: {told}." if len(found) > 1 else ""
 
 
 def gains() -> str:
@@ -109,8 +111,8 @@ units of B (notebook 03).
 ## 4. Memory and G
 
 "Memory grows linearly with G": not since B counts completions. G is in no tensor's shape; it decides how many
-prompts share the same completions. Recorded runs with as many completions a step: {peaks}. What does grow is time
-without a signal at small G (notebook 03; the runs are in [experiments.md](experiments.md)).
+prompts share the same completions.{peaks} What it does set is a floor: a round holds a whole group at least
+(notebook 03).
 
 ## 5. A format that refuses gold answers
 

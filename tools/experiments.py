@@ -13,7 +13,7 @@ import pandas as pd
 
 from grpo_helpers.data import project_root, read_json
 from grpo_helpers.health import read_log
-from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS
+from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS, recorded
 
 PAGE = project_root() / "docs" / "experiments.md"
 ARMS = {
@@ -60,7 +60,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 def run_rows() -> str:
     """Return the table of all runs: when, what it cost, what it brought on dev."""
     rows = []
-    for name in RUNS:
+    for name in recorded():
         about, log = read_json(KEPT / name / "about.json"), read_log(KEPT / name / "log.jsonl")
         means = dev(name)
         gained = 100 * (means["em"].max() - means["em"].iloc[0])
@@ -113,10 +113,10 @@ def control_figures() -> dict[str, str]:
 def sweep_rows() -> str:
     """Return the table of the runs that change one or two parameters of the default one."""
     rows = []
-    for name, run in RUNS.items():
+    for name in recorded():
         if name == "seed_0" or name.startswith(("temperature", "weights", "generations")):
             means = dev(name)["em"]
-            change = ", ".join(f"{key} {value}" for key, value in run.changed.items() if key not in
+            change = ", ".join(f"{key} {value}" for key, value in RUNS[name].changed.items() if key not in
                                ("seed", "max_steps", "save_strategy", "save_steps"))  # fmt: skip
             rows.append({
                 "changed": change or "nothing (temperature 0.7, rate 0.001, G 8, weights article)",

@@ -97,6 +97,11 @@ PRESETS = {
 }
 
 
+def recorded() -> list[str]:
+    """Return the names of the runs that are kept already."""
+    return [name for name in RUNS if (KEPT / name / "about.json").is_file()]
+
+
 def quoted_reward(
     prompts: Sequence[list[dict[str, str]]], completions: Sequence[rewards.Completion], references: Any = None, **_: Any
 ) -> list[float]:
