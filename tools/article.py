@@ -23,7 +23,7 @@ ARTICLES_FORMAT = re.compile(r'^"[^"]+"[이가] 옳다[.]?')  # of its author's 
 
 
 def choices() -> tuple[int, int]:
-    """Return in how many recorded default runs the article's and the code's Final Mean choose alike, and of how many."""
+    """Return in how many recorded default runs the two Final Means choose the same checkpoint, and of how many."""
     same = 0
     for seed in SEEDS:
         dev = pd.read_csv(KEPT / f"seed_{seed}" / "scores.csv")

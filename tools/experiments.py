@@ -73,7 +73,7 @@ def run_rows() -> str:
             "minutes in all": about["minutes"],
             "of them training": f"{minutes:.1f}",
             "thousand tokens": f"{max(row.get('num_tokens', 0) for row in log) / 1000:.0f}",
-            "peak GiB": f"{max(row.get('peak_memory_gib', 0) for row in log):.1f}",
+            "peak GiB": f"{max(row.get('peak_memory_gib', 0) for row in log):.1f}".replace("0.0", "not logged"),
             "dev exact match": f"{means['em'].iloc[0]:.3f} -> {means['em'].max():.3f} ({means['em'].idxmax()})",
             "training minutes a point": f"{minutes / gained:.2f}" if gained > 0 else "none gained",
         })  # fmt: skip
@@ -187,12 +187,13 @@ lowest and the highest seed.
 
 {controls}
 
-Supervised training on the gold answers wins, by far in time: after as many prompts as GRPO was given in all, and
-{gold_first_seconds} s, it has {gold_first} on dev; GRPO's best checkpoints have {grpo_best} after
-{grpo_best_seconds} s. Where gold answers can be written, write them and train on them. What the reward still buys:
-it asks for a judge, not for a text to imitate, so it also works where an answer can be checked and nobody has
-written it down, and it corrects the model's own sentences instead of putting others in their place. Here both were
-made of the same gold answers, so that advantage cannot show.
+Supervised training on the gold answers wins in time and loses nothing: after as many prompts as GRPO was given in
+all, and {gold_first_seconds} s, it has {gold_first} on dev; GRPO's best checkpoints have {grpo_best} after
+{grpo_best_seconds} s. At the end of the minutes the two differ by no more than a checkpoint's luck (next section).
+Where gold answers can be written, write them and train on them. What the reward still buys: it asks for a judge,
+not for a text to imitate, so it also works where an answer can be checked and nobody has written it down, and it
+corrects the model's own sentences instead of putting others in their place. Here both were made of the same gold
+answers, so that advantage cannot show.
 
 It is the content of the reward that teaches, not the sampling: paid for the format alone, or shown more of the careless
 lessons, the model stays at a coin's toss. And no arm learned a *norm*: on unseen words and unseen norms none gains.
@@ -205,8 +206,9 @@ does (in the last five steps of the default run {no_signal} % of the groups have
 
 The default run under five seeds. Exact match on dev varies by {by_epoch} points (standard deviation) between epochs,
 {by_seed} between seeds, and {luck} for neither reason: the luck of a checkpoint. The best checkpoint of a run leads the
-second by {lead} points on average, and which one it is depends on the seed ({winners}). The questions alone leave a
-standard error of {of_questions} points. A lead of a point or two is noise; the gain over the base is not.
+second by {lead} points on average, and which one it is depends on the seed ({winners}).
+The questions alone leave a standard error of {of_questions} points. A lead of a point or two is noise; the gain over
+the base is not.
 
 ## Other settings
 
