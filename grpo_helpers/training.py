@@ -3,7 +3,7 @@
 Everything the article sets is a parameter; nothing here depends on the size of the model. What differs from the
 article: the base model goes to TRL with ``peft_config`` (a quantised base alone is refused), few-shot examples are
 frozen per item, the rewards stay four functions with weights, the settings, versions and hashes of a run are written
-beside its results, and a run that was cut off goes on from its last complete checkpoint (``resume="auto"``):
+beside its results, and a run that was cut off goes on from its last complete checkpoint. From the shell:
 
     python -m grpo_helpers.training --params params/smoke/04_train.yaml
     torchrun --nproc_per_node 2 -m grpo_helpers.training --params params/smoke/04_train.yaml
@@ -145,9 +145,9 @@ def count_equal_groups(trainer: GRPOTrainer) -> None:
 
     def scored(inputs: Any) -> Any:
         output = score(inputs)
-        parts = [trainer._logs["rewards"][name] for name in trainer.reward_func_names]  # of this round, all processes
-        groups = np.dot(weights, parts).reshape(-1, trainer.num_generations)
-        if trainer.model.training:
+        if trainer.model.training:  # an evaluation may have groups of another size
+            parts = [trainer._logs["rewards"][name] for name in trainer.reward_func_names]  # this round, all processes
+            groups = np.dot(weights, parts).reshape(-1, trainer.num_generations)
             trainer._metrics["train"]["frac_reward_zero_std"][-1] = float((np.ptp(groups, axis=1) < 1e-6).mean())
         return output
 
