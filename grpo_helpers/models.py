@@ -134,7 +134,7 @@ def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
 
 
 def suit_template(tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]) -> list[list[Message]]:
-    """Return ``prompts`` as the chat template takes them: without a system role, it joins the user's."""
+    """Return ``prompts`` as the chat template takes them; a system message it refuses goes before the user's."""
     from jinja2 import TemplateError
 
     try:

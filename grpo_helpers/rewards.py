@@ -103,7 +103,7 @@ def multi_reward(
     weights: str | dict[str, float] = "article",
     **columns: Any,
 ) -> list[float]:
-    """Return the weighted sum of the four rewards, 0 to 4/3 with either preset; given the parts, TRL logs them, too."""
+    """Return the weighted sum of the four rewards, 0 to 4/3 with either preset; TRL, given one sum, logs no parts."""
     named = {name: weight for name, weight in reward_weights(weights).items() if weight}
     parts = {name: REWARDS[name](prompts, completions, references=references, **columns) for name in named}
     return [sum(named[name] * parts[name][i] for name in named) for i in range(len(completions))]

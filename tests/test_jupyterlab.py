@@ -28,7 +28,7 @@ ROOT = project_root()
 SHOTS = ROOT / "runs" / "screenshots"
 OPENED = ("01_data_and_few_shot", "02_reward_exploration", "05_evaluate_and_select")
 # Every cell in the page, not only those in sight: a slider far down can then be found.
-WHOLE = {"@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"}}
+WHOLE = {"windowingMode": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,9 @@ def lab(tmp_path_factory):
             parameterize_notebook(notebook, profile_parameters("smoke", name) | {"run_name": "test-lab"}),
             folder / f"{name}.ipynb",
         )
-    for name, content in WHOLE.items():
-        file = home / "settings" / name
-        file.parent.mkdir(parents=True)
-        file.write_text(json.dumps(content))
+    file = home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(WHOLE))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

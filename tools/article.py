@@ -8,15 +8,13 @@ from __future__ import annotations
 import random
 import re
 
-import pandas as pd
-
 from grpo_helpers.batch import BatchPlan
 from grpo_helpers.data import load_items, project_root, read_json
 from grpo_helpers.health import read_log
 from grpo_helpers.memory import GIB, predict_params
 from grpo_helpers.metrics import final_mean
 from grpo_helpers.rewards import PRESETS, format_reward
-from tools.reference_runs import KEPT, SEEDS, recorded
+from tools.reference_runs import KEPT, SEEDS, dev, recorded
 
 PAGE = project_root() / "docs" / "article.md"
 ARTICLES_FORMAT = re.compile(r'^"[^"]+"[이가] 옳다[.]?')  # of its author's code
@@ -25,12 +23,9 @@ ARTICLES_FORMAT = re.compile(r'^"[^"]+"[이가] 옳다[.]?')  # of its author's 
 def choices() -> tuple[int, int]:
     """Return in how many recorded default runs the two Final Means choose the same checkpoint, and of how many."""
     same = 0
-    for seed in SEEDS:
-        dev = pd.read_csv(KEPT / f"seed_{seed}" / "scores.csv")
-        rows = dev.to_dict("records")
-        same += (
-            len({max(rows, key=lambda row: final_mean(row, name))["checkpoint"] for name in ("article", "code")}) == 1
-        )
+    for means in (dev(f"seed_{seed}") for seed in SEEDS):
+        finals = (means.apply(final_mean, axis=1, aggregate=name) for name in ("article", "code"))
+        same += len({final.idxmax() for final in finals}) == 1
     return same, len(SEEDS)
 
 
@@ -59,7 +54,7 @@ def peaks() -> str:
 
 def gains() -> str:
     """Return base and best exact match on dev of the recorded default runs."""
-    found = [pd.read_csv(KEPT / f"seed_{seed}" / "scores.csv")["em"] for seed in SEEDS]
+    found = [dev(f"seed_{seed}")["em"] for seed in SEEDS]
     return ", ".join(f"{em.iloc[0]:.3f} -> {em.max():.3f}" for em in found)
 
 

@@ -5,7 +5,6 @@ Every figure of the page is computed here from ``data/reference_runs``; a test h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from grpo_helpers.data import project_root, read_json
 from grpo_helpers.health import read_log
-from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS, recorded
+from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS, dev, log_rows, recorded
 
 PAGE = project_root() / "docs" / "experiments.md"
 ARMS = {
@@ -24,11 +23,6 @@ ARMS = {
     "supervised on the careless teacher's lessons": "noisy",
 }
 SPLITS = {"test": "test", "unseen_words": "unseen words", "unseen_norms": "unseen norms"}
-
-
-def dev(name: str) -> pd.DataFrame:
-    """Return a recorded run's means on dev, by checkpoint."""
-    return pd.read_csv(KEPT / name / "scores.csv").set_index("checkpoint")
 
 
 def test_means(name: str) -> pd.DataFrame:
@@ -62,9 +56,8 @@ def run_rows() -> str:
     """Return the table of all runs: when, what it cost, what it brought on dev."""
     rows = []
     for name in recorded():
-        about = read_json(KEPT / name / "about.json")
-        log = [json.loads(line) for line in (KEPT / name / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        means = dev(name)
+        about, log, means = read_json(KEPT / name / "about.json"), log_rows(KEPT / name), dev(name)
+        peaks = [row["peak_memory_gib"] for row in log if "peak_memory_gib" in row]
         gained = 100 * (means["em"].max() - means["em"].iloc[0])
         minutes = means["train_seconds"].iloc[-1] / 60
         rows.append({
@@ -73,7 +66,7 @@ def run_rows() -> str:
             "minutes in all": about["minutes"],
             "of them training": f"{minutes:.1f}",
             "thousand tokens": f"{max(row.get('num_tokens', 0) for row in log) / 1000:.0f}",
-            "peak GiB": f"{max(row.get('peak_memory_gib', 0) for row in log):.1f}".replace("0.0", "not logged"),
+            "peak GiB": f"{max(peaks):.1f}" if peaks else "not logged",
             "dev exact match": f"{means['em'].iloc[0]:.3f} -> {means['em'].max():.3f} ({means['em'].idxmax()})",
             "training minutes a point": f"{minutes / gained:.2f}" if gained > 0 else "none gained",
         })  # fmt: skip

@@ -7,7 +7,6 @@ between the marks of ``README.md`` and ``README.ko.md`` are made of it alone, so
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from grpo_helpers.data import project_root, read_json, write_json
-from tools.reference_runs import KEPT, SEEDS
+from tools.reference_runs import SEEDS, dev, log_rows
 from tools.run_course import unseen_choice
 
 RESULTS = project_root() / "docs" / "results.json"
@@ -50,12 +49,11 @@ MARKS = "<!-- results:begin -->", "<!-- results:end -->"
 def results(run_dir: Path) -> dict[str, Any]:
     """Return what is told of a finished run: choice, test figures against the base, dev curve, cost."""
     report = read_json(run_dir / "best_checkpoint.json")
-    log = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     kept = ("metric", "items", "reference_mean", "mean", "difference", "low", "high", "wins", "losses", "p_value")
     rows = [("test", row) for row in report["test_versus_base"]] + unseen_choice(report)
     return {
         "best_checkpoint": report["best_checkpoint"],
-        "minutes": round(max(row["seconds"] for row in log) / 60, 1),
+        "minutes": round(max(row["seconds"] for row in log_rows(run_dir)) / 60, 1),
         "test": [{"split": split, **{key: row[key] for key in kept}} for split, row in rows],
     }
 
@@ -93,9 +91,7 @@ def draw_curve() -> None:
     from grpo_helpers.plots import COLORS, use_course_style
 
     use_course_style()
-    curves = pd.DataFrame({
-        seed: pd.read_csv(KEPT / f"seed_{seed}" / "scores.csv").set_index("checkpoint")["em"] for seed in SEEDS
-    })  # fmt: skip
+    curves = pd.DataFrame({seed: dev(f"seed_{seed}")["em"] for seed in SEEDS})
     mean, names = curves.mean(axis=1), ["untrained", *(name.replace("_", " ") for name in curves.index[1:])]
     fig, ax = plt.subplots(figsize=(7, 2.8))
     ax.plot(names, curves, color=COLORS["em"], alpha=0.3, linewidth=1)

@@ -102,6 +102,16 @@ def recorded() -> list[str]:
     return [name for name in RUNS if (KEPT / name / "about.json").is_file()]
 
 
+def dev(name: str) -> pd.DataFrame:
+    """Return a recorded run's means on dev, by checkpoint."""
+    return pd.read_csv(KEPT / name / "scores.csv").set_index("checkpoint")
+
+
+def log_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return every row of a run's log; ``health.read_log`` has those with rewards only."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def quoted_reward(
     prompts: Sequence[list[dict[str, str]]], completions: Sequence[rewards.Completion], references: Any = None, **_: Any
 ) -> list[float]:
@@ -177,7 +187,7 @@ def keep_files(
     folder = KEPT / name
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run_dir / "settings.json", folder / "settings.json")
-    rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = log_rows(run_dir)
     short = [
         {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()} for row in rows
     ]
