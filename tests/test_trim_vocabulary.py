@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from grpo_helpers.data import load_items
-from tools.trim_vocabulary import trim
+from tools.trim_vocabulary import LATIN_WORD, trim
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<turn>", "<unused>"]
 
@@ -60,7 +60,9 @@ def test_the_logits_of_the_kept_tokens_are_the_same(pair, questions):
 def test_other_scripts_are_dropped_and_spelled_in_bytes_instead(pair):
     whole, cut, _, _ = pair
     assert len(cut) < len(whole) and "<unused>" not in cut.get_vocab() and "<turn>" in cut.get_vocab()
-    assert "▁the" in whole.get_vocab() and "▁the" not in cut.get_vocab()
+    latin = {token for token in cut.get_vocab() if LATIN_WORD.fullmatch(token)}
+    assert any("the" in token for token in whole.get_vocab()) and not any("the" in token for token in cut.get_vocab())
+    assert all(token in "user" or token in "model" for token in latin)
     assert "日本" in "".join(whole.get_vocab()) and "日" not in cut.get_vocab()
     assert cut.convert_ids_to_tokens(cut("日").input_ids) == ["<0xE6>", "<0x97>", "<0xA5>"]
     assert cut.decode(cut("日").input_ids) == "日"

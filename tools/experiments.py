@@ -209,6 +209,9 @@ the base is not.
 
 ## All runs
 
+Minutes are those of the machine at hand: `generations_2` was disturbed by another process for ten of its minutes, and
+`generations_4`, `weights_code` and the two runs of a temperature at the rate 0.001 had a slower machine than the rest.
+
 {runs}
 
 ## What our own code costs
