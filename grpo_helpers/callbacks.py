@@ -215,19 +215,22 @@ class LogCallback(TrainerCallback):
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
         # Seconds count on where an earlier part of this run stopped.
         self.started = time.time() - max((json.loads(line)["seconds"] for line in lines), default=0.0)
+        self.first: tuple[float, int] | None = None  # when the first logged step began, and the steps before it
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """Write one JSON line; a line is written at once, so a killed run loses at most the last one."""
         logs = more.get("logs")
         if not state.is_world_process_zero or not logs:
             return
-        row = {"step": state.global_step, "seconds": round(time.time() - self.started, 3), **logs}
-        row["peak_memory_gib"] = round(peak_memory() / 2**30, 3)
+        row = {"step": state.global_step, "seconds": round(time.time() - self.started, 3)}
+        row |= logs | {"peak_memory_gib": round(peak_memory() / 2**30, 3)}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         if "reward" in logs:
-            left = (time.time() - self.started) / max(1, state.global_step) * (state.max_steps - state.global_step)
             em, pace = logs.get("rewards/em_reward/mean", float("nan")), logs.get("step_time", 0)
+            self.first = self.first or (time.time() - pace, state.global_step - 1)
+            began, before = self.first
+            left = (time.time() - began) / (state.global_step - before) * (state.max_steps - state.global_step)
             scores = f"step {state.global_step:3d}/{state.max_steps}  reward {logs['reward']:.3f}  EM {em:.3f}"
             print(f"{scores}  {pace:.1f} s/step  about {left / 60:.1f} min left", flush=True)
 
@@ -244,16 +247,13 @@ def peak_memory() -> int:
 
 
 class CompleteCallback(TrainerCallback):
-    """The last callback of a save: marks TRL's checkpoint as complete, so that a run can go on from it.
-
-    By then every process has written its part: the answers were gathered from all of them.
-    """
+    """The last callback of a save: marks TRL's checkpoint as complete, so that a run can go on from it."""
 
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write the marker; the adapter and the answers of this save are there by now."""
+        """Write the marker; the adapter and the answers of this save are there by now, from every process."""
         folder = self.run_dir / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():  # checkpoint 0 has no folder
             write_json(folder / COMPLETE, {"step": state.global_step, "checkpoint": checkpoint_name(args, state)})

@@ -126,7 +126,7 @@ def choice_lines(report: Mapping[str, Any]) -> str:
     others = ", ".join(name for name in report["tied"] if name != highest)
     tied = f"cannot be told from it: {others}." if others else "every other one is lower for sure."
     row, probability = rows[chosen], rows[highest]["probability_best"]
-    first = f"Highest: {highest}, truly the best of {len(rows)} with probability {probability:.2f}; {tied}"
+    first = f"Highest: {highest} (of {len(rows)}; on {probability:.0%} of resampled question sets, too); {tied}"
     ends = f"[{row['low']:.3f}, {row['high']:.3f}]"
     second = f"Chosen ({report['rule']}): {chosen}, Final Mean {row['final_mean']:.3f} {ends}"
     if gain := row["versus_base"]:

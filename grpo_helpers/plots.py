@@ -75,11 +75,11 @@ def plot_rewards(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6))
     draw(left, rows, "reward", "reward")
-    first, last = rows[0]["reward"], rows[-1]["reward"]
-    left.set(title=f"Reward: {first:.2f} at the first step, {last:.2f} at the last", xlabel="optimizer step")
-    left.set_ylabel("mean reward of a step")
-    for name in ("format", "em", "rouge1", "bertscore"):
+    title = f"Reward: {rows[0]['reward']:.2f} at the first step, {rows[-1]['reward']:.2f} at the last"
+    left.set(title=title, xlabel="optimizer step", ylabel="mean reward of a step")
+    for name in ("em", "rouge1", "bertscore", "format"):
         draw(right, rows, f"rewards/{name}_reward/mean", name)
+    right.lines[-1].set_linestyle("--")  # the format often lies on the others
     right.set(title="Its parts, before weighting", xlabel="optimizer step", ylim=(0, 1.02))
     right.legend(fontsize="small", ncols=2)
     return fig

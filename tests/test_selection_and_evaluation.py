@@ -148,7 +148,7 @@ def test_the_articles_block_comes_first_then_the_choice_in_two_lines_and_the_kep
     assert done.returncode == 0, done.stderr
     block, choice, _ = done.stdout.split("\n\n")[0], *done.stdout.split("\n\n")[-1].split("\nwritten", 1)
     assert block.startswith("File: inference_epoch0.json") and len(choice.splitlines()) == 2
-    assert choice.startswith("Highest: epoch_1, truly the best of 3 with probability ")
+    assert choice.startswith("Highest: epoch_1 (of 3; on ")
     kept = answer_folder.parent / "best_checkpoint.json"
     report = json.loads(kept.read_text(encoding="utf-8"))
     assert (report["rule"], report["aggregate"]) == ("earliest_tied", "code")
