@@ -91,7 +91,7 @@ def plot_rollouts(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2))
     draw(left, rows, "completions/mean_length", "mean length")
-    left.set(title="Completion length", xlabel="optimizer step", ylabel="tokens")
+    left.set(title="Completion length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
     draw(right, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
     draw(right, rows, "completions/clipped_ratio", "clipped completions")
     right.lines[-1].set_linestyle("--")
