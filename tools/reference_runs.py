@@ -10,7 +10,8 @@
 
 What is kept goes to ``data/reference_runs/NAME``: settings, log, scores of every dev item (and of every test item, for
 the base and the checkpoint chosen on dev), some completions, the command. No weights. A run that is there is not made
-again: remove its folder in ``runs/`` for that.
+again: remove its folder in ``runs/`` for that. With ``--again`` a kept run is repeated under another name, and
+``data/reference_runs/repeats.json`` tells how many scores came out differently.
 """
 
 from __future__ import annotations
@@ -136,10 +137,10 @@ def quotable(question: str) -> list[str]:
     return found
 
 
-def run(name: str) -> Path:
+def run(name: str, run_name: str = "") -> Path:
     """Train ``name`` and return its folder; a finished one is taken as it is, one that was cut off goes on."""
     wanted = RUNS[name]
-    run_name = wanted.run_name or f"reference-{name}"
+    run_name = run_name or wanted.run_name or f"reference-{name}"
     run_dir = project_root() / "runs" / run_name
     if is_done(run_dir):
         return run_dir
@@ -198,6 +199,24 @@ def keep_files(
     made = datetime.date.fromtimestamp((run_dir / "log.jsonl").stat().st_mtime).isoformat()
     write_json(folder / "about.json", about | {"date": made, "minutes": round(rows[-1]["seconds"] / 60, 1)})
     return folder
+
+
+def again(name: str) -> dict[str, Any]:
+    """Repeat a kept run in ``runs/again-NAME``; write to ``repeats.json``, and return, how its dev scores compare."""
+    run_dir = run(name, f"again-{name}")
+    label_path = read_json(run_dir / "settings.json")["parameters"]["eval_data_path"]
+    scores = evaluate_json(run_dir / "infer_results", label_path)
+    columns = ["checkpoint", "id", *METRICS]
+    old = pd.read_csv(KEPT / name / "item_scores.csv")[columns]
+    new = item_table(scores, load_items(label_path)).round(4)[columns]
+    both = old.merge(new, on=["checkpoint", "id"], how="outer", suffixes=("", " again"))
+    differ = sum((both[metric] != both[f"{metric} again"]) for metric in METRICS) > 0
+    kept_on = read_json(KEPT / name / "about.json")["date"]
+    told = {"first": kept_on, "again": datetime.date.today().isoformat()}
+    told |= {"answers": len(both), "differ": int(differ.sum())}
+    repeats = KEPT / "repeats.json"
+    write_json(repeats, (read_json(repeats) if repeats.is_file() else {}) | {name: told})
+    return told
 
 
 def train_seconds(run_dir: Path, checkpoints: list[str]) -> dict[str, float]:
@@ -268,10 +287,11 @@ def main() -> int:
     """Make and keep the runs whose names match; return 2 where none does."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help=f"with * for any letters; known are {', '.join(RUNS)}")
-    patterns = parser.parse_args().names
-    named = [name for name in RUNS if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    parser.add_argument("--again", action="store_true", help="repeat a kept run and compare its scores")
+    asked = parser.parse_args()
+    named = [name for name in RUNS if any(fnmatch.fnmatch(name, pattern) for pattern in asked.names)]
     for name in named:
-        print(keep(name, run(name)), flush=True)
+        print(again(name) if asked.again else keep(name, run(name)), flush=True)
     return 0 if named else 2
 
 
