@@ -231,12 +231,26 @@ def bench_rows() -> str:
     return markdown(rows)
 
 
+def repeat_rows() -> str:
+    """Return the table of the runs that were made twice."""
+    rows = []
+    for name, told in read_json(KEPT / "repeats.json").items():
+        rows.append({
+            "run": f"`{name}`",
+            "first made": told["first"],
+            "again": told["again"],
+            "scored answers, dev": told["answers"],
+            "scored otherwise": told["differ"],
+        })  # fmt: skip
+    return markdown(rows)
+
+
 def page() -> str:
     """Return the whole page."""
     bench, seeds = read_json(KEPT / "bench.json")["training"], seed_figures() | control_figures()
     return PAGE_TEXT.format(
         runs=run_rows(), controls=control_rows(), sweep=sweep_rows(), bench=bench_rows(),
-        real_dev=real_dev_rows(), real_test=real_test_rows(), **real_figures(),
+        repeats=repeat_rows(), real_dev=real_dev_rows(), real_test=real_test_rows(), **real_figures(),
         **bench, **{name: f"{value:.1f}" if isinstance(value, float) else value for name, value in seeds.items()},
     )  # fmt: skip
 
@@ -310,8 +324,20 @@ REAL_TEXT
 
 Minutes are those of the machine at hand: `generations_2` was disturbed by another process for ten of its minutes, and
 `generations_4`, `weights_code` and the two runs of a temperature at the rate 0.001 had a slower machine than the rest.
+The minutes of `gemma_270m` and its like are those of notebook 04; the warm start's are in the training minutes.
 
 {runs}
+
+## Do they repeat?
+
+`python -m tools.reference_runs --again <run>` makes a kept run once more and compares the scores of every dev answer of
+every checkpoint. These were repeated on a fresh clone, on another machine of the same kind (2 threads, the same
+packages):
+
+{repeats}
+
+The controls that are supervised hold a tolerance only: they stop by the clock, so their last checkpoints fall some
+steps sooner or later on another machine; take the range over their seeds for it.
 
 ## What our own code costs
 
