@@ -207,7 +207,7 @@ def again(name: str) -> dict[str, Any]:
     label_path = read_json(run_dir / "settings.json")["parameters"]["eval_data_path"]
     scores = evaluate_json(run_dir / "infer_results", label_path)
     columns = ["checkpoint", "id", *METRICS]
-    old = pd.read_csv(KEPT / name / "item_scores.csv")[columns]
+    old = pd.read_csv(KEPT / name / "item_scores.csv")[columns].round(4)
     new = item_table(scores, load_items(label_path)).round(4)[columns]
     both = old.merge(new, on=["checkpoint", "id"], how="outer", suffixes=("", " again"))
     differ = sum((both[metric] != both[f"{metric} again"]) for metric in METRICS) > 0
