@@ -146,12 +146,14 @@ def real_runs() -> list[str]:
     return [name for name in real_model.RUNS if (KEPT / name / "about.json").is_file()]
 
 
-def item_scores(name: str, file: str, **which: str) -> Scores:
-    """Return {checkpoint: {"em": array}} of a table of item scores, of the rows whose columns are as ``which`` says."""
-    items = pd.read_csv(KEPT / name / file)
-    for column, value in which.items():
-        items = items[items[column] == value]
+def by_checkpoint(items: pd.DataFrame) -> Scores:
+    """Return {checkpoint: {"em": array}} of a table of item scores."""
     return {checkpoint: {"em": part["em"].to_numpy()} for checkpoint, part in items.groupby("checkpoint", sort=False)}
+
+
+def rate(name: str) -> float:
+    """Return the learning rate of a kept run of the real model."""
+    return read_json(KEPT / name / "about.json")["changed"]["learning_rate"]
 
 
 def interval(values: np.ndarray) -> str:
@@ -163,10 +165,10 @@ def interval(values: np.ndarray) -> str:
 def real_figures() -> dict[str, str]:
     """Return what the text on the real model quotes of its settings and its base."""
     name = real_runs()[0]
-    warm, run = (read_json(KEPT / name / file) for file in ("about.json", "settings.json"))
-    run, warm = run["parameters"], warm["warm_start"]
+    warm = read_json(KEPT / name / "about.json")["warm_start"]
+    run = read_json(KEPT / name / "settings.json")["parameters"]
     return {
-        "real_questions": str(len(item_scores(name, "item_scores.csv")["base"]["em"])),
+        "real_questions": str(pd.read_csv(KEPT / name / "item_scores.csv")["id"].nunique()),
         "real_base_format": f"{dev(name).loc['base', 'format']:.3f}",
         **{f"warm_{key}": str(warm[key]) for key in ("epochs", "items", "minutes")},
         "real_steps": str(run["max_steps"]),
@@ -179,18 +181,18 @@ def real_figures() -> dict[str, str]:
 def real_dev_rows() -> str:
     """Return the table of the real model's checkpoints on dev."""
     rows = []
-    for name in real_runs():
-        means, rate = dev(name), read_json(KEPT / name / "about.json")["changed"]["learning_rate"]
-        kinds = [item_scores(name, "item_scores.csv", question_type=kind) for kind in ("선택형", "교정형")]
-        for checkpoint, found in item_scores(name, "item_scores.csv").items():
-            if checkpoint not in ("base", "warm") or name == real_runs()[0]:  # the same two in all runs
+    for number, name in enumerate(real_runs()):
+        means, items = dev(name), pd.read_csv(KEPT / name / "item_scores.csv")
+        kinds = items.pivot_table(index="checkpoint", columns="question_type", values="em")
+        for checkpoint, found in by_checkpoint(items).items():
+            if checkpoint.startswith("step") or number == 0:  # base and warm start are the same in all runs
                 row = means.loc[checkpoint]
                 rows.append({
-                    "learning rate": rate if checkpoint.startswith("step") else "-",
+                    "learning rate": rate(name) if checkpoint.startswith("step") else "-",
                     "checkpoint": checkpoint,
                     "dev exact match": interval(found["em"]),
-                    "선택형": f"{kinds[0][checkpoint]['em'].mean():.3f}",
-                    "교정형": f"{kinds[1][checkpoint]['em'].mean():.3f}",
+                    "선택형": f"{kinds.loc[checkpoint, '선택형']:.3f}",
+                    "교정형": f"{kinds.loc[checkpoint, '교정형']:.3f}",
                     "choice": f"{row['choice']:.3f}",
                     "format": f"{row['format']:.3f}",
                     "ROUGE-1": f"{row['rouge1']:.3f}",
@@ -203,18 +205,19 @@ def real_test_rows() -> str:
     """Return the table of base, warm start and each run's chosen checkpoint on the test sets."""
     rows = []
     for name in real_runs():
-        rate = read_json(KEPT / name / "about.json")["changed"]["learning_rate"]
+        items = pd.read_csv(KEPT / name / "test_item_scores.csv")
+        chosen = items["checkpoint"].iloc[-1]  # written after base and warm start
         for split, told in SPLITS.items():
-            found = item_scores(name, "test_item_scores.csv", split=split)
-            gain = compare(found, list(found)[-1], "warm", "em")
+            found = by_checkpoint(items[items["split"] == split])
+            gain = compare(found, chosen, "warm", "em")
             added = [f"{100 * value:+.1f}" for value in (gain.difference, gain.low, gain.high)]
             rows.append({
-                "learning rate": rate,
+                "learning rate": rate(name),
                 "split": told,
                 "questions": gain.items,
                 "base": interval(found["base"]["em"]),
                 "warm start": interval(found["warm"]["em"]),
-                "chosen": f"{interval(found[list(found)[-1]]['em'])} ({list(found)[-1]})",
+                "chosen": f"{interval(found[chosen]['em'])} ({chosen})",
                 "GRPO added, points": f"{added[0]} [{added[1]}, {added[2]}]",
             })  # fmt: skip
     return markdown(rows)

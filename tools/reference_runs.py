@@ -167,10 +167,15 @@ def seconds_of(wanted: Run) -> float:
     return sum(row["step_time"] for row in read_log(KEPT / f"seed_{wanted.changed['seed']}" / "log.jsonl"))
 
 
+def dev_scores(run_dir: Path) -> tuple[Scores, list[Item]]:
+    """Return the item scores of a run's dev answers, and the items."""
+    label_path = read_json(run_dir / "settings.json")["parameters"]["eval_data_path"]
+    return evaluate_json(run_dir / "infer_results", label_path), load_items(label_path)
+
+
 def keep(name: str, run_dir: Path) -> Path:
     """Copy what a reader needs of a run to ``data/reference_runs/NAME``; return that folder."""
-    label_path = read_json(run_dir / "settings.json")["parameters"]["eval_data_path"]
-    scores, items = evaluate_json(run_dir / "infer_results", label_path), load_items(label_path)
+    scores, items = dev_scores(run_dir)
     labels = RUNS[name].labels
     about = {"command": f"python -m tools.reference_runs {name}", "changed": RUNS[name].changed}
     about |= {"supervised_on": labels} if labels else {}
@@ -203,16 +208,12 @@ def keep_files(
 
 def again(name: str) -> dict[str, Any]:
     """Repeat a kept run in ``runs/again-NAME``; write to ``repeats.json``, and return, how its dev scores compare."""
-    run_dir = run(name, f"again-{name}")
-    label_path = read_json(run_dir / "settings.json")["parameters"]["eval_data_path"]
-    scores = evaluate_json(run_dir / "infer_results", label_path)
+    new = item_table(*dev_scores(run(name, f"again-{name}")))
     columns = ["checkpoint", "id", *METRICS]
-    old = pd.read_csv(KEPT / name / "item_scores.csv")[columns].round(4)
-    new = item_table(scores, load_items(label_path)).round(4)[columns]
-    both = old.merge(new, on=["checkpoint", "id"], how="outer", suffixes=("", " again"))
-    differ = sum((both[metric] != both[f"{metric} again"]) for metric in METRICS) > 0
-    kept_on = read_json(KEPT / name / "about.json")["date"]
-    told = {"first": kept_on, "again": datetime.date.today().isoformat()}
+    old = pd.read_csv(KEPT / name / "item_scores.csv")[columns]
+    both = old.merge(new[columns], on=["checkpoint", "id"], how="outer", suffixes=("", " again")).round(4)
+    differ = (both[METRICS].to_numpy() != both[[f"{metric} again" for metric in METRICS]].to_numpy()).any(axis=1)
+    told = {"first": read_json(KEPT / name / "about.json")["date"], "again": datetime.date.today().isoformat()}
     told |= {"answers": len(both), "differ": int(differ.sum())}
     repeats = KEPT / "repeats.json"
     write_json(repeats, (read_json(repeats) if repeats.is_file() else {}) | {name: told})
