@@ -62,7 +62,8 @@ class BatchPlan:
         else:
             return
         options = nearest_legal(self.B, self.G, self.A, self.D, given)
-        raise InputError(f"{problem} Nearest legal: {', or '.join(describe(option) for option in options)}")
+        told = [" with ".join(f"{name} {value}" for name, value in option.items()) for option in options]
+        raise InputError(f"{problem} Nearest legal: {', or '.join(told)}")
 
     @classmethod
     def from_trl(cls, **names: int | None) -> BatchPlan:
@@ -188,8 +189,3 @@ def nearest_legal(B: int, G: int, A: int = 1, D: int = 1, S: int | None = None) 
         found = [v for v in (down, down + step) if v > 0 and v != value]
         options += [{**fixed, name: v} for v in found if size // value * v % group == 0]
     return options
-
-
-def describe(option: dict[str, int]) -> str:
-    """Return a change in words: ``{'num_generations': 4}`` -> ``num_generations 4``."""
-    return " with ".join(f"{name} {value}" for name, value in option.items())

@@ -10,37 +10,21 @@ time; here one function serves both ways, and several processes share the questi
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_helpers.answers import strip_prefixes_and_normalize
 from grpo_helpers.data import InputError, Item, item_to_row, read_json, sha256, write_json
 from grpo_helpers.models import check_model, load_tokenizer, load_with_adapter, suit_template
-from grpo_helpers.prompts import Message, load_prompted
+from grpo_helpers.prompts import Message, load_prompted, prompt_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@contextmanager
-def answering(model: PreTrainedModel) -> Iterator[None]:
-    """Put ``model`` in evaluation mode without gradients, and back as it was."""
-    import torch
-
-    was_training, used_cache = model.training, model.config.use_cache
-    model.eval()
-    model.config.use_cache = True
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.config.use_cache = used_cache
-        model.train(was_training)
 
 
 def generate_answers(
@@ -61,13 +45,14 @@ def generate_answers(
     """
     import torch.distributed as dist
 
-    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    texts = prompt_texts(prompts, tokenizer)
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     shared = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-    answers = dict(known or {})
-    with answering(model):
+    answers, was_training = dict(known or {}), model.training
+    model.eval()
+    try:
         for chosen in batches[rank::world]:
             if all(i in answers for i in chosen):
                 continue
@@ -75,6 +60,8 @@ def generate_answers(
             answers.update(zip(chosen, found, strict=True))
             if after_batch:
                 after_batch(answers)
+    finally:
+        model.train(was_training)
     if shared:
         gathered: list = [None] * world
         dist.all_gather_object(gathered, answers)
@@ -93,7 +80,8 @@ def _generate(model, tokenizer, texts: list[str], max_new_tokens: int) -> list[s
     # The chat template has written the special tokens already: adding them again would give two BOS.
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
     batch = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
-    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    # As the rollouts, and greedy, whatever the model's own defaults: a penalty on repetition would forbid to copy.
+    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "repetition_penalty": 1.0}
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": stop_tokens(model, tokenizer)}
     output = model.generate(**batch, **greedy, **ends, max_new_tokens=max_new_tokens)
     return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -152,6 +140,8 @@ def run_inference(
             bar.update(len(answers) - bar.n)
 
         answers = generate_answers(model, tokenizer, prompts, batch_size, max_new_tokens, known, after_batch)
+    del model  # 4-bit layers refer to themselves: without a collection they stay on the card
+    gc.collect()
     written = write_answers(output_path, items, answers)
     kept.unlink(missing_ok=True)
     return written

@@ -173,5 +173,5 @@ def load_with_adapter(name: str, lora_weights_path: str | None, quant_type: str 
         folder = resolve_path(lora_weights_path)
         if not (folder / "adapter_config.json").is_file():
             raise InputError(f"no LoRA adapter in {lora_weights_path}: expected adapter_config.json there")
-        model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+        model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=not quant_type)
     return (model if quant_type else model.to(_local_device())).eval()

@@ -133,9 +133,8 @@ def plot_checkpoints(table: pd.DataFrame, report: Mapping[str, Any]) -> Figure:
     ax.fill_between(names, *ends, color=COLORS["final_mean"], alpha=0.15, label="its 95 % interval")
     for name in report["tied"]:
         ax.axvline(name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12)
-    tied = (
-        f"{len(report['tied'])} checkpoints cannot be told apart" if len(report["tied"]) > 1 else "all others are lower"
-    )
+    count = len(report["tied"])
+    tied = f"{count} checkpoints cannot be told apart" if count > 1 else "all others are lower"
     ax.set_title(f"Chosen on dev: {best} (Final Mean {report['final_mean']:.3f}); {tied}")
     ax.set(ylabel="score", ylim=(0, 1.02))
     ax.legend(fontsize="small", ncols=3, loc="lower right")
@@ -159,9 +158,7 @@ def plot_differences(report: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def save_figure(fig: Figure, path: str | Path) -> Path:
-    """Write ``fig`` as PNG and return the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save_figure(fig: Figure, path: str | Path) -> None:
+    """Write ``fig`` as PNG."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path)
-    return path

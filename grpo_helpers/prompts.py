@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
+NO_THINK = {"enable_thinking": False}  # Qwen3 and its like answer at once; other chat templates do not look
 NEAR_COPY = 0.6  # character 5-gram Jaccard above which two sentences count as copies of each other
 _BULLET = re.compile(r"^\s*[―ㅡ—–]\s*(\S.*)$", re.MULTILINE)  # a dash, its bold cousin, or the vowel ㅡ by mistake
 _QUOTED = re.compile(r'"(.+)"', re.DOTALL)
@@ -163,11 +164,16 @@ def build_prompts(
     return [build_messages(item, instruct, few_shot.examples(item)) for item in items]
 
 
+def prompt_texts(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return each prompt after the model's chat template, generation prompt included."""
+    return [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True, **NO_THINK) for p in prompts]
+
+
 def prompt_lengths(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the tokens of each prompt after the model's chat template, generation prompt included."""
-    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    """Return the tokens of each prompt after the model's chat template."""
     # Not verbose: a prompt longer than the model's limit is counted here, not read.
-    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+    encoded = tokenizer(prompt_texts(prompts, tokenizer), add_special_tokens=False, verbose=False)
+    return [len(ids) for ids in encoded["input_ids"]]
 
 
 def drop_long(

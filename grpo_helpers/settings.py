@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -112,16 +113,15 @@ class Settings:
 
 
 def _converted(name: str, value: Any, declared: str) -> Any:
-    """Return ``value`` as the declared type; YAML reads 1e-3 as text, so text that is a number will do."""
+    """Return ``value`` as the declared type; YAML reads 1e-3 as text (a number will do) and a bare no as False."""
     wanted = _TYPES[declared.split("[")[0]]
+    value = "no" if wanted is str and value is False else value
     if (isinstance(value, wanted) and not isinstance(value, bool | float)) or wanted is bool is type(value):
         return value
-    try:
+    with suppress(TypeError, ValueError):  # told below, with the name and the declared type
         number = math.nan if isinstance(value, bool) else float(value)
         if wanted in (int, float) and math.isfinite(number) and wanted(number) == number:
             return wanted(number)
-    except (TypeError, ValueError):
-        pass  # told below, with the name and the declared type
     raise InputError(f"parameter {name} is {value!r}; it must be {'a number' if wanted is float else declared}")
 
 

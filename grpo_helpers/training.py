@@ -30,12 +30,12 @@ import numpy as np
 
 from grpo_helpers.data import InputError, Item, read_yaml, show_path
 from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config, quiet_libraries, suit_template
-from grpo_helpers.prompts import Message, build_dataset, drop_long, load_prompted
+from grpo_helpers.prompts import NO_THINK, Message, build_dataset, drop_long, load_prompted
 from grpo_helpers.rewards import reward_functions
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from transformers import PreTrainedModel, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
 _NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST", "EIO")
@@ -63,6 +63,9 @@ def prepare(settings: TrainSettings) -> Prepared:
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is cuda, but PyTorch sees no GPU here: run on a GPU machine, or set device=auto")
+    if settings.bf16 and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        card = torch.cuda.get_device_name()
+        raise InputError(f"bf16 needs an Ampere card (8.0) or newer, {card} is older: set bf16=false, use_quant=false")
     shots = (settings.few_shot_data_path, settings.instruct_path, settings.num_few_shot)
     items, prompts = load_prompted(settings.train_data_path, *shots)
     eval_items, eval_prompts = load_prompted(settings.eval_data_path, *shots)
@@ -96,6 +99,7 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
         "output_dir": str(settings.run_dir),
         "steps_per_generation": settings.steps_per_generation or None,
         "reward_weights": weights,
+        "chat_template_kwargs": NO_THINK,
         "use_cpu": not torch.cuda.is_available(),
         "load_best_model_at_end": False,  # GRPO's eval loss says nothing; notebook 05 chooses
         "log_completions": True,
@@ -134,6 +138,7 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
     )
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line a step instead
     count_equal_groups(trainer)
+    require_grads_once(trainer.model.get_base_model())
     if not any(p.requires_grad for p in trainer.model.parameters()):
         raise InputError("no parameter is trainable: check lora_target_modules against the model's layer names")
     return trainer
@@ -152,6 +157,12 @@ def count_equal_groups(trainer: GRPOTrainer) -> None:
         return output
 
     trainer._generate_and_score_completions = scored
+
+
+def require_grads_once(model: PreTrainedModel) -> None:
+    """Mend transformers 5.23: each round, when checkpointing is on again, one more hook stays at the embeddings."""
+    enable = model.enable_input_require_grads
+    model.enable_input_require_grads = lambda: (model.disable_input_require_grads(), enable())
 
 
 def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:

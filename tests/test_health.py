@@ -90,3 +90,18 @@ def test_a_run_that_is_asked_to_stops_on_an_alarm_with_a_save(tmp_path):
     train(read_params("params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]))
     rows = read_log(tmp_path / "smoke/log.jsonl")
     assert len(rows) == 2 * WINDOW and (tmp_path / f"smoke/step_{2 * WINDOW}").is_dir()
+
+
+def test_slow_steps_are_told_but_end_no_run(tmp_path, capsys):
+    """Each process measures its own seconds: if one of several ended the run for them, the others would wait for it."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from grpo_helpers.callbacks import HealthCallback
+
+    hook = HealthCallback(tmp_path, stop=True)
+    state, control = TrainerState(is_world_process_zero=True), TrainerControl()
+    for step in range(2 * WINDOW):
+        state.global_step = step + 1
+        logs = {"reward": 1.0, "step_time": 1.0 if step < WINDOW else 3.0}
+        hook.on_log(TrainingArguments(str(tmp_path)), state, control, logs=logs)
+    assert "ALARM  seconds per step" in capsys.readouterr().out and not control.should_training_stop

@@ -90,8 +90,16 @@ def open_notebook(browser, address, name):
     tab.on("pageerror", lambda error: tab.crashes.append(str(error)))
     tab.goto(f"{address}/lab/tree/{name}.ipynb?reset")
     tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    wait_for(lambda: ask(f"{address}/api/kernels"), 60, "no kernel starts")
+    # This notebook's own kernel: "Run All Cells" before it is there runs nothing, and says nothing.
+    wait_for(lambda: f"{name}.ipynb" in idle(address), 60, "no kernel starts")
+    tab.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
     return tab
+
+
+def idle(address):
+    """Return the notebooks whose kernel waits for work."""
+    sessions = ask(f"{address}/api/sessions") or []
+    return [session["path"] for session in sessions if session["kernel"]["execution_state"] == "idle"]
 
 
 def run_all(tab, file, seconds=300):

@@ -1,13 +1,24 @@
 """Models as they come: quantised, from a GGUF file, with templates and stop tokens of their own."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 
 from grpo_helpers.data import InputError
-from grpo_helpers.inference import generate_answers, stop_tokens
-from grpo_helpers.models import load_model, load_tokenizer, lora_config, model_source, suit_template
+from grpo_helpers.inference import generate_answers, run_inference, stop_tokens
+from grpo_helpers.models import (
+    load_model,
+    load_tokenizer,
+    load_with_adapter,
+    lora_config,
+    model_source,
+    suit_template,
+)
+from grpo_helpers.prompts import prompt_texts
 from grpo_helpers.settings import TrainSettings
+from grpo_helpers.training import grpo_config, read_params
 
 PROMPT = [{"role": "system", "content": "고쳐라."}, {"role": "user", "content": "몇일이 걸렸다."}]
 
@@ -40,8 +51,7 @@ def test_gradients_of_a_four_bit_model_survive_an_evaluation():
 
 
 def test_a_four_bit_model_trains_and_its_answers_in_place_are_those_from_disk(tmp_path):
-    from grpo_helpers.inference import run_inference
-    from grpo_helpers.training import read_params, train
+    from grpo_helpers.training import train
 
     changes = {"use_quant": True, "max_steps": 1, "save_steps": 1, "output_dir": tmp_path, "num_threads": 2}
     train(read_params("params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]))
@@ -66,6 +76,56 @@ def test_an_answer_stops_at_a_further_stop_token_of_the_model():
     stop = whole[len(whole) // 2]
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(stop)]
     assert generate_answers(model, tokenizer, [PROMPT])[0] == whole[: whole.index(stop) + 1]
+
+
+def test_a_models_own_penalty_on_repetition_does_not_bend_its_answers():
+    model, tokenizer = load_model("data/tiny_model"), load_tokenizer("data/tiny_model")
+    plain = generate_answers(model, tokenizer, [PROMPT])
+    model.generation_config.repetition_penalty = 10.0
+    assert generate_answers(model, tokenizer, [PROMPT]) == plain
+
+
+def test_a_model_that_thinks_aloud_is_told_not_to_in_rollouts_and_in_answers():
+    tokenizer = load_tokenizer("data/tiny_model")
+    aloud = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+    tokenizer.chat_template += aloud
+    assert "<think>" in tokenizer.apply_chat_template(PROMPT, tokenize=False)
+    assert "<think>" not in prompt_texts([PROMPT], tokenizer)[0]
+    options = grpo_config(read_params("params/smoke/04_train.yaml")).chat_template_kwargs
+    assert "<think>" not in tokenizer.apply_chat_template(PROMPT, tokenize=False, **options)
+
+
+def test_a_model_in_four_bits_leaves_memory_after_it_has_answered(tmp_path):
+    from bitsandbytes.nn import Linear4bit
+
+    gc.collect()
+    before = [kept for kept in gc.get_objects() if isinstance(kept, Linear4bit)]
+    run_inference("data/smoke/dev.json", tmp_path / "a.json", "data/tiny_model", quant_type="4bit", max_new_tokens=2)
+    assert sum(isinstance(kept, Linear4bit) for kept in gc.get_objects()) == len(before)
+
+
+@pytest.mark.parametrize(("quant_type", "kept"), [(None, torch.float32), ("4bit", torch.bfloat16)])
+def test_an_adapter_is_read_in_the_precision_in_which_it_was_trained(tmp_path, quant_type, kept):
+    from grpo_helpers.training import build_trainer, prepare
+
+    changes = {"bf16": True, "use_quant": quant_type is not None, "output_dir": tmp_path, "num_generations": 2}
+    settings = read_params("params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()])
+    trained = build_trainer(settings, prepare(settings), grpo_config(settings)).model
+    trained.save_pretrained(tmp_path / "epoch_1")
+    read = load_with_adapter(settings.model_name, str(tmp_path / "epoch_1"), quant_type, bf16=True)
+    for model in (trained, read):
+        assert {weight.dtype for name, weight in model.named_parameters() if "lora_" in name} == {kept}
+
+
+def test_switching_checkpointing_off_and_on_leaves_one_hook_at_the_embeddings(tmp_path):
+    from grpo_helpers.training import build_trainer, prepare
+
+    changes = {"gradient_checkpointing": True, "output_dir": tmp_path, "max_steps": 3, "save_strategy": "no"}
+    settings = read_params("params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()])
+    trainer = build_trainer(settings, prepare(settings), grpo_config(settings))
+    trainer.train()
+    hooks = trainer.model.get_input_embeddings()._forward_hooks
+    assert trainer.state.global_step == 3 and 1 <= len(hooks) <= 2  # one of PEFT's own may be beside it
 
 
 def test_a_template_that_refuses_a_system_message_gets_it_before_the_question():

@@ -1,7 +1,11 @@
 """Every profile of ``params/``: its memory is predicted, and all of its run is built but the weights."""
 
 import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from grpo_helpers.data import project_root
+from grpo_helpers.data import InputError, project_root
 from grpo_helpers.memory import load_architecture, lora_params, predict_params, verdict
 from grpo_helpers.models import lora_config
 from grpo_helpers.settings import EvaluateSettings, TrainSettings
@@ -87,3 +91,45 @@ def test_the_fsdp_configuration_is_one_that_accelerate_reads(tmp_path):
     config = load_config_from_file(str(ROOT / "params/accelerate/fsdp.yaml"))
     assert config.num_processes == 4 and config.fsdp_config["fsdp_version"] == 2
     assert json.loads(json.dumps(config.fsdp_config))["fsdp_auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP"
+
+
+def test_a_card_older_than_ampere_is_refused_for_bf16(tmp_path, monkeypatch):
+    """PyTorch calls bf16 supported there, for it is imitated; the names of a T4 stand in for one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with pytest.raises(InputError, match="Tesla T4 is older: set bf16=false, use_quant=false"):
+        prepare(read_params(params_file("gpu_24gb", tmp_path)))
+
+
+@pytest.mark.parametrize("profile", CARDS)
+def test_a_step_at_a_profiles_rate_moves_the_adapter(profile, tmp_path):
+    """TRL keeps the adapter in bfloat16 over a quantised base: a step below half the distance of two numbers is lost.
+
+    A starts between -1/64 and 1/64 at a width of 4,096 (its bound is one over the root of it); an Adam step is at
+    most the rate, and often a half of it.
+    """
+    settings = read_params(params_file(profile, tmp_path))
+    kept = torch.bfloat16 if settings.use_quant else torch.float32
+    weight = torch.tensor(1 / 128, dtype=kept)
+    assert weight - torch.tensor(settings.learning_rate / 2, dtype=kept) != weight
+
+
+README_COMMANDS = re.findall(r"^python -m (grpo_helpers\.\w+) ((?:.*\\\n)*.*)", (ROOT / "README.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize(("module", "words"), README_COMMANDS, ids=[name for name, _ in README_COMMANDS])
+def test_the_options_of_the_readmes_commands_exist(module, words):
+    told = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+    known = set(re.findall(r"(?<![\w-])--?\w+", told))
+    assert {word for word in shlex.split(words, comments=True) if word.startswith("-")} <= known
+
+
+def test_the_readme_answers_with_an_adapter_as_its_profile_trained_it():
+    words = next(shlex.split(words, comments=True) for name, words in README_COMMANDS if name.endswith("inference"))
+    given = dict(zip(words, [*words[1:], ""], strict=True))
+    settings = read_params(str(ROOT / "params/gpu_24gb/04_train.yaml"))
+    assert given["--model_id"] == settings.model_name and given["--quant_type"] == settings.quant_type
+    assert given["--few_shot_data_path"] == settings.few_shot_data_path and ("--bf16" in words) == settings.bf16
+    numbers = [int(given[f"--{name}"]) for name in ("num_few_shot", "max_new_tokens", "batch_size")]
+    assert numbers == [settings.num_few_shot, settings.max_completion_length, settings.inference_batch_size]

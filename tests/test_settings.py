@@ -1,6 +1,7 @@
 """Parameters are checked before anything costly starts."""
 
 import pytest
+import yaml
 
 from grpo_helpers.data import InputError, project_root
 from grpo_helpers.settings import DataSettings, EvaluateSettings, TrainSettings, parameter_names
@@ -27,6 +28,12 @@ def test_checking_again_later_says_the_same():
 def test_numbers_written_as_text_become_numbers():
     settings = TrainSettings(learning_rate="1e-5", num_generations="4")
     assert (settings.learning_rate, settings.num_generations) == (1e-5, 4)
+
+
+def test_a_bare_no_of_a_yaml_file_is_the_word_no():
+    named = yaml.safe_load("save_strategy: no\nresume: no\nreport_to: none")
+    settings = TrainSettings(**named)
+    assert (settings.save_strategy, settings.resume, settings.report_to) == ("no", "no", "none")
 
 
 BAD = {
