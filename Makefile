@@ -53,6 +53,7 @@ lint: $(VENV)/.installed
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV): minutes, in silence; torch's CPU build is 0.2 GB, the CUDA build several"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	touch $@

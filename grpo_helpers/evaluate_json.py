@@ -58,7 +58,7 @@ def read_answers(file: Path, labels: list[Item]) -> list[str]:
     if missing or foreign:
         lacks = f"{len(missing)} missing (first: {missing[:1]})"
         other = f"{len(foreign)} not in the labels (first: {foreign[:1]})"
-        raise InputError(f"{file.name} does not answer the questions of the labels: {lacks}, {other}")
+        raise InputError(f"{file.name} does not answer the questions of the labels: {lacks}, {other}; see label_path")
     for label in labels:
         if texts[str(label.id)].question != label.question:
             raise InputError(f"{file.name}: id {label.id!r} holds another question than the labels")

@@ -132,7 +132,8 @@ def panel_text(findings: Sequence[Finding]) -> str:
     """Return the findings as lines of text, an alarm with its action below it."""
     lines = []
     for finding in findings:
-        lines.append(f"{'ALARM' if finding.alarm else 'ok   '}  {finding.rule}: {finding.told}")
+        sign = "ALARM" if finding.alarm else "-    " if finding.told.startswith("not before") else "ok   "
+        lines.append(f"{sign}  {finding.rule}: {finding.told}")
         if finding.action:
             lines.append(f"       what to do: {finding.action}")
     return "\n".join(lines)

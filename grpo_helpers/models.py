@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars and one warning of transformers 5.23 out of notebooks and logs.
-
-    TRL 1.16 still passes ``gradient_checkpointing``, which transformers calls deprecated at every use.
-    """
+    """Keep progress bars out of notebooks and logs, and a warning: TRL 1.16 still passes ``gradient_checkpointing``."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

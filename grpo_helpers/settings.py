@@ -23,7 +23,7 @@ from grpo_helpers.data import InputError, project_root, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.rewards import reward_weights
 
-MAY_BE_EMPTY = ("test_unseen_words_path", "test_unseen_norms_path")  # splits that only our own data has
+MAY_BE_EMPTY = ("label_path", "test_unseen_words_path", "test_unseen_norms_path")  # the run's own; splits of ours only
 CHOICES = {
     "quant_type": ("4bit", "8bit"),
     "save_strategy": ("no", "steps", "epoch"),
@@ -205,7 +205,7 @@ class BudgetSettings(Settings):
 class EvaluateSettings(PromptSettings):
     """Parameters of notebook 05. An empty path leaves a split of unseen words or norms out."""
 
-    label_path: str = "data/embedded/dev.json"
+    label_path: str = ""
     test_data_path: str = "data/embedded/test.json"
     test_unseen_words_path: str = "data/embedded/test_unseen_words.json"
     test_unseen_norms_path: str = "data/embedded/test_unseen_norms.json"

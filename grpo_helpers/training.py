@@ -136,6 +136,7 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
         peft_config=lora_config(settings),
         callbacks=hooks,
     )
+    trainer.create_model_card = lambda *_, **__: None  # a README that knows nothing of this run
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line a step instead
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())

@@ -25,6 +25,17 @@ NOTEBOOKS = ("01_data_and_few_shot", "02_reward_exploration", "03_memory_budget"
 HEADLESS = {"sliders": False}  # nobody is there to move one
 
 
+class StepLines(io.StringIO):
+    """Shows, of what a notebook prints, the lines that say how far training is."""
+
+    def write(self, text: str) -> int:
+        """Show the lines of ``text`` that tell a step."""
+        for line in text.splitlines():
+            if line.startswith("step "):
+                print(f"\n  {line}", end="", flush=True)
+        return super().write(text)
+
+
 def profile_parameters(profile: str, notebook: str) -> dict[str, Any]:
     """Return the parameters of one notebook in a profile; the profile ``default`` changes nothing.
 
@@ -52,6 +63,7 @@ def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> flo
         copy = Path(folder) / source.name
         papermill.execute_notebook(
             str(source), str(copy), parameters=parameters, cwd=str(source.parent), progress_bar=False, log_output=False,
+            stdout_file=StepLines(),
             extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about local TCP would stand among our lines
         )  # fmt: skip
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +92,7 @@ def run_course(
         parameters |= {name: value for name, value in (HEADLESS | (extra or {})).items() if name in known}
         print(f"{notebook} ... ", end="", flush=True)
         seconds = run_notebook(notebook, parameters, run_dir / "notebooks" / f"{notebook}.ipynb")
-        print(f"{seconds:.0f} s", flush=True)
+        print(f"\n{notebook}: {seconds:.0f} s" if notebook == "04_train" else f"{seconds:.0f} s", flush=True)
     return run_dir
 
 
@@ -188,7 +200,7 @@ def main() -> int:
         from tools.outputs import write_outputs
 
         write_outputs(run_dir)
-    print(f"\n{summary(run_dir)}\n\nEverything is in {show_path(run_dir)}/")
+    print(f"\n{summary(run_dir)}\n\nEverything is in {show_path(run_dir)}/; open report.html there, then notebooks/")
     return 0
 
 
