@@ -123,12 +123,14 @@ def article_block(scores: Scores, aggregate: str = "article") -> str:
 def choice_lines(report: Mapping[str, Any]) -> str:
     """Return in two lines how sure a choice is; ``report`` is :func:`grpo_helpers.selection.describe_choice`'s."""
     chosen, highest, rows = report["best_checkpoint"], report["highest"], report["checkpoints"]
-    others = ", ".join(name for name in report["tied"] if name != highest)
-    tied = f"cannot be told from it: {others}." if others else "every other one is lower for sure."
+    others = [name for name in report["tied"] if name != highest]
+    tied = f"cannot be told from it: {', '.join(others)}." if others else "every other one is lower for sure."
     row, probability = rows[chosen], rows[highest]["probability_best"]
-    first = f"Highest: {highest} (of {len(rows)}; on {probability:.0%} of resampled question sets, too); {tied}"
-    ends = f"[{row['low']:.3f}, {row['high']:.3f}]"
-    second = f"Chosen ({report['rule']}): {chosen}, Final Mean {row['final_mean']:.3f} {ends}"
+    level = [name for name in others if abs(rows[name]["final_mean"] - rows[highest]["final_mean"]) < 1e-12]
+    found = f"level with {', '.join(level)}" if level else f"on {probability:.0%} of resampled question sets, too"
+    first = f"Highest: {highest} (of {len(rows)}; {found}); {tied}"
+    second = f"Chosen ({report['rule']}): {chosen}, Final Mean {row['final_mean']:.3f} "
+    second += f"[{row['low']:.3f}, {row['high']:.3f}]"
     if gain := row["versus_base"]:
         difference, low, high = (100 * gain[key] for key in ("difference", "low", "high"))
         verdict = f"p = {gain['p_holm']:.2g}: {'better' if report['better_than_base'] else 'not better for sure'}"

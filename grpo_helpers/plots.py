@@ -133,8 +133,7 @@ def plot_checkpoints(table: pd.DataFrame, report: Mapping[str, Any]) -> Figure:
     ax.fill_between(names, *ends, color=COLORS["final_mean"], alpha=0.15, label="its 95 % interval")
     for name in report["tied"]:
         ax.axvline(name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12)
-    count = len(report["tied"])
-    tied = f"{count} checkpoints cannot be told apart" if count > 1 else "all others are lower"
+    tied = f"{n} checkpoints cannot be told apart" if (n := len(report["tied"])) > 1 else "all others are lower"
     ax.set_title(f"Chosen on dev: {best} (Final Mean {report['final_mean']:.3f}); {tied}")
     ax.set(ylabel="score", ylim=(0, 1.02))
     ax.legend(fontsize="small", ncols=3, loc="lower right")

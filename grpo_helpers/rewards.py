@@ -156,9 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"rewards check: {error}", file=sys.stderr)
         return 2
-    answers = {str(item.id): item.answer for item in items}
-    for key, name, value in offenders:
-        print(f"{args.file}: id {key} earns {value:.3f} of {name}: {answers[key]}")
+    for item in items:
+        if missed := [f"{value:.3f} of {name}" for key, name, value in offenders if key == str(item.id)]:
+            print(f"{args.file}: id {item.id} earns {', '.join(missed)}: {item.answer}")
     count = len({key for key, *_ in offenders})
     print(f"{args.file}: {count} of {len(items)} gold answers miss a reward (encoder {args.encoder})")
     return 1 if offenders else 0

@@ -202,6 +202,6 @@ def test_the_check_command_lists_offenders_and_says_how_many(tmp_path, capsys):
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert rewards.main(["check", str(file)]) == 1
     said = capsys.readouterr().out
-    assert "id a earns 0.000 of format" in said and "1 of 2 gold answers miss a reward" in said and "id b" not in said
+    assert "id a earns 0.000 of format, " in said and "1 of 2 gold answers miss a reward" in said and "id b" not in said
     assert rewards.main(["check", "data/smoke/dev.json"]) == 0
     assert rewards.main(["check", str(tmp_path / "none.json")]) == 2

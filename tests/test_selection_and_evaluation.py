@@ -165,3 +165,18 @@ def test_a_guess_is_as_good_as_the_options_are_few():
         "선택형": False,
         "교정형": True,
     }
+
+
+def test_checkpoints_that_score_the_same_are_called_level_and_none_is_called_a_sure_winner():
+    from grpo_helpers.evaluate_json import choice_lines
+    from grpo_helpers.selection import describe_choice
+
+    part = {"em": [1.0, 0.0, 1.0], "choice": [1.0, 0.0, 1.0], "rouge1": [0.5, 0.2, 0.1], "bertscore": [0.5, 0.3, 0.9]}
+    even = choice_lines(describe_choice({"epoch_0": part, "epoch_1": part}, samples=200))
+    assert (
+        "Highest: epoch_0 (of 2; level with epoch_1); cannot be told from it: epoch_1." in even and "100%" not in even
+    )
+    better = {**part, "em": [1.0, 1.0, 1.0]}
+    assert "of resampled question sets" in choice_lines(
+        describe_choice({"epoch_0": part, "epoch_1": better}, samples=200)
+    )

@@ -104,7 +104,7 @@ def summary(run_dir: Path) -> str:
 
     table = pd.read_csv(run_dir / "scores.csv")
     report = json.loads((run_dir / "best_checkpoint.json").read_text(encoding="utf-8"))
-    lines = [table.round(4).to_string(index=False), ""]
+    lines = [table.round(4).to_string(index=False), "(notebook 05, section 1, says what the columns are)", ""]
     if report.get("base_is_best"):
         lines += ["Best on dev: the base model itself; training did not help.", choice_lines(report)]
         return "\n".join(lines)
