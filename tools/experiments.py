@@ -170,12 +170,12 @@ def real_figures() -> dict[str, str]:
     tested = pd.read_csv(KEPT / name / "test_item_scores.csv").query("split == 'test'")
     chosen = tested["checkpoint"].iloc[-1]  # written after base and warm start
     points = 100 * compare(by_checkpoint(tested), chosen, "warm", "em").difference
-    seconds = dev(name)["train_seconds"]
-    minutes = (seconds[chosen] - seconds["warm"]) / 60
+    means = dev(name)
+    minutes = (means.loc[chosen, "train_seconds"] - means.loc["warm", "train_seconds"]) / 60
     return {
         "real_questions": str(pd.read_csv(KEPT / name / "item_scores.csv")["id"].nunique()),
-        "real_base_format": f"{dev(name).loc['base', 'format']:.3f}",
-        "real_warm_points": f"{100 * dev(name).loc['warm', 'em']:.1f}",
+        "real_base_format": f"{means.loc['base', 'format']:.3f}",
+        "real_warm_points": f"{100 * means.loc['warm', 'em']:.1f}",
         "real_points": f"{points:.1f}",
         "real_minutes": f"{minutes:.0f}",
         "real_cost": f"{minutes / points:.1f}",

@@ -25,7 +25,7 @@ from grpo_helpers.data import load_items, project_root, read_json, resolve_path,
 from grpo_helpers.evaluate_json import evaluate_json
 from grpo_helpers.health import read_log
 from grpo_helpers.metrics import AGGREGATES, ENCODER, BertScore, final_mean, rouge1_reasons
-from grpo_helpers.prompts import char_ngrams, jaccard, load_prompted
+from grpo_helpers.prompts import char_ngrams, jaccard, load_prompted, prompt_texts
 from grpo_helpers.selection import BASE, checkpoint_means, checkpoint_order
 from tools.run_course import run_course
 
@@ -46,7 +46,7 @@ def draw(model, tokenizer, prompts: list, parameters: dict[str, Any]) -> list[li
     """Return ``GROUP`` sampled completions of each prompt, drawn as in the run's training."""
     import torch
 
-    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    texts = prompt_texts(prompts, tokenizer)
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     with torch.no_grad():
         output = model.generate(

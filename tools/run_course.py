@@ -25,7 +25,7 @@ NOTEBOOKS = ("01_data_and_few_shot", "02_reward_exploration", "03_memory_budget"
 HEADLESS = {"sliders": False}  # nobody is there to move one
 
 
-class StepLines(io.StringIO):
+class StepLines(io.TextIOBase):
     """Shows, of what a notebook prints, the lines that say how far training is."""
 
     def write(self, text: str) -> int:
@@ -33,7 +33,7 @@ class StepLines(io.StringIO):
         for line in text.splitlines():
             if line.startswith("step "):
                 print(f"\n  {line}", end="", flush=True)
-        return super().write(text)
+        return len(text)
 
 
 def profile_parameters(profile: str, notebook: str) -> dict[str, Any]:
