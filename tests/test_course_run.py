@@ -98,17 +98,17 @@ def test_the_answers_of_the_live_model_are_those_of_the_saved_adapter(smoke_run,
     assert out.read_bytes() == (smoke_run / "infer_results/inference_step4.json").read_bytes()
 
 
-def test_the_same_seed_gives_the_same_bytes_from_any_folder(smoke_run, tmp_path):
-    for name, cwd, notebook in (
-        ("from-notebooks", ROOT / "notebooks", "04_train.ipynb"),
-        ("from-elsewhere", tmp_path, ROOT / "notebooks/04_train.ipynb"),
-    ):
-        done = papermill(
-            notebook, tmp_path / "out.ipynb", "-f", SMOKE, "-p", "run_name", name, "-p", "output_dir", tmp_path, cwd=cwd
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        for file in (smoke_run / "infer_results").iterdir():
-            assert (tmp_path / name / "infer_results" / file.name).read_bytes() == file.read_bytes()
+NOTEBOOK_FROM = {"elsewhere": ROOT / "notebooks/04_train.ipynb", "notebooks": "04_train.ipynb"}
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", pytest.param("notebooks", marks=pytest.mark.slow)])
+def test_the_same_seed_gives_the_same_bytes_from_any_folder(folder, smoke_run, tmp_path):
+    cwd, notebook = ROOT / "notebooks" if folder == "notebooks" else tmp_path, NOTEBOOK_FROM[folder]
+    changes = ("-f", SMOKE, "-p", "run_name", folder, "-p", "output_dir", tmp_path)
+    done = papermill(notebook, tmp_path / "out.ipynb", *changes, cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for file in (smoke_run / "infer_results").iterdir():
+        assert (tmp_path / folder / "infer_results" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_run_killed_in_the_middle_leaves_whole_files_that_can_be_scored(tmp_path):
@@ -165,7 +165,12 @@ def refused(told, tmp_path, notebook, *arguments):
     assert done.returncode != 0 and told in last, done.stderr[-1500:]
 
 
-@pytest.mark.parametrize("case", [*BAD, *BAD_TRAIN_FILES])
+# What each fault of a file says is tested in test_data.py; here, that papermill's last line is that sentence.
+QUICK = [*BAD, "an id used twice"]
+SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in BAD_TRAIN_FILES if case not in QUICK]
+
+
+@pytest.mark.parametrize("case", [*QUICK, *SLOW])
 def test_papermill_ends_with_one_clear_line_and_leaves_nothing(case, tmp_path):
     if case in BAD:
         values, told = BAD[case]

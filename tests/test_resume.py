@@ -88,7 +88,7 @@ def killed_and_resumed(folder, step, delay):
 
 
 # From a save inside an epoch, and from one at its end, after the data have been shuffled again.
-@pytest.mark.parametrize(("step", "delay"), [(3, 0.5), (5, 0.5)])
+@pytest.mark.parametrize(("step", "delay"), [(3, 0.5), pytest.param(5, 0.5, marks=pytest.mark.slow)])
 def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been_killed(tmp_path, whole, step, delay):
     done = killed_and_resumed(tmp_path, step, delay)
     assert "going on from checkpoint-" in done.stdout
