@@ -49,7 +49,7 @@ class Finding:
 
     rule: str
     told: str
-    alarm: bool
+    alarm: bool | None  # None: it cannot say yet
     action: str = ""
 
 
@@ -117,7 +117,7 @@ def examine(rows: Rows) -> list[Finding]:
             continue
         logs = [series(rows, key)[1] for key in rule.keys]
         if len(logs[0]) < 2 * WINDOW:
-            findings.append(Finding(rule.name, f"not before {2 * WINDOW} logged steps", False))
+            findings.append(Finding(rule.name, f"not before {2 * WINDOW} logged steps", None))
             continue
         ends = [float(np.mean(part)) for values in logs for part in (values[:WINDOW], values[-WINDOW:])]
         names = [key.removeprefix("rewards/").removesuffix("/mean") for key in rule.keys]
@@ -132,7 +132,7 @@ def panel_text(findings: Sequence[Finding]) -> str:
     """Return the findings as lines of text, an alarm with its action below it."""
     lines = []
     for finding in findings:
-        sign = "ALARM" if finding.alarm else "-    " if finding.told.startswith("not before") else "ok   "
+        sign = {True: "ALARM", False: "ok   ", None: "-    "}[finding.alarm]
         lines.append(f"{sign}  {finding.rule}: {finding.told}")
         if finding.action:
             lines.append(f"       what to do: {finding.action}")

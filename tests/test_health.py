@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from grpo_helpers.health import RULES, WINDOW, examine, main, read_log
+from grpo_helpers.health import RULES, WINDOW, examine, main, panel_text, read_log
 
 WELL = {
     "reward": 1.0, "rewards/em_reward/mean": 0.5, "completions/mean_length": 70.0, "completions/clipped_ratio": 0.0,
@@ -68,6 +68,8 @@ def test_kl_is_left_out_where_it_is_not_logged_and_a_short_run_is_not_judged():
     rows = [{key: value for key, value in row.items() if key != "kl"} for row in run(steps=2 * WINDOW - 1, reward=0.1)]
     assert "KL divergence" not in {finding.rule for finding in examine(rows)}
     assert not alarms(rows) and any("not before" in finding.told for finding in examine(rows))
+    signs = {line.split()[0] for line in panel_text(examine(rows)).splitlines() if "finite numbers" not in line}
+    assert signs == {"-"}
 
 
 def test_the_command_exits_by_what_it_finds(tmp_path, capsys):
