@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: run test test-all bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint clean
 
 run: $(VENV)/.installed  ## the five notebooks, headless, into runs/default (PROFILE=name takes params/name)
-	$(PY) -m tools.run_course --profile $(PROFILE)
+	$(PY) -m tools.course.run --profile $(PROFILE)
 
 test: $(VENV)/.installed  ## every test that takes seconds, and all five notebooks at smoke size
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -22,32 +22,32 @@ test-all: $(VENV)/.installed  ## the long ones too
 	$(PY) -m pytest
 
 bar: $(VENV)/.installed  ## three seeds of the default run, measured on test; exit 1 below the bar
-	$(PY) -m tools.bar
+	$(PY) -m tools.course.acceptance
 
 bench: $(VENV)/.installed  ## rewards, answering and training against other ways; exit 1 below a target
-	$(PY) -W ignore -m tools.bench && $(PY) -W ignore -m tools.bench_training
+	$(PY) -W ignore -m tools.benchmarks.rewards && $(PY) -W ignore -m tools.benchmarks.training
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks
 
 outputs: $(VENV)/.installed  ## run the course and commit-ready its executed notebooks into notebooks/
-	$(PY) -m tools.run_course --profile default --write-outputs
+	$(PY) -m tools.course.run --profile default --write-outputs
 
 data: $(VENV)/.installed  ## data/*.json from the norm cards
-	$(PY) -m tools.build_data
+	$(PY) -m tools.corpus.build
 
 check-data: $(VENV)/.installed  ## counts, rates and every check of the data; exit 1 on a fault
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,check]"
-	$(PY) -m tools.check_data
+	$(PY) -m tools.corpus.check
 
 tiny-model: $(VENV)/.installed  ## train the embedded model into data/tiny_model
-	$(PY) -m tools.tiny_model
+	$(PY) -m tools.tiny_model.train
 
 memory-trace: $(VENV)/.installed  ## closed form against a trace of the real graph; exit 1 above 3 percent
-	$(PY) -W ignore -m tools.memory_trace
+	$(PY) -W ignore -m tools.benchmarks.memory_trace
 
 cpu-probe gpu-probe: %-probe: $(VENV)/.installed  ## memory and seconds of real training steps, measured; resumable
-	$(PY) -W ignore -m tools.memory_probe --device $(subst gpu,cuda,$*)
+	$(PY) -W ignore -m tools.benchmarks.memory_probe --device $(subst gpu,cuda,$*)
 
 lint: $(VENV)/.installed
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .

@@ -1,12 +1,13 @@
 """Helpers of the GRPO course on Korean orthography norms (어문 규범).
 
-Modules in data-flow order; a module imports only modules above it:
+Modules in import order; a module imports only modules listed above it:
 
-data, answers, prompts, metrics, rewards, batch, memory, settings, models,
-inference, health, callbacks, training, selection, evaluate_json, plots.
+files, answers, questions, data, similarity, prompts, metrics, rewards, batch, architecture, memory,
+parameters, settings, library_fixes, models, run_folder, inference, health, callbacks, launch,
+training, scoring, statistics, selection, report, evaluate_json, plots.
 
-Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers`` costs milliseconds and
-touches no network.
+Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers`` costs
+milliseconds and touches no network.
 """
 
 import logging

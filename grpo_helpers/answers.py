@@ -12,10 +12,14 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "＂": '"', "‘": "'", "’": "'", "‚": "'", "＇": "'"})
+_QUOTES = str.maketrans(
+    {"“": '"', "”": '"', "„": '"', "‟": '"', "＂": '"', "‘": "'", "’": "'", "‚": "'", "＇": "'"}
+)
 _SPACES = re.compile(r"\s+")
 _PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")
-_HEAD = re.compile(r"""["']\s*(?P<particle>으?[이가])\s*옳다""")  # 으가 is a slip in the contest's own gold answers
+_HEAD = re.compile(
+    r"""["']\s*(?P<particle>으?[이가])\s*옳다"""
+)  # 으가 is a slip in the contest's own gold answers
 _OTHER_HEAD = re.compile(
     r"""["']\s*(?P<particle>으로|로|[와과]\s*같이)\s*(?:고쳐\s*)?(?:쓴다|써야\s*한다|적는다|적어야\s*한다)"""
 )
@@ -27,7 +31,9 @@ _ALTERNATIVE = re.compile(r"""(["'])\s*(?:혹은|또는|[와과]\s*같이\s*쓰�
 class Answer:
     """One parsed answer. Its head is what ends the quoted sentence: 가 옳다 in the asked form."""
 
-    sentences: tuple[str, ...]  # called right: one, or several where alternatives are allowed; empty without a head
+    sentences: tuple[
+        str, ...
+    ]  # called right: one, or several where alternatives are allowed; empty without a head
     particle: str  # 이 or 가 (or what stood in its place); empty without a head
     reason: str  # what follows the head, stripped; empty if nothing does
     head: str  # "quoted" for the asked form, "other" for 으로 고쳐 쓴다 and its like, "none" without a head
@@ -76,10 +82,16 @@ def _alternatives(quoted: str) -> tuple[str, ...]:
     """Return the sentences of ``"a" 또는 "b"``, each without its outer quotes; inner ones are part of a sentence."""
     parts, start = [], 0
     for match in _ALTERNATIVE.finditer(quoted):
-        if match[1] == quoted[-1]:  # else: '사과'나 '배' inside a double-quoted sentence is one sentence
+        if (
+            match[1] == quoted[-1]
+        ):  # else: '사과'나 '배' inside a double-quoted sentence is one sentence
             parts.append(quoted[start : match.start() + 1])
             start = match.end() - 1
-    return tuple(dict.fromkeys(_OUTER_QUOTE.sub("", part.strip()).strip() for part in [*parts, quoted[start:]]))
+    return tuple(
+        dict.fromkeys(
+            _OUTER_QUOTE.sub("", part.strip()).strip() for part in [*parts, quoted[start:]]
+        )
+    )
 
 
 def parse_gold(text: str) -> Answer:
@@ -118,7 +130,9 @@ def subject_particle(text: str) -> str:
     ('가', '이')
     """
     last = next((char for char in reversed(text) if "가" <= char <= "힣"), "가")
-    return "이" if (ord(last) - ord("가")) % 28 else "가"  # of each 28 syllables the first has no final
+    return (
+        "이" if (ord(last) - ord("가")) % 28 else "가"
+    )  # of each 28 syllables the first has no final
 
 
 def format_answer(sentence: str, reason: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, gcd, inf, lcm
 
-from grpo_helpers.data import InputError
+from grpo_helpers.files import InputError
 
 TRL_NAMES = {
     "B": "per_device_train_batch_size",
@@ -50,19 +50,27 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         given = self.S
-        object.__setattr__(self, "S", self.A if given is None else given)  # frozen: TRL's default, resolved once
+        object.__setattr__(
+            self, "S", self.A if given is None else given
+        )  # frozen: TRL's default, resolved once
         for key, name in TRL_NAMES.items():
             need_whole_number(name, getattr(self, key))
         size = self.generation_batch_size
         if size % self.G:
-            problem = f"generation_batch_size ({size}) must be divisible by num_generations ({self.G})."
+            problem = (
+                f"generation_batch_size ({size}) must be divisible by num_generations ({self.G})."
+            )
         elif self.G < 2:
-            problem = "GRPO requires at least 2 generations per prompt to calculate the advantages. "
+            problem = (
+                "GRPO requires at least 2 generations per prompt to calculate the advantages. "
+            )
             problem += f"You provided {self.G}, which is less than the minimum required."
         else:
             return
         options = nearest_legal(self.B, self.G, self.A, self.D, given)
-        told = [" with ".join(f"{name} {value}" for name, value in option.items()) for option in options]
+        told = [
+            " with ".join(f"{name} {value}" for name, value in option.items()) for option in options
+        ]
         raise InputError(f"{problem} Nearest legal: {', or '.join(told)}")
 
     @classmethod
@@ -133,7 +141,11 @@ class BatchPlan:
 
 
 def propose(
-    effective_completions: int, G: int, D: int = 1, peak: Callable[[BatchPlan], float] | None = None, limit: float = inf
+    effective_completions: int,
+    G: int,
+    D: int = 1,
+    peak: Callable[[BatchPlan], float] | None = None,
+    limit: float = inf,
 ) -> list[BatchPlan]:
     """Return every on-policy plan with so many completions per optimizer step (B*A*D) that stays within ``limit``.
 
@@ -144,7 +156,11 @@ def propose(
     >>> [(plan.B, plan.A, plan.S) for plan in propose(16, G=4)][:4]
     [(16, 1, 1), (8, 2, 2), (8, 2, 1), (4, 4, 4)]
     """
-    for name, value in (("effective_completions", effective_completions), ("num_generations", G), ("world_size", D)):
+    for name, value in (
+        ("effective_completions", effective_completions),
+        ("num_generations", G),
+        ("world_size", D),
+    ):
         need_whole_number(name, value)
     if G < 2:
         raise InputError("num_generations must be 2 or more")
@@ -155,7 +171,12 @@ def propose(
         reason = f"a step of {effective_completions} completions holds no whole groups of {G} on {D} devices"
         raise InputError(f"{reason}: try {known} completions")
     per_device = effective_completions // D
-    legal = [(A, S) for A in _divisors(per_device) for S in _divisors(A) if per_device // A * D * S % G == 0]
+    legal = [
+        (A, S)
+        for A in _divisors(per_device)
+        for S in _divisors(A)
+        if per_device // A * D * S % G == 0
+    ]
     plans = [BatchPlan(B=per_device // A, G=G, A=A, D=D, S=S) for A, S in legal]
     fit = [plan for plan in plans if peak is None or peak(plan) <= limit]
     return sorted(fit, key=lambda plan: (plan.A, plan.rounds_per_step))
@@ -165,7 +186,9 @@ def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
-def nearest_legal(B: int, G: int, A: int = 1, D: int = 1, S: int | None = None) -> list[dict[str, int]]:
+def nearest_legal(
+    B: int, G: int, A: int = 1, D: int = 1, S: int | None = None
+) -> list[dict[str, int]]:
     """Return changes, each of which alone makes the setting legal.
 
     Turned are G, then B, then S (or A, where S follows it): the next value down, where there is one, and the next up.

@@ -9,38 +9,18 @@ first ones, so that a single bad step is no alarm. The limits are rules of thumb
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from grpo_helpers.data import resolve_path
+from grpo_helpers.files import resolve_path
+from grpo_helpers.run_folder import Rows, read_log, series
 
 WINDOW = 5  # logged steps at either end that are compared
 EM, LENGTH = "rewards/em_reward/mean", "completions/mean_length"
-Rows = Sequence[Mapping[str, Any]]
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a ``log.jsonl`` that hold rewards; a half-written last line is left out."""
-    rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # the run was killed while it wrote this line
-    return [row for row in rows if "reward" in row]
-
-
-def series(rows: Rows, key: str) -> tuple[list[int], list[float]]:
-    """Return (steps, values) of one logged quantity."""
-    fit = [row for row in rows if row.get(key) is not None]
-    return [row["step"] for row in fit], [row[key] for row in fit]
 
 
 @dataclass(frozen=True)
@@ -108,7 +88,11 @@ def examine(rows: Rows) -> list[Finding]:
     ['exact match', 'reward and exact match']
     """
     logged = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
-    lost = sorted(k for k in logged if any(not math.isfinite(row[k]) for row in rows if isinstance(row.get(k), float)))
+    lost = sorted(
+        k
+        for k in logged
+        if any(not math.isfinite(row[k]) for row in rows if isinstance(row.get(k), float))
+    )
     told = f"not a number: {', '.join(lost)}" if lost else "all values are finite"
     action = "lower the learning rate; in half precision, try bf16 instead of fp16" if lost else ""
     findings = [Finding("finite numbers", told, bool(lost), action)]
@@ -119,12 +103,21 @@ def examine(rows: Rows) -> list[Finding]:
         if len(logs[0]) < 2 * WINDOW:
             findings.append(Finding(rule.name, f"not before {2 * WINDOW} logged steps", None))
             continue
-        ends = [float(np.mean(part)) for values in logs for part in (values[:WINDOW], values[-WINDOW:])]
+        ends = [
+            float(np.mean(part)) for values in logs for part in (values[:WINDOW], values[-WINDOW:])
+        ]
         names = [key.removeprefix("rewards/").removesuffix("/mean") for key in rule.keys]
         moves = zip(names, ends[::2], ends[1::2], strict=True)
         told = ", ".join(f"{name} {first:.3g} -> {last:.3g}" for name, first, last in moves)
         alarm = bool(rule.broken(*ends))
-        findings.append(Finding(rule.name, f"{told}: {rule.diagnosis}" if alarm else told, alarm, rule.action * alarm))
+        findings.append(
+            Finding(
+                rule.name,
+                f"{told}: {rule.diagnosis}" if alarm else told,
+                alarm,
+                rule.action * alarm,
+            )
+        )
     return findings
 
 
@@ -141,13 +134,18 @@ def panel_text(findings: Sequence[Finding]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Examine a run folder from the shell; return 0, 1 on an alarm, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m grpo_helpers.health", description="Is a run still well?")
+    parser = argparse.ArgumentParser(
+        prog="python -m grpo_helpers.health", description="Is a run still well?"
+    )
     parser.add_argument("run", help="a run folder, or its log.jsonl")
     path = resolve_path(parser.parse_args(argv).run)
     path = path / "log.jsonl" if path.is_dir() else path
     rows = read_log(path) if path.is_file() else []
     if not rows:
-        print(f"error: no logged step in {path}: expected the log.jsonl of a run of notebook 04", file=sys.stderr)
+        print(
+            f"error: no logged step in {path}: expected the log.jsonl of a run of notebook 04",
+            file=sys.stderr,
+        )
         return 2
     findings = examine(rows)
     print(f"{len(rows)} logged steps\n{panel_text(findings)}")

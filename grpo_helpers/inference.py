@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_helpers.answers import strip_prefixes_and_normalize
-from grpo_helpers.data import InputError, Item, item_to_row, read_json, sha256, write_json
-from grpo_helpers.models import check_model, load_tokenizer, load_with_adapter, suit_template
-from grpo_helpers.prompts import Message, load_prompted, prompt_texts
+from grpo_helpers.data import item_to_row
+from grpo_helpers.files import InputError, read_json, sha256, write_json
+from grpo_helpers.models import check_model, load_tokenizer, load_with_adapter
+from grpo_helpers.prompts import Message, load_prompted, prompt_texts, suit_template
+from grpo_helpers.questions import Item
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,20 +80,32 @@ def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> l
 
 def _generate(model, tokenizer, texts: list[str], max_new_tokens: int) -> list[str]:
     # The chat template has written the special tokens already: adding them again would give two BOS.
-    batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    batch = tokenizer(
+        texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+    )
     batch = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
     # As the rollouts, and greedy, whatever the model's own defaults: a penalty on repetition would forbid to copy.
-    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "repetition_penalty": 1.0}
+    greedy = {
+        "do_sample": False,
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+        "repetition_penalty": 1.0,
+    }
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": stop_tokens(model, tokenizer)}
     output = model.generate(**batch, **greedy, **ends, max_new_tokens=max_new_tokens)
-    return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return tokenizer.batch_decode(
+        output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    )
 
 
 def write_answers(path: str | Path, items: Sequence[Item], answers: Sequence[str]) -> Path:
     """Write answers in the contest's shape, ``output{answer, normalized_answer}``, atomically; return the path."""
     rows = []
     for item, text in zip(items, answers, strict=True):
-        row = item_to_row(item, {"answer": text.strip(), "normalized_answer": strip_prefixes_and_normalize(text)})
+        row = item_to_row(
+            item, {"answer": text.strip(), "normalized_answer": strip_prefixes_and_normalize(text)}
+        )
         rows.append({key: row[key] for key in ("id", "input", "output")})
     return write_json(path, rows)
 
@@ -130,7 +144,11 @@ def run_inference(
     kept = Path(output_path).with_name(f"{Path(output_path).name}.partial")
     # What an earlier call with the same arguments left, by place.
     before = read_json(kept, "answers so far") if kept.is_file() else {"asked": None}
-    known = {int(place): text for place, text in before["answers"].items()} if before["asked"] == asked else {}
+    known = (
+        {int(place): text for place, text in before["answers"].items()}
+        if before["asked"] == asked
+        else {}
+    )
     model, tokenizer = load_with_adapter(*how[:4]), load_tokenizer(model_id)
     prompts = suit_template(tokenizer, prompts)
     with tqdm(total=len(items), initial=len(known), disable=not progress, unit="answer") as bar:
@@ -139,7 +157,9 @@ def run_inference(
             write_json(kept, {"asked": asked, "answers": answers})
             bar.update(len(answers) - bar.n)
 
-        answers = generate_answers(model, tokenizer, prompts, batch_size, max_new_tokens, known, after_batch)
+        answers = generate_answers(
+            model, tokenizer, prompts, batch_size, max_new_tokens, known, after_batch
+        )
     del model  # 4-bit layers refer to themselves: without a collection they stay on the card
     gc.collect()
     written = write_answers(output_path, items, answers)
@@ -149,10 +169,15 @@ def run_inference(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer a file from the shell; return 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m grpo_helpers.inference", description="Answer a contest file.")
+    parser = argparse.ArgumentParser(
+        prog="python -m grpo_helpers.inference", description="Answer a contest file."
+    )
     for name in ("input_path", "output_path", "model_id"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--lora_weights_path", help="a checkpoint's folder, epoch_3 for one; left out: the base model")
+    parser.add_argument(
+        "--lora_weights_path",
+        help="a checkpoint's folder, epoch_3 for one; left out: the base model",
+    )
     parser.add_argument("--few_shot_data_path", default="data/embedded/few_shot.json")
     parser.add_argument("--instruct_path", default="data/instruct.json")
     parser.add_argument("--quant_type", choices=["4bit", "8bit"])

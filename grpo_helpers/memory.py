@@ -12,121 +12,37 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grpo_helpers.architecture import (
+    ATTENTION,
+    BF16,
+    FP32,
+    Architecture,
+    load_architecture,
+    lora_params,
+    weights_bytes,
+)
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
-from grpo_helpers.data import InputError, project_root, read_json, read_yaml, resolve_path
+from grpo_helpers.files import InputError, read_yaml
 
 GIB = 1024**3
-OVERHEAD = (0.5 * GIB, 1.5 * GIB)  # CUDA context, library workspaces, fragmentation: inferred, not measured here
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-BF16, FP32 = 2, 4  # bytes per number
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per weight: 4 bits, a uint8 scale per 64, a float32 per 64*256
+OVERHEAD = (
+    0.5 * GIB,
+    1.5 * GIB,
+)  # CUDA context, library workspaces, fragmentation: inferred, not measured here
 HEAD_TILE = (4096, 32768)  # tokens x vocabulary columns that TRL's fused LM head holds at once
 LM_HEADS = ("fused", "fused_cpu", "full_logits")
 BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
-NEEDED = ("model_name", "use_quant", "lora_r", "gradient_checkpointing", "max_completion_length", *BATCH_KEYS)
-SHAPE_KEYS = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A Llama-shaped decoder, in the names of its ``config.json``. ``inferred``: no config was read for it."""
-
-    name: str
-    num_hidden_layers: int
-    hidden_size: int
-    intermediate_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
-    tie_word_embeddings: bool
-    inferred: bool = False
-
-    @property
-    def query_width(self) -> int:
-        """Width of all query heads together (not always ``hidden_size``)."""
-        return self.num_attention_heads * self.head_dim
-
-    @property
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """(in, out) of each linear layer of one block."""
-        h, i, q = self.hidden_size, self.intermediate_size, self.query_width
-        k = self.num_key_value_heads * self.head_dim
-        attention = {"q_proj": (h, q), "k_proj": (h, k), "v_proj": (h, k), "o_proj": (q, h)}
-        return {**attention, "gate_proj": (h, i), "up_proj": (h, i), "down_proj": (i, h)}
-
-    @property
-    def linear_params(self) -> int:
-        """Parameters that quantisation shrinks: the linear layers of all blocks."""
-        return self.num_hidden_layers * sum(width * out for width, out in self.linears.values())
-
-    @property
-    def kept_params(self) -> int:
-        """Parameters that stay in bfloat16: embeddings, output head (unless tied) and norms."""
-        tables = self.vocab_size * (1 if self.tie_word_embeddings else 2)
-        return self.hidden_size * (tables + 2 * self.num_hidden_layers + 1)
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of one token of one sequence in the KV cache: a key and a value in bfloat16, all layers."""
-        return self.num_hidden_layers * 2 * self.num_key_value_heads * self.head_dim * BF16
-
-
-def load_architecture(name_or_config_path: str | Path) -> Architecture:
-    """Return the shape of a local ``config.json`` (or its folder), else of ``data/architectures.json`` by name.
-
-    A hub name is matched by its last part; nothing is downloaded. InputError where neither has it, or a key is missing.
-    """
-    path = resolve_path(name_or_config_path)
-    file = path / "config.json" if path.is_dir() else path
-    if file.is_file():
-        config = read_json(file, "model config")
-        config = config if isinstance(config, dict) else {}
-        return _architecture(path.name if path.is_dir() else path.parent.name, config.get("text_config", config))
-    table = read_json(project_root() / "data" / "architectures.json", "architecture table")
-    name = str(name_or_config_path).rstrip("/").split("/")[-1]
-    if name not in table:
-        raise InputError(f"model {name_or_config_path!r}: no local config.json; the table knows {', '.join(table)}")
-    return _architecture(name, table[name])
-
-
-def _architecture(name: str, config: dict[str, Any]) -> Architecture:
-    missing = [key for key in SHAPE_KEYS if not isinstance(config.get(key), int)]
-    if missing:
-        raise InputError(f"config of {name}: {missing[0]} is missing; memory is predicted for Llama-shaped models only")
-    return Architecture(
-        name=name,
-        **{key: config[key] for key in SHAPE_KEYS},
-        num_key_value_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-        inferred=bool(config.get("inferred", False)),
-    )
-
-
-def weights_bytes(arch: Architecture, quant: str | None = None) -> int:
-    """Return the bytes of the frozen weights: bfloat16, 8 bits or 4 bits (nf4, double quantisation)."""
-    params, rows = arch.linear_params, arch.num_hidden_layers * sum(out for _, out in arch.linears.values())
-    sizes = {None: BF16 * params, "8bit": params + FP32 * rows, "4bit": NF4 * params}  # 8bit: a scale per output row
-    if quant not in sizes:
-        raise InputError(f"quant must be None, 8bit or 4bit, got {quant!r}")
-    return round(sizes[quant] + BF16 * arch.kept_params)
-
-
-def lora_params(arch: Architecture, rank: int, targets: Sequence[str] = ATTENTION) -> int:
-    """Return the trained parameters of LoRA: ``rank * (in + out)`` per target layer, all blocks.
-
-    >>> lora_params(load_architecture("Midm-2.0-Base-Instruct"), rank=64)
-    81788928
-    """
-    unknown = [name for name in targets if name not in arch.linears]
-    if unknown or not targets:
-        raise InputError(f"lora targets {unknown[:1] or 'none'}; known are {', '.join(arch.linears)}")
-    return arch.num_hidden_layers * rank * sum(sum(arch.linears[name]) for name in targets)
+NEEDED = (
+    "model_name",
+    "use_quant",
+    "lora_r",
+    "gradient_checkpointing",
+    "max_completion_length",
+    *BATCH_KEYS,
+)
 
 
 def predict(
@@ -155,16 +71,26 @@ def predict(
     ``static`` the parts that stay; ``peak`` and ``binds`` are the largest phase of training and its name. The phase
     ``callback`` (the article's second model) is listed but is no part of the peak.
     """
-    sizes = dict(B=B, S=S, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, lora_rank=lora_rank)
+    sizes = dict(
+        B=B,
+        S=S,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        lora_rank=lora_rank,
+    )
     for name, value in sizes.items():
         need_whole_number(name, value)
     prompt, length = prompt_tokens, prompt_tokens + completion_tokens
     # What stays: TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
     lora = lora_params(arch, lora_rank, lora_targets) * (BF16 if quant else FP32)
     weights, grads, adam = weights_bytes(arch, quant), lora, 2 * lora
-    between = grads if S % (A or S) else 0  # a round that starts inside an optimizer step finds gradients in memory
+    between = (
+        grads if S % (A or S) else 0
+    )  # a round that starts inside an optimizer step finds gradients in memory
     largest = max(width * out for width, out in arch.linears.values())
-    unpacked = largest * BF16 + largest // 64 * FP32 if quant else 0  # one weight matrix, dequantised
+    unpacked = (
+        largest * BF16 + largest // 64 * FP32 if quant else 0
+    )  # one weight matrix, dequantised
     kv, prefill_token = arch.kv_bytes_per_token, 8 * arch.intermediate_size + 1.2 * arch.hidden_size
     tile, head = _head_bytes(arch, B, prompt, length, lm_head)
     wide = bool(set(lora_targets) - set(ATTENTION))  # LoRA beyond the attention
@@ -174,24 +100,43 @@ def predict(
         parts = dict(weights=weights, adapter=adapter, kv_cache=kv_cache, working=working, **more)
         return {name: round(size) for name, size in parts.items()}
 
-    def generate(rows: int, adapter: float) -> tuple[dict[str, int], dict[str, int]]:  # of all rows at once
-        cache, logits = rows * length * kv, rows * arch.vocab_size * 18  # bfloat16, float32 copies, softmax
-        decoding = cache / (2 * arch.num_hidden_layers) + logits + unpacked  # a cache grows by copying a layer's part
-        prefill = phase(adapter, rows * prompt * kv, rows * prompt * prefill_token + unpacked)  # a layer's MLP tensors
+    def generate(
+        rows: int, adapter: float
+    ) -> tuple[dict[str, int], dict[str, int]]:  # of all rows at once
+        cache, logits = (
+            rows * length * kv,
+            rows * arch.vocab_size * 18,
+        )  # bfloat16, float32 copies, softmax
+        decoding = (
+            cache / (2 * arch.num_hidden_layers) + logits + unpacked
+        )  # a cache grows by copying a layer's part
+        prefill = phase(
+            adapter, rows * prompt * kv, rows * prompt * prefill_token + unpacked
+        )  # a layer's MLP tensors
         return prefill, phase(adapter, cache, decoding)
 
     trains, (prefill, decode) = lora + grads + adam, generate(B * S, lora + adam + between)
     made_of = {
-        "load": phase(0, 0, largest * BF16 if quant else 0),  # one matrix in bfloat16 before it is quantised
+        "load": phase(
+            0, 0, largest * BF16 if quant else 0
+        ),  # one matrix in bfloat16 before it is quantised
         "prefill": prefill,
         "decode": decode,
-        "logprobs": phase(trains, 0, B * length * prefill_token + tile),  # run only off-policy or with beta above 0
-        "forward": phase(trains, 0, saved + max(tile, gradient_checkpointing * B * length * prefill_token)),
+        "logprobs": phase(
+            trains, 0, B * length * prefill_token + tile
+        ),  # run only off-policy or with beta above 0
+        "forward": phase(
+            trains, 0, saved + max(tile, gradient_checkpointing * B * length * prefill_token)
+        ),
         "backward": phase(trains, 0, saved + max(layer, head)),
         "optimizer": phase(trains, 0, 0),  # fused AdamW: no temporary copies
-        "inference": max(generate(inference_rows, lora + adam), key=lambda parts: sum(parts.values())),
+        "inference": max(
+            generate(inference_rows, lora + adam), key=lambda parts: sum(parts.values())
+        ),
         # as in the article: the model loaded anew, one question at a time
-        "callback": phase(lora + adam, length * kv, prompt * prefill_token + unpacked, second_model=weights + lora),
+        "callback": phase(
+            lora + adam, length * kv, prompt * prefill_token + unpacked, second_model=weights + lora
+        ),
     }
     phases = {name: sum(parts.values()) for name, parts in made_of.items()}
     binds = max((name for name in phases if name != "callback"), key=phases.get)
@@ -199,24 +144,35 @@ def predict(
     return dict(phases=phases, made_of=made_of, static=static, peak=phases[binds], binds=binds)
 
 
-def _layer_bytes(arch: Architecture, tokens: int, checkpointing: bool, dropout: float, wide: bool) -> tuple[float, ...]:
+def _layer_bytes(
+    arch: Architecture, tokens: int, checkpointing: bool, dropout: float, wide: bool
+) -> tuple[float, ...]:
     """Return the bytes kept of all layers, and of the one recomputed at a time: fitted on traces, up to 3 % low."""
     hidden, mlp, queries = arch.hidden_size, arch.intermediate_size, arch.query_width
     if not checkpointing:
         layer = (6 * mlp + 8 * queries + 10 * hidden) * (1.345 if dropout else 1)
         return tokens * arch.num_hidden_layers * layer, 0
-    layer = (12 * mlp + 8 * queries + 12 * hidden) * ((1.22 if dropout else 1) * (1.07 if wide else 1))
-    return tokens * BF16 * arch.num_hidden_layers * hidden, tokens * layer  # each layer's input is kept
+    layer = (12 * mlp + 8 * queries + 12 * hidden) * (
+        (1.22 if dropout else 1) * (1.07 if wide else 1)
+    )
+    return (
+        tokens * BF16 * arch.num_hidden_layers * hidden,
+        tokens * layer,
+    )  # each layer's input is kept
 
 
-def _head_bytes(arch: Architecture, B: int, prompt: int, length: int, kind: str) -> tuple[float, float]:
+def _head_bytes(
+    arch: Architecture, B: int, prompt: int, length: int, kind: str
+) -> tuple[float, float]:
     """Return the bytes that the LM head and the loss hold at the worst of the forward, and of the backward pass."""
     if kind not in LM_HEADS:
         raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {kind!r}")
     # A CPU scores the prompt too, and its tiles are folded in float32 copies: 3 going forth, 7 and a mask going back.
     scored = B * (length - 1 if kind == "fused_cpu" else length - prompt)
     forth, back = (3 * FP32, 7 * FP32 + 1) if kind == "fused_cpu" else (0, 0)
-    if kind == "full_logits":  # float32 logits and their copy for the softmax; going back a gradient of each
+    if (
+        kind == "full_logits"
+    ):  # float32 logits and their copy for the softmax; going back a gradient of each
         return 2 * FP32 * scored * arch.vocab_size, 4 * FP32 * scored * arch.vocab_size
     rows, filled = min(scored, HEAD_TILE[0]), min(arch.vocab_size, HEAD_TILE[1])
     tile = rows * HEAD_TILE[1] * BF16
@@ -234,7 +190,9 @@ def plans_that_fit(
     def peak(plan: BatchPlan) -> float:
         return predict(arch, plan.B, plan.S, A=plan.A, **how)["peak"] + OVERHEAD[1]
 
-    return [(plan, peak(plan)) for plan in propose(effective_completions, G, D, peak, vram_gb * GIB)]
+    return [
+        (plan, peak(plan)) for plan in propose(effective_completions, G, D, peak, vram_gb * GIB)
+    ]
 
 
 def verdict(peak: float, vram_gb: float) -> str:
@@ -248,8 +206,12 @@ def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, 
     given = read_yaml(path)
     missing = [key for key in NEEDED if key not in given]
     if missing:
-        raise InputError(f"{path}: {missing[0]} is missing; without it the memory cannot be predicted")
-    given["steps_per_generation"] = given.get("steps_per_generation") or None  # 0 in notebook 04: TRL's default
+        raise InputError(
+            f"{path}: {missing[0]} is missing; without it the memory cannot be predicted"
+        )
+    given["steps_per_generation"] = (
+        given.get("steps_per_generation") or None
+    )  # 0 in notebook 04: TRL's default
     plan = BatchPlan.from_trl(**{name: given[name] for name in TRL_NAMES.values() if name in given})
     arch = load_architecture(given["model_name"])
     quant = given.get("quant_type", "4bit") if given["use_quant"] else None
@@ -262,10 +224,18 @@ def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the phase table of a parameter file; return 0 if it fits, 1 if not, 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m grpo_helpers.memory", description="Predict GPU memory by phase.")
-    parser.add_argument("--params", required=True, help="YAML file with the parameters of notebook 04")
-    parser.add_argument("--vram_gb", type=float, default=24.0, help="memory of the card, in GiB (default: 24)")
-    parser.add_argument("--prompt_tokens", type=int, default=1024, help="longest prompt, in tokens (default: 1024)")
+    parser = argparse.ArgumentParser(
+        prog="python -m grpo_helpers.memory", description="Predict GPU memory by phase."
+    )
+    parser.add_argument(
+        "--params", required=True, help="YAML file with the parameters of notebook 04"
+    )
+    parser.add_argument(
+        "--vram_gb", type=float, default=24.0, help="memory of the card, in GiB (default: 24)"
+    )
+    parser.add_argument(
+        "--prompt_tokens", type=int, default=1024, help="longest prompt, in tokens (default: 1024)"
+    )
     args = parser.parse_args(argv)
     try:
         arch, got = predict_params(args.params, args.prompt_tokens)
@@ -274,7 +244,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(f"{arch.name}{' (shape inferred)' * arch.inferred}: predicted, not measured, GiB")
     for name, size in got["phases"].items():
-        note = " <- peak" if name == got["binds"] else "  (a second model, as in the article)" * (name == "callback")
+        note = (
+            " <- peak"
+            if name == got["binds"]
+            else "  (a second model, as in the article)" * (name == "callback")
+        )
         print(f"  {name:<10}{size / GIB:8.2f}{note}")
     said = verdict(got["peak"], args.vram_gb)
     needs = "-".join(f"{(got['peak'] + extra) / GIB:.1f}" for extra in OVERHEAD)

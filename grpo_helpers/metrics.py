@@ -17,16 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from grpo_helpers.answers import normalize_quotes, parse, parse_gold, split_official, split_seed
-from grpo_helpers.data import SELECTION, InputError, Item, resolve_path
-from grpo_helpers.prompts import choice_forms, question_sentences
+from grpo_helpers.files import InputError, resolve_path
+from grpo_helpers.questions import Item, choice_forms
 
 ENCODER = "data/tiny_model"  # the embedded model's own hidden states: offline, milliseconds a pair
 ENCODER_LAYERS = 2
-METRICS = ("rouge1", "bertscore", "em")
 _SPLITS = {"official": split_official, "seed": split_seed}
 READINGS = ("sentence", *_SPLITS)  # of exact match
 _NOT_ROUGE = re.compile(r"[^A-Za-z0-9가-힣]")
-_SECOND_HEAD = re.compile(r'"\s*으?[이가]\s*옳다')  # double quotes: a reason may well end in '며칠'이 옳다.
+_SECOND_HEAD = re.compile(
+    r'"\s*으?[이가]\s*옳다'
+)  # double quotes: a reason may well end in '며칠'이 옳다.
 
 
 def exact_match(prediction: str, gold: str, reading: str = "sentence") -> float:
@@ -46,7 +47,9 @@ def exact_match(prediction: str, gold: str, reading: str = "sentence") -> float:
         sentences, right = parse(prediction).sentences, parse_gold(gold).sentences
         return float(bool(sentences) and all(sentence in right for sentence in sentences))
     if reading not in _SPLITS:
-        raise InputError(f"unknown reading of exact match {reading!r}; known are {', '.join(READINGS)}")
+        raise InputError(
+            f"unknown reading of exact match {reading!r}; known are {', '.join(READINGS)}"
+        )
     split = _SPLITS[reading]
     return float(split(prediction)[0] in [split(part)[0] for part in gold.split("#")])
 
@@ -61,17 +64,6 @@ def choice_accuracy(prediction: str, item: Item) -> float:
     right, wrong = choice_forms(item)
     text = _answer_part(prediction)
     return float(bool(right) and right in text and not any(form in text for form in wrong if form))
-
-
-def chance(item: Item) -> float:
-    """Return how often a guess at a 선택형 item is right: 1 over its options; NaN for a 교정형, which has none.
-
-    >>> chance(Item("1", "선택형", '"{며칠/몇일}이 {걸렸다/걸렷다}." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.'))
-    0.25
-    """
-    braces = re.findall(r"\{([^{}]*)\}", item.question)
-    options = math.prod(len(brace.split("/")) for brace in braces) if braces else len(question_sentences(item.question))
-    return 1 / options if item.question_type == SELECTION else math.nan
 
 
 def _answer_part(prediction: str) -> str:
@@ -107,7 +99,9 @@ class KoreanTokenizer:
                 stacklevel=2,
             )
             morphs = _marked_syllables
-        self._morphs = lru_cache(maxsize=100_000)(morphs)  # a gold reason comes back with each completion of its group
+        self._morphs = lru_cache(maxsize=100_000)(
+            morphs
+        )  # a gold reason comes back with each completion of its group
 
     def tokenize(self, text: str) -> list[str]:
         """Return the morphemes of ``text``."""
@@ -151,7 +145,9 @@ class BertScore:
         logging.disable_progress_bar()  # "Loading weights" says nothing in a notebook
         folder = resolve_path(model)
         model = str(folder) if folder.exists() else model
-        self._scorer = BERTScorer(model_type=model, num_layers=num_layers, device=device, batch_size=256)
+        self._scorer = BERTScorer(
+            model_type=model, num_layers=num_layers, device=device, batch_size=256
+        )
         tokenizer = self._scorer._tokenizer
         # Some tokenizers state no length limit; bert-score then passes 1e30 to Rust code and overflows.
         tokenizer.model_max_length = min(tokenizer.model_max_length, 512)
@@ -160,13 +156,20 @@ class BertScore:
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return one F1 per pair, 0 to 1; 0.0 where either side is empty (bert-score itself would crash)."""
         # Lone surrogates are replaced: tokenizers in Rust raise on them.
-        sides = ([text.encode("utf-8", "replace").decode() for text in side] for side in (predictions, references))
+        sides = (
+            [text.encode("utf-8", "replace").decode() for text in side]
+            for side in (predictions, references)
+        )
         pairs = list(zip(*sides, strict=True))
-        new = sorted({pair for pair in pairs if all(text.strip() for text in pair)} - self._cache.keys())
+        new = sorted(
+            {pair for pair in pairs if all(text.strip() for text in pair)} - self._cache.keys()
+        )
         if new:
             scores = self._scorer.score([p for p, _ in new], [r for _, r in new])[2]
             # A cosine of float32 vectors may be 1.0000001.
-            self._cache.update(zip(new, (min(1.0, max(0.0, float(score))) for score in scores), strict=True))
+            self._cache.update(
+                zip(new, (min(1.0, max(0.0, float(score))) for score in scores), strict=True)
+            )
         return [self._cache.get(pair, 0.0) for pair in pairs]
 
 
@@ -178,11 +181,16 @@ def bert_scorer(model: str = ENCODER, num_layers: int = ENCODER_LAYERS) -> BertS
     except OSError as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         first = str(error).splitlines()[0]
-        raise InputError(f"BERTScore encoder {model!r} cannot be loaded{offline}: {first}") from None
+        raise InputError(
+            f"BERTScore encoder {model!r} cannot be loaded{offline}: {first}"
+        ) from None
 
 
 def score_answers(
-    predictions: Sequence[str], items: Sequence[Item], encoder: str = ENCODER, num_layers: int = ENCODER_LAYERS
+    predictions: Sequence[str],
+    items: Sequence[Item],
+    encoder: str = ENCODER,
+    num_layers: int = ENCODER_LAYERS,
 ) -> dict[str, list[float]]:
     """Return the per-item scores of one answer file.
 
@@ -192,7 +200,9 @@ def score_answers(
     """
     golds = [item.answer or "" for item in items]
     answers = list(zip(predictions, golds, strict=True))
-    scores = _likeness([(parse(p).reason, parse_gold(g).reason) for p, g in answers], encoder, num_layers)
+    scores = _likeness(
+        [(parse(p).reason, parse_gold(g).reason) for p, g in answers], encoder, num_layers
+    )
     scores |= {
         "em": [exact_match(p, g) for p, g in answers],
         "choice": [choice_accuracy(p, item) for p, item in zip(predictions, items, strict=True)],
@@ -202,13 +212,22 @@ def score_answers(
     }
     reasons = [(split_official(p)[1], split_official(g.split("#")[0])[1]) for p, g in answers]
     for name, values in _likeness(reasons, encoder, num_layers).items():
-        scores[f"{name}_official"] = [v if all(pair) else math.nan for v, pair in zip(values, reasons, strict=True)]
+        scores[f"{name}_official"] = [
+            v if all(pair) else math.nan for v, pair in zip(values, reasons, strict=True)
+        ]
     return scores
 
 
-def _likeness(reasons: Sequence[tuple[str, str]], encoder: str, num_layers: int) -> dict[str, list[float]]:
-    bertscore = bert_scorer(encoder, num_layers)([said for said, _ in reasons], [asked for _, asked in reasons])
-    return {"rouge1": [rouge1_reasons(said, asked) for said, asked in reasons], "bertscore": bertscore}
+def _likeness(
+    reasons: Sequence[tuple[str, str]], encoder: str, num_layers: int
+) -> dict[str, list[float]]:
+    bertscore = bert_scorer(encoder, num_layers)(
+        [said for said, _ in reasons], [asked for _, asked in reasons]
+    )
+    return {
+        "rouge1": [rouge1_reasons(said, asked) for said, asked in reasons],
+        "bertscore": bertscore,
+    }
 
 
 def format_score(prediction: str) -> float:
@@ -231,8 +250,12 @@ def format_score(prediction: str) -> float:
 
 AGGREGATES: dict[str, Callable[[Mapping[str, float]], float]] = {
     "article": lambda m: (m["rouge1"] + m["bertscore"] + m["em"]) / 3,  # as printed in the article
-    "code": lambda m: ((m["rouge1"] + m["bertscore"]) / 2 + m["em"]) / 2,  # as its author's code computes it
-    "official": lambda m: ((m["rouge1_official"] + m["bertscore_official"]) / 2 + m["em_official"]) / 2,
+    "code": lambda m: (
+        ((m["rouge1"] + m["bertscore"]) / 2 + m["em"]) / 2
+    ),  # as its author's code computes it
+    "official": lambda m: (
+        ((m["rouge1_official"] + m["bertscore_official"]) / 2 + m["em_official"]) / 2
+    ),
 }
 
 

@@ -7,24 +7,15 @@ Dropout defaults to 0 where the article has 0.05: TRL samples rollouts in traini
 from __future__ import annotations
 
 import os
-import warnings
 from typing import TYPE_CHECKING
 
-from grpo_helpers.data import InputError, resolve_path
-from grpo_helpers.prompts import Message
+from grpo_helpers.files import InputError, resolve_path
+from grpo_helpers.library_fixes import keep_gradients_on_cpu, quiet_libraries
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-def quiet_libraries() -> None:
-    """Keep progress bars out of notebooks and logs, and a warning: TRL 1.16 still passes ``gradient_checkpointing``."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
 def model_source(name: str) -> tuple[str, dict[str, str]]:
@@ -39,13 +30,19 @@ def model_source(name: str) -> tuple[str, dict[str, str]]:
     path = resolve_path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise InputError(f"model folder {name} has no config.json: not a transformers model folder")
+            raise InputError(
+                f"model folder {name} has no config.json: not a transformers model folder"
+            )
         return str(path), {}
     gguf = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     if gguf and path.is_file():
         return str(path.parent), gguf
-    if name.startswith((".", "/", "~", "data/")) or (name.count("/") != 2 if gguf else name.count("/") > 1):
-        raise InputError(f"model path {name} does not exist (looked in the working folder and in the project folder)")
+    if name.startswith((".", "/", "~", "data/")) or (
+        name.count("/") != 2 if gguf else name.count("/") > 1
+    ):
+        raise InputError(
+            f"model path {name} does not exist (looked in the working folder and in the project folder)"
+        )
     return (name.rpartition("/")[0] if gguf else name), gguf
 
 
@@ -58,7 +55,9 @@ def check_model(name: str) -> None:
         AutoConfig.from_pretrained(source, **gguf)
     except (ImportError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise InputError(f"model {name!r} is neither a local folder nor to be had from the hub: {first}") from None
+        raise InputError(
+            f"model {name!r} is neither a local folder nor to be had from the hub: {first}"
+        ) from None
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -68,7 +67,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     source, gguf = model_source(name)
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **gguf)
     if tokenizer.chat_template is None:
-        raise InputError(f"model {name!r} has no chat template; use an instruction-tuned model or add a template")
+        raise InputError(
+            f"model {name!r} has no chat template; use an instruction-tuned model or add a template"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -88,9 +89,13 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
     placement = {"device_map": {"": _local_device()}} if config else {}
     source, gguf = model_source(name)
     if gguf and config:
-        raise InputError(f"{name} is unpacked to full precision when it is read: use_quant needs a safetensors model")
+        raise InputError(
+            f"{name} is unpacked to full precision when it is read: use_quant needs a safetensors model"
+        )
     how = gguf or {"quantization_config": config, "use_safetensors": True, **placement}
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16 if bf16 else torch.float32, **how)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.bfloat16 if bf16 else torch.float32, **how
+    )
     if config:
         keep_gradients_on_cpu(model)
     if gguf:  # plain weights now: with their marks, transformers would neither train nor save them
@@ -113,35 +118,12 @@ def quantization_config(quant_type: str):
 
     if quant_type == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
-    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
+    nf4 = {
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+    }
     return BitsAndBytesConfig(load_in_4bit=True, **nf4)
-
-
-def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights for inference on CPUs with AVX512-BF16.
-
-    It does so at the first forward in evaluation mode, in place; gradients through those layers are lost from then
-    on, with a warning only (seen with bitsandbytes 0.50).
-    """
-    import bitsandbytes as bnb
-
-    for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def suit_template(tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]) -> list[list[Message]]:
-    """Return ``prompts`` as the chat template takes them; a system message it refuses goes before the user's."""
-    from jinja2 import TemplateError
-
-    try:
-        tokenizer.apply_chat_template(prompts[0], tokenize=False)
-        return prompts
-    except TemplateError:
-        return [
-            [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-            for system, first, *rest in prompts
-        ]
 
 
 def lora_config(settings: TrainSettings) -> LoraConfig:
@@ -158,7 +140,9 @@ def lora_config(settings: TrainSettings) -> LoraConfig:
     )
 
 
-def load_with_adapter(name: str, lora_weights_path: str | None, quant_type: str | None = None, bf16: bool = False):
+def load_with_adapter(
+    name: str, lora_weights_path: str | None, quant_type: str | None = None, bf16: bool = False
+):
     """Return the base model with the adapter of a checkpoint folder (``epoch_3/``) on it, ready to answer.
 
     InputError where the folder holds no adapter.
@@ -169,6 +153,8 @@ def load_with_adapter(name: str, lora_weights_path: str | None, quant_type: str 
 
         folder = resolve_path(lora_weights_path)
         if not (folder / "adapter_config.json").is_file():
-            raise InputError(f"no LoRA adapter in {lora_weights_path}: expected adapter_config.json there")
+            raise InputError(
+                f"no LoRA adapter in {lora_weights_path}: expected adapter_config.json there"
+            )
         model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=not quant_type)
     return (model if quant_type else model.to(_local_device())).eval()

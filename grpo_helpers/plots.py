@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.health import RULES, examine, series
+from grpo_helpers.health import RULES, examine
+from grpo_helpers.run_folder import series
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 _QUANTITIES = {  # name: colour, label
     "em": ("#0072B2", "exact match"),
@@ -75,7 +77,9 @@ def plot_rewards(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6))
     draw(left, rows, "reward", "reward")
-    title = f"Reward: {rows[0]['reward']:.2f} at the first step, {rows[-1]['reward']:.2f} at the last"
+    title = (
+        f"Reward: {rows[0]['reward']:.2f} at the first step, {rows[-1]['reward']:.2f} at the last"
+    )
     left.set(title=title, xlabel="optimizer step", ylabel="mean reward of a step")
     for name in ("em", "rouge1", "bertscore", "format"):
         draw(right, rows, f"rewards/{name}_reward/mean", name)
@@ -95,7 +99,11 @@ def plot_rollouts(rows: Sequence[Mapping[str, Any]]) -> Figure:
     draw(right, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
     draw(right, rows, "completions/clipped_ratio", "clipped completions")
     right.lines[-1].set_linestyle("--")
-    right.set(title="Groups with nothing to learn from; answers cut off", xlabel="optimizer step", ylim=(0, 1.02))
+    right.set(
+        title="Groups with nothing to learn from; answers cut off",
+        xlabel="optimizer step",
+        ylim=(0, 1.02),
+    )
     right.set_ylabel("share")
     right.legend(fontsize="small")
     return fig
@@ -107,14 +115,20 @@ def plot_health(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     alarms = {finding.rule: finding.alarm for finding in examine(rows)}
     shown = [rule for rule in RULES if rule.name in alarms]
-    fig, axes = plt.subplots(-(-len(shown) // 4), 4, figsize=(12, 2.3 * -(-len(shown) // 4)), layout="constrained")
+    fig, axes = plt.subplots(
+        -(-len(shown) // 4), 4, figsize=(12, 2.3 * -(-len(shown) // 4)), layout="constrained"
+    )
     for ax, rule in zip(axes.flat, shown, strict=False):
         for key in rule.keys:
             draw(ax, rows, key, key.removeprefix("rewards/").split("_reward/")[0])
         if len(rule.keys) > 1:
             ax.legend(fontsize="x-small")
         alarm = alarms[rule.name]
-        ax.set_title(f"ALARM: {rule.name}" if alarm else rule.name, color="#c00000" if alarm else "black", fontsize=9)
+        ax.set_title(
+            f"ALARM: {rule.name}" if alarm else rule.name,
+            color="#c00000" if alarm else "black",
+            fontsize=9,
+        )
     for ax in axes.flat[len(shown) :]:
         ax.axis("off")
     fig.supxlabel("optimizer step", fontsize=9)
@@ -127,13 +141,25 @@ def plot_checkpoints(table: pd.DataFrame, report: Mapping[str, Any]) -> Figure:
 
     fig, ax = plt.subplots(figsize=(8, 3.8))
     names, best = list(table["checkpoint"]), report["best_checkpoint"]
-    for name, marker in (("em", "o"), ("choice", "v"), ("rouge1", "s"), ("bertscore", "^"), ("final_mean", "D")):
+    for name, marker in (
+        ("em", "o"),
+        ("choice", "v"),
+        ("rouge1", "s"),
+        ("bertscore", "^"),
+        ("final_mean", "D"),
+    ):
         ax.plot(names, table[name], marker=marker, color=COLORS[name], label=LABELS[name])
     ends = [[report["checkpoints"][name][end] for name in names] for end in ("low", "high")]
     ax.fill_between(names, *ends, color=COLORS["final_mean"], alpha=0.15, label="its 95 % interval")
     for name in report["tied"]:
-        ax.axvline(name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12)
-    tied = f"{n} checkpoints cannot be told apart" if (n := len(report["tied"])) > 1 else "all others are lower"
+        ax.axvline(
+            name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12
+        )
+    tied = (
+        f"{n} checkpoints cannot be told apart"
+        if (n := len(report["tied"])) > 1
+        else "all others are lower"
+    )
     ax.set_title(f"Chosen on dev: {best} (Final Mean {report['final_mean']:.3f}); {tied}")
     ax.set(ylabel="score", ylim=(0, 1.02))
     ax.legend(fontsize="small", ncols=3, loc="lower right")
@@ -144,12 +170,22 @@ def plot_differences(report: Mapping[str, Any]) -> Figure:
     """Return the paired differences of every checkpoint from the base and from the highest, with their intervals."""
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, 2, figsize=(11, 0.4 * len(report["checkpoints"]) + 1.6), sharey=True)
-    for ax, key, to in zip(axes, ("versus_base", "versus_best"), ("the base", report["highest"]), strict=True):
+    fig, axes = plt.subplots(
+        1, 2, figsize=(11, 0.4 * len(report["checkpoints"]) + 1.6), sharey=True
+    )
+    for ax, key, to in zip(
+        axes, ("versus_base", "versus_best"), ("the base", report["highest"]), strict=True
+    ):
         for place, row in enumerate(report["checkpoints"].values()):
             found = row[key] or {"difference": 0.0, "low": 0.0, "high": 0.0, "p_holm": 1.0}
             color = COLORS["other"] if found["p_holm"] > 0.05 else COLORS["final_mean"]
-            ax.plot([100 * found["low"], 100 * found["high"]], [place, place], color=color, linewidth=3, alpha=0.5)
+            ax.plot(
+                [100 * found["low"], 100 * found["high"]],
+                [place, place],
+                color=color,
+                linewidth=3,
+                alpha=0.5,
+            )
             ax.plot(100 * found["difference"], place, "D", color=color)
         ax.axvline(0, color="black", linewidth=1)
         ax.set(xlabel="points of Final Mean", title=f"Against {to} (grey: cannot be told apart)")

@@ -10,48 +10,40 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.answers import normalize_quotes, parse_gold
-from grpo_helpers.data import SELECTION, InputError, Item, load_items, read_json
+from grpo_helpers.answers import parse_gold
+from grpo_helpers.data import load_items
+from grpo_helpers.files import InputError, read_json
+from grpo_helpers.questions import SELECTION, Item, question_sentences
+from grpo_helpers.similarity import NEAR_COPY, char_ngrams, jaccard
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+
 Message = dict[str, str]
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
-NO_THINK = {"enable_thinking": False}  # Qwen3 and its like answer at once; other chat templates do not look
-NEAR_COPY = 0.6  # character 5-gram Jaccard above which two sentences count as copies of each other
-_BULLET = re.compile(r"^\s*[―ㅡ—–]\s*(\S.*)$", re.MULTILINE)  # a dash, its bold cousin, or the vowel ㅡ by mistake
-_QUOTED = re.compile(r'"(.+)"', re.DOTALL)
-_BRACE = re.compile(r"\{([^{}]*)\}")
+NO_THINK = {
+    "enable_thinking": False
+}  # Qwen3 and its like answer at once; other chat templates do not look
 
 
 def load_instruct(path: str) -> dict[str, str]:
     """Return the texts of :data:`INSTRUCT_KEYS` (for all items, and by type), or raise InputError if one is missing."""
     texts = read_json(path, "instruct file")
-    missing = [key for key in INSTRUCT_KEYS if not isinstance(texts, dict) or not isinstance(texts.get(key), str)]
+    missing = [
+        key
+        for key in INSTRUCT_KEYS
+        if not isinstance(texts, dict) or not isinstance(texts.get(key), str)
+    ]
     if missing:
-        raise InputError(f"{path}: needs the keys {', '.join(INSTRUCT_KEYS)}, each a string; wrong: {missing[0]}")
+        raise InputError(
+            f"{path}: needs the keys {', '.join(INSTRUCT_KEYS)}, each a string; wrong: {missing[0]}"
+        )
     return texts
-
-
-def char_ngrams(text: str, n: int = 5) -> set[str]:
-    """Return the set of character n-grams of ``text`` (the whole text if it is shorter than n)."""
-    return {text[i : i + n] for i in range(len(text) - n + 1)} or {text}
-
-
-def jaccard(left: set[str], right: set[str]) -> float:
-    """Return the Jaccard similarity of two sets, 0 to 1.
-
-    >>> jaccard({"a", "b"}, {"b", "c"})
-    0.3333333333333333
-    """
-    return len(left & right) / len(left | right) if left or right else 1.0
 
 
 class CategoryFewShotGenerator:
@@ -73,12 +65,18 @@ class CategoryFewShotGenerator:
             return []
         own = _sentence_ngrams(item)
         pool = [(e, grams) for e, grams in self._pool if e.question_type == item.question_type]
-        fit = [e for e, grams in pool if e.question != item.question and jaccard(own, grams) <= NEAR_COPY]
+        fit = [
+            e
+            for e, grams in pool
+            if e.question != item.question and jaccard(own, grams) <= NEAR_COPY
+        ]
         if len(fit) < self.num_few_shot:
             held = f"few-shot pool holds {len(fit)} usable {item.question_type} examples for id {item.id!r}"
             asked = f"num_few_shot asks for {self.num_few_shot}"
             raise InputError(f"{held}, {asked}: lower num_few_shot or enlarge the pool")
-        seed = int.from_bytes(hashlib.sha256(f"{item.question_type}/{item.id}".encode()).digest()[:8])
+        seed = int.from_bytes(
+            hashlib.sha256(f"{item.question_type}/{item.id}".encode()).digest()[:8]
+        )
         return random.Random(seed).sample(fit, self.num_few_shot)
 
 
@@ -87,67 +85,9 @@ def _sentence_ngrams(item: Item) -> set[str]:
     return char_ngrams(sentences[0] if sentences else question_sentences(item.question)[0])
 
 
-def question_sentences(question: str) -> list[str]:
-    """Return the sentences a question is about: its bullet lines, else what its outer double quotes hold, else all.
-
-    >>> question_sentences('"{며칠/몇일}이 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.')
-    ['{며칠/몇일}이 걸렸다.']
-    >>> question_sentences("다음 중 어문 규범에 부합하는 것을 선택하고, ...\\n― 며칠 걸렸다.\\n― 몇일 걸렸다.")
-    ['며칠 걸렸다.', '몇일 걸렸다.']
-    """
-    quoted = _QUOTED.search(question)
-    return [line.strip() for line in _BULLET.findall(question)] or [quoted[1] if quoted else question]
-
-
-def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
-    """Return (right form, wrong forms) of an item, read off its question and gold answer.
-
-    선택형: the options of the first brace, or the words in which two lines to choose from differ. 교정형: the words in
-    which question and gold sentence differ. Forms are taken with their surrounding words where that is needed to tell
-    them apart (할 수 vs 할수; "네, 내일" vs "네 내일").
-
-    >>> item = Item("1", SELECTION, '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
-    >>> choice_forms(item)
-    ('며칠', ('몇일',))
-    """
-    gold = next(iter(parse_gold(item.answer or "").sentences), "")
-    asked = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
-    brace = _BRACE.search(asked[0]) if item.question_type == SELECTION else None
-    if brace:
-        options = [option.strip() for option in brace[1].split("/")]
-        # The gold sentence is the question's with the right option in its first brace; later braces are left open.
-        before, after = asked[0].split("{", 1)[0], asked[0].split("}", 1)[1].split("{", 1)[0]
-        right = next((option for option in options if gold.startswith(before + option + after)), options[0])
-        return right, tuple(option for option in options if option != right)
-    pairs = [_differing_words(gold, other) for other in asked if other != gold] or [("", "")]
-    return pairs[0][0], tuple(wrong for _, wrong in pairs)
-
-
-def _differing_words(gold: str, asked: str) -> tuple[str, str]:
-    """Return the stretch of whole words in which two sentences differ, in each of them.
-
-    It grows by a word where it could be read in the other sentence too: "네" is in "네, 내일", "네 내일" is not.
-    """
-    head = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(gold, asked, strict=False))))
-    rest = zip(reversed(gold[head:]), reversed(asked[head:]), strict=False)
-    tail = len(list(takewhile(lambda pair: pair[0] == pair[1], rest)))
-    head, tail = _to_space(gold, head), _to_space(gold[::-1], tail)
-    while True:
-        right, wrong = gold[head : len(gold) - tail].strip(), asked[head : len(asked) - tail].strip()
-        if not (head or tail) or (right and wrong and right not in asked and wrong not in gold):
-            return right, wrong
-        if tail:
-            tail = _to_space(gold[::-1], tail - 1)
-        else:
-            head = _to_space(gold, head - 1)
-
-
-def _to_space(text: str, length: int) -> int:
-    """Return how many of the first ``length`` characters go up to their last space, it included: 0 without one."""
-    return text.rfind(" ", 0, length) + 1
-
-
-def build_messages(item: Item, instruct: dict[str, str], examples: Sequence[Item] = ()) -> list[Message]:
+def build_messages(
+    item: Item, instruct: dict[str, str], examples: Sequence[Item] = ()
+) -> list[Message]:
     """Return the chat messages of one prompt: system instruction, few-shot turns, the question."""
     by_type = "selection_prompt" if item.question_type == SELECTION else "correction_prompt"
     messages = [{"role": "system", "content": f"{instruct['prompt']} {instruct[by_type]}".strip()}]
@@ -164,12 +104,19 @@ def build_prompts(
     return [build_messages(item, instruct, few_shot.examples(item)) for item in items]
 
 
-def prompt_texts(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def prompt_texts(
+    prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
     """Return each prompt after the model's chat template, generation prompt included."""
-    return [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True, **NO_THINK) for p in prompts]
+    return [
+        tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True, **NO_THINK)
+        for p in prompts
+    ]
 
 
-def prompt_lengths(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def prompt_lengths(
+    prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
     """Return the tokens of each prompt after the model's chat template."""
     # Not verbose: a prompt longer than the model's limit is counted here, not read.
     encoded = tokenizer(prompt_texts(prompts, tokenizer), add_special_tokens=False, verbose=False)
@@ -177,7 +124,10 @@ def prompt_lengths(prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTo
 
 
 def drop_long(
-    items: Sequence[Item], prompts: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase, limit: int
+    items: Sequence[Item],
+    prompts: Sequence[list[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
 ) -> tuple[list[Item], list[list[Message]], list[str | int]]:
     """Return (items, prompts, ids dropped): prompts of more than ``limit`` tokens are left out whole, none is cut.
 
@@ -189,7 +139,9 @@ def drop_long(
     lengths = prompt_lengths(prompts, tokenizer)
     kept = [i for i, length in enumerate(lengths) if length <= limit]
     if not kept:
-        raise InputError(f"max_prompt_tokens is {limit}, but the shortest prompt has {min(lengths)} tokens: raise it")
+        raise InputError(
+            f"max_prompt_tokens is {limit}, but the shortest prompt has {min(lengths)} tokens: raise it"
+        )
     dropped = [item.id for item, length in zip(items, lengths, strict=True) if length > limit]
     return [items[i] for i in kept], [prompts[i] for i in kept], dropped
 
@@ -202,16 +154,43 @@ def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Da
     from datasets import Dataset
 
     rows: list[dict[str, Any]] = [
-        {"prompt": prompt, "references": item.answer, "question_type": item.question_type, "id": str(item.id)}
+        {
+            "prompt": prompt,
+            "references": item.answer,
+            "question_type": item.question_type,
+            "id": str(item.id),
+        }
         for item, prompt in zip(items, prompts, strict=True)
     ]
     return Dataset.from_list(rows)
 
 
 def load_prompted(
-    data_path: str, few_shot_path: str, instruct_path: str, num_few_shot: int, need_answer: bool = True
+    data_path: str,
+    few_shot_path: str,
+    instruct_path: str,
+    num_few_shot: int,
+    need_answer: bool = True,
 ) -> tuple[list[Item], list[list[Message]]]:
     """Return the items of a contest file and the prompt of each."""
     items = load_items(data_path, need_answer)
-    few_shot = CategoryFewShotGenerator(load_items(few_shot_path) if num_few_shot else [], num_few_shot)
+    few_shot = CategoryFewShotGenerator(
+        load_items(few_shot_path) if num_few_shot else [], num_few_shot
+    )
     return items, build_prompts(items, load_instruct(instruct_path), few_shot)
+
+
+def suit_template(
+    tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]
+) -> list[list[Message]]:
+    """Return ``prompts`` as the chat template takes them; a system message it refuses goes before the user's."""
+    from jinja2 import TemplateError
+
+    try:
+        tokenizer.apply_chat_template(prompts[0], tokenize=False)
+        return prompts
+    except TemplateError:
+        return [
+            [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+            for system, first, *rest in prompts
+        ]

@@ -7,23 +7,25 @@ converted to their declared types, files are looked for, and TRL's batch rule is
 
 from __future__ import annotations
 
-import ast
 import difflib
-import math
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from grpo_helpers.batch import BatchPlan
-from grpo_helpers.data import InputError, project_root, resolve_path
+from grpo_helpers.files import InputError, project_root, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
+from grpo_helpers.parameters import _converted, parameter_names
 from grpo_helpers.rewards import reward_weights
 
-MAY_BE_EMPTY = ("label_path", "test_unseen_words_path", "test_unseen_norms_path")  # the run's own; splits of ours only
+MAY_BE_EMPTY = (
+    "label_path",
+    "test_unseen_words_path",
+    "test_unseen_norms_path",
+)  # the run's own; splits of ours only
 CHOICES = {
     "quant_type": ("4bit", "8bit"),
     "save_strategy": ("no", "steps", "epoch"),
@@ -33,33 +35,6 @@ CHOICES = {
     "aggregate": tuple(AGGREGATES),
     "rule": ("highest", "earliest_tied"),
 }
-_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
-
-
-def parameter_names(namespace: Mapping[str, Any]) -> list[str]:
-    """Return the names set by a notebook's parameter cells so far: cells that hold nothing but literal assignments.
-
-    In a notebook the cells are read from IPython's history ``In``, so that running the check again later, when the
-    namespace is full of other variables, says the same. Elsewhere every name of a plain value counts.
-    """
-    if not isinstance(namespace.get("In"), list):
-        plain = (str, int, float, bool, list, dict, type(None))
-        return [n for n, value in namespace.items() if not n.startswith("_") and isinstance(value, plain)]
-    return list(dict.fromkeys(name for cell in namespace["In"] for name in _literal_assignments(str(cell))))
-
-
-def _literal_assignments(cell: str) -> list[str]:
-    names = []
-    try:
-        for statement in ast.parse(cell).body:
-            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-            if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(targets[0], ast.Name):
-                return []
-            ast.literal_eval(statement.value)
-            names.append(targets[0].id)
-    except (SyntaxError, ValueError, TypeError):
-        return []
-    return names
 
 
 @dataclass(kw_only=True)
@@ -79,7 +54,9 @@ class Settings:
         for name in parameter_names(namespace):
             if name not in known:
                 near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+                hint = (
+                    f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+                )
                 raise InputError(f"unknown parameter {name!r}: {hint}")
         return cls(**{name: namespace[name] for name in known if name in namespace})
 
@@ -87,9 +64,15 @@ class Settings:
         for f in fields(self):
             setattr(self, f.name, _converted(f.name, getattr(self, f.name), str(f.type)))
         if not re.fullmatch(r"[\w.-]+", self.run_name) or set(self.run_name) == {"."}:
-            raise InputError(f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ .")
-        for name, path in ((f.name, getattr(self, f.name)) for f in fields(self) if f.name.endswith("_path")):
-            told = f"{name}: no file {path} (looked in the working folder and in the project folder)"
+            raise InputError(
+                f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ ."
+            )
+        for name, path in (
+            (f.name, getattr(self, f.name)) for f in fields(self) if f.name.endswith("_path")
+        ):
+            told = (
+                f"{name}: no file {path} (looked in the working folder and in the project folder)"
+            )
             _need(resolve_path(path).is_file() or (not path and name in MAY_BE_EMPTY), told)
         self.check()
 
@@ -110,19 +93,6 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters as plain values."""
         return asdict(self)
-
-
-def _converted(name: str, value: Any, declared: str) -> Any:
-    """Return ``value`` as the declared type; YAML reads 1e-3 as text (a number will do) and a bare no as False."""
-    wanted = _TYPES[declared.split("[")[0]]
-    value = "no" if wanted is str and value is False else value
-    if (isinstance(value, wanted) and not isinstance(value, bool | float)) or wanted is bool is type(value):
-        return value
-    with suppress(TypeError, ValueError):  # told below, with the name and the declared type
-        number = math.nan if isinstance(value, bool) else float(value)
-        if wanted in (int, float) and math.isfinite(number) and wanted(number) == number:
-            return wanted(number)
-    raise InputError(f"parameter {name} is {value!r}; it must be {'a number' if wanted is float else declared}")
 
 
 def _need_choices(settings: Settings) -> None:
@@ -181,7 +151,10 @@ class RewardLabSettings(PromptSettings):
 
     def check(self) -> None:
         """At least two completions make a group."""
-        _need(self.num_generations >= 2, f"num_generations is {self.num_generations}; a group needs 2 or more")
+        _need(
+            self.num_generations >= 2,
+            f"num_generations is {self.num_generations}; a group needs 2 or more",
+        )
 
 
 @dataclass(kw_only=True)
@@ -218,7 +191,10 @@ class EvaluateSettings(PromptSettings):
         """The choices are known, and the run has answers to score."""
         _need_choices(self)
         folder = self.run_dir / "infer_results"
-        _need(any(folder.glob("*.json")), f"run {self.run_name!r} has no answers in infer_results: run 04_train first")
+        _need(
+            any(folder.glob("*.json")),
+            f"run {self.run_name!r} has no answers in infer_results: run 04_train first",
+        )
 
 
 @dataclass(kw_only=True)
@@ -281,20 +257,45 @@ class TrainSettings(PromptSettings):
         """Choices are known, numbers are in range, and TRL would accept the batch sizes."""
         reward_weights(self.reward_weights)
         _need_choices(self)
-        positive = ("lora_r", "max_completion_length", "logging_steps", "save_steps", "inference_batch_size")
+        positive = (
+            "lora_r",
+            "max_completion_length",
+            "logging_steps",
+            "save_steps",
+            "inference_batch_size",
+        )
         for name in (*positive, "num_processes"):
-            _need(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more")
-        _need(self.learning_rate >= 0, f"learning_rate is {self.learning_rate}; it must be 0 or more")
-        _need(0 <= self.lora_dropout < 1, f"lora_dropout is {self.lora_dropout}; it must be below 1")
-        _need(self.temperature > 0, f"temperature is {self.temperature}; sampling needs more than 0")
+            _need(
+                getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more"
+            )
+        _need(
+            self.learning_rate >= 0, f"learning_rate is {self.learning_rate}; it must be 0 or more"
+        )
+        _need(
+            0 <= self.lora_dropout < 1, f"lora_dropout is {self.lora_dropout}; it must be below 1"
+        )
+        _need(
+            self.temperature > 0, f"temperature is {self.temperature}; sampling needs more than 0"
+        )
         for name in ("num_few_shot", "max_prompt_tokens"):
-            _need(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
-        _need(self.save_total_limit != 1, "save_total_limit is 1; resuming needs 2 or more (0 keeps all)")
+            _need(
+                getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more"
+            )
+        _need(
+            self.save_total_limit != 1,
+            "save_total_limit is 1; resuming needs 2 or more (0 keeps all)",
+        )
         self.batch_plan  # noqa: B018  raises where TRL would
 
     @property
     def batch_plan(self) -> BatchPlan:
         """The batch arithmetic of this run, on as many processes as were launched, or will be."""
-        sizes = self.per_device_train_batch_size, self.num_generations, self.gradient_accumulation_steps
+        sizes = (
+            self.per_device_train_batch_size,
+            self.num_generations,
+            self.gradient_accumulation_steps,
+        )
         devices = int(os.environ.get("WORLD_SIZE", self.num_processes))
-        return BatchPlan(*sizes, devices, self.steps_per_generation or None, num_iterations=self.num_iterations)
+        return BatchPlan(
+            *sizes, devices, self.steps_per_generation or None, num_iterations=self.num_iterations
+        )

@@ -12,35 +12,30 @@ beside its results, and a run that was cut off goes on from its last complete ch
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import re
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from grpo_helpers.data import InputError, Item, read_yaml, show_path
-from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config, quiet_libraries, suit_template
-from grpo_helpers.prompts import NO_THINK, Message, build_dataset, drop_long, load_prompted
+from grpo_helpers.files import InputError, read_yaml, show_path
+from grpo_helpers.launch import check_processes, launch, soft_interrupts, told_write_errors
+from grpo_helpers.library_fixes import count_equal_groups, quiet_libraries, require_grads_once
+from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config
+from grpo_helpers.prompts import (
+    NO_THINK,
+    Message,
+    build_dataset,
+    drop_long,
+    load_prompted,
+    suit_template,
+)
+from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
-
-_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST", "EIO")
-WRITE_ERRORS = {getattr(errno, name) for name in _NAMES}
-WRITE_SIGNS = re.compile(r"inline_container|os error (5|13|27|28|30|122)\)")  # torch.save, safetensors
 
 
 @dataclass(frozen=True)
@@ -62,10 +57,14 @@ def prepare(settings: TrainSettings) -> Prepared:
     import torch
 
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, but PyTorch sees no GPU here: run on a GPU machine, or set device=auto")
+        raise InputError(
+            "device is cuda, but PyTorch sees no GPU here: run on a GPU machine, or set device=auto"
+        )
     if settings.bf16 and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
         card = torch.cuda.get_device_name()
-        raise InputError(f"bf16 needs an Ampere card (8.0) or newer, {card} is older: set bf16=false, use_quant=false")
+        raise InputError(
+            f"bf16 needs an Ampere card (8.0) or newer, {card} is older: set bf16=false, use_quant=false"
+        )
     shots = (settings.few_shot_data_path, settings.instruct_path, settings.num_few_shot)
     items, prompts = load_prompted(settings.train_data_path, *shots)
     eval_items, eval_prompts = load_prompted(settings.eval_data_path, *shots)
@@ -118,16 +117,28 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    from grpo_helpers import callbacks
+    from grpo_helpers import callbacks, run_folder
 
-    functions, _ = reward_functions(settings.reward_weights, settings.bertscore_model, settings.bertscore_layers)
+    functions, _ = reward_functions(
+        settings.reward_weights, settings.bertscore_model, settings.bertscore_layers
+    )
     run_dir = settings.run_dir
-    hooks = [callbacks.LoraSaveCallback(run_dir), callbacks.LogCallback(run_dir), callbacks.CompleteCallback(run_dir)]
+    hooks = [
+        callbacks.LoraSaveCallback(run_dir),
+        callbacks.LogCallback(run_dir),
+        callbacks.CompleteCallback(run_dir),
+    ]
     hooks += [callbacks.HealthCallback(run_dir, settings.stop_on_alarm), callbacks.StopCallback()]
-    if os.environ.get("ACCELERATE_USE_FSDP") != "true":  # sharded weights answer after the run, by run_inference
-        hooks.insert(1, callbacks.InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings))
+    if (
+        os.environ.get("ACCELERATE_USE_FSDP") != "true"
+    ):  # sharded weights answer after the run, by run_inference
+        hooks.insert(
+            1, callbacks.InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings)
+        )
     trainer = GRPOTrainer(
-        model=load_model(settings.model_name, settings.quant_type if settings.use_quant else None, settings.bf16),
+        model=load_model(
+            settings.model_name, settings.quant_type if settings.use_quant else None, settings.bf16
+        ),
         args=config,
         processing_class=load_tokenizer(settings.model_name),
         train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
@@ -141,29 +152,10 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())
     if not any(p.requires_grad for p in trainer.model.parameters()):
-        raise InputError("no parameter is trainable: check lora_target_modules against the model's layer names")
+        raise InputError(
+            "no parameter is trainable: check lora_target_modules against the model's layer names"
+        )
     return trainer
-
-
-def count_equal_groups(trainer: GRPOTrainer) -> None:
-    """Mend TRL's ``frac_reward_zero_std``: in float32 sums, equal rewards differ by rounding and count as spread."""
-    score, weights = trainer._generate_and_score_completions, trainer.reward_weights.tolist()
-
-    def scored(inputs: Any) -> Any:
-        output = score(inputs)
-        if trainer.model.training:  # an evaluation may have groups of another size
-            parts = [trainer._logs["rewards"][name] for name in trainer.reward_func_names]  # this round, all processes
-            groups = np.dot(weights, parts).reshape(-1, trainer.num_generations)
-            trainer._metrics["train"]["frac_reward_zero_std"][-1] = float((np.ptp(groups, axis=1) < 1e-6).mean())
-        return output
-
-    trainer._generate_and_score_completions = scored
-
-
-def require_grads_once(model: PreTrainedModel) -> None:
-    """Mend transformers 5.23: each round, when checkpointing is on again, one more hook stays at the embeddings."""
-    enable = model.enable_input_require_grads
-    model.enable_input_require_grads = lambda: (model.disable_input_require_grads(), enable())
 
 
 def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
@@ -175,7 +167,7 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
     import torch
     from transformers import set_seed
 
-    from grpo_helpers import callbacks
+    from grpo_helpers import callbacks, run_folder
 
     prepared = prepared or prepare(settings)
     if settings.num_processes > 1 and "WORLD_SIZE" not in os.environ:
@@ -187,105 +179,45 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
     set_seed(settings.seed)
     with told_write_errors(settings.run_dir):
         with config.main_process_first(local=False, desc="run folder"):
-            checkpoint = callbacks.last_complete(settings.run_dir) if settings.resume == "auto" else None
+            checkpoint = (
+                run_folder.last_complete(settings.run_dir) if settings.resume == "auto" else None
+            )
             if config.process_index == 0:
-                callbacks.open_run_folder(settings, checkpoint)
-        if checkpoint and callbacks.is_finished(checkpoint):
-            return print(f"{show_path(settings.run_dir)} is complete: nothing to go on with", flush=True)
+                run_folder.open_run_folder(settings, checkpoint)
+        if checkpoint and run_folder.is_finished(checkpoint):
+            return print(
+                f"{show_path(settings.run_dir)} is complete: nothing to go on with", flush=True
+            )
         trainer = build_trainer(settings, prepared, config)
         if checkpoint:
-            callbacks.restore_position(trainer, checkpoint)
-        stop = next(hook for hook in trainer.callback_handler.callbacks if isinstance(hook, callbacks.StopCallback))
+            run_folder.restore_position(trainer, checkpoint)
+        stop = next(
+            hook
+            for hook in trainer.callback_handler.callbacks
+            if isinstance(hook, callbacks.StopCallback)
+        )
         with soft_interrupts(stop):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def check_processes(settings: TrainSettings) -> None:
-    """Make sure that as many processes run as were asked for, each with one GPU at most, or raise InputError."""
-    import torch
-
-    asked, started, gpus = settings.num_processes, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.device_count()
-    if started < asked:
-        command = f"torchrun --nproc_per_node {asked} -m grpo_helpers.training --params FILE"
-        raise InputError(f"num_processes is {asked}, but {started} was started; use: {command}")
-    if started == 1 and gpus > 1:
-        raise InputError(f"{gpus} GPUs are visible to one process: set num_processes={gpus} or CUDA_VISIBLE_DEVICES=0")
-
-
-def launch(settings: TrainSettings) -> None:
-    """Train in ``settings.num_processes`` new processes, by torchrun; pass on their output; InputError if they fail."""
-    import yaml
-
-    with tempfile.TemporaryDirectory(prefix="grpo-launch-") as folder:
-        file = Path(folder) / "params.yaml"
-        file.write_text(yaml.safe_dump(settings.as_dict(), allow_unicode=True), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        command += [str(settings.num_processes), "-m", "grpo_helpers.training", "--params", str(file)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        lines: list[str] = []
-        try:
-            for line in process.stdout or ():
-                lines.append(line.rstrip())
-                if line.startswith(("step ", "going on ", "the save ")):
-                    print(line, end="", flush=True)
-        except BaseException:
-            process.terminate()  # torchrun ends its processes; what was saved stays
-            raise
-        finally:
-            failed = process.wait()
-    if failed:
-        errors = [line for line in lines if re.match(r"error: |\S*Error: ", line)] or lines[-1:] or ["no output"]
-        raise InputError(f"{settings.num_processes} processes failed: {errors[0].removeprefix('error: ')}")
-
-
-@contextmanager
-def soft_interrupts(callback: TrainerCallback) -> Iterator[None]:
-    """Let Ctrl-C (the notebook's stop button) end the run after the current step, with a save; a second one at once.
-
-    Not with several processes, which could stop at different steps, nor outside a program's main thread.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(*_: Any) -> None:
-        callback.asked = True
-        signal.signal(signal.SIGINT, before)
-        print("stopping after this step, with a save; once more to stop at once", flush=True)
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def told_write_errors(run_dir: Path) -> Iterator[None]:
-    """Tell a full disk or an unwritable folder in one line; torch and safetensors have errors of their own for it."""
-    try:
-        yield
-    except Exception as error:
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if getattr(error, "errno", None) in WRITE_ERRORS or WRITE_SIGNS.search(told):
-            mend = "make room and go on with resume=auto, or take another output_dir"
-            raise InputError(f"cannot write to {run_dir}: {told}; {mend}") from error
-        raise
 
 
 def read_params(path: str, changes: Sequence[Sequence[str]] = ()) -> TrainSettings:
     """Return the settings of a YAML file, with single ones replaced (pairs of name and YAML value)."""
     import yaml
 
-    return TrainSettings.from_namespace(read_yaml(path) | {name: yaml.safe_load(value) for name, value in changes})
+    return TrainSettings.from_namespace(
+        read_yaml(path) | {name: yaml.safe_load(value) for name, value in changes}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m grpo_helpers.training", description="Train as notebook 04 does.")
+    parser = argparse.ArgumentParser(
+        prog="python -m grpo_helpers.training", description="Train as notebook 04 does."
+    )
     parser.add_argument("--params", required=True, help="YAML file with parameters of notebook 04")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="replace one")
+    parser.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="replace one"
+    )
     args = parser.parse_args(argv)
     try:
         train(read_params(args.params, args.p))

@@ -1,0 +1,1 @@
+"""The recorded experiments: controls, sweeps and a real pretrained model."""
