@@ -1,0 +1,68 @@
+"""A figure and the limit that it must keep: the last lines of ``make bar`` and of ``make bench``.
+
+In: what was measured. Out: one line per target, ``reached`` or ``MISSED``, and an exit code.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+RELATIONS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One measured figure and the limit it is compared with.
+
+    Attributes:
+        name: What was measured.
+        value: The measured figure.
+        relation: How the figure must relate to the limit: one of :data:`RELATIONS`.
+        limit: The limit, in the unit of ``value``.
+        unit: The unit, for the reader; empty for a share or a ratio.
+
+    Example:
+        >>> target = Target("exact match gain on test, mean", 42.5, ">=", 25, "points")
+        >>> target.text
+        'exact match gain on test, mean >= 25 points'
+        >>> target.is_reached
+        True
+    """
+
+    name: str
+    value: float
+    relation: str
+    limit: float
+    unit: str = ""
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the figure keeps its limit; a figure that is not a number does not."""
+        compare = RELATIONS[self.relation]
+        return bool(compare(self.value, self.limit))
+
+    @property
+    def text(self) -> str:
+        """The target in words, without its figure."""
+        return f"{self.name} {self.relation} {self.limit:g} {self.unit}".rstrip()
+
+
+def report(targets: Iterable[Target], precision: str = ".3g") -> int:
+    """Print one line per target.
+
+    Args:
+        targets: The targets, in the order in which they are printed.
+        precision: The format specification of the figures.
+
+    Returns:
+        The exit code: 0 if every target is reached, 1 otherwise.
+    """
+    missed = 0
+    for target in targets:
+        verdict = "reached" if target.is_reached else "MISSED "
+        print(f"{verdict}  {target.text}: {target.value:{precision}}")
+        missed += not target.is_reached
+
+    return 1 if missed else 0
