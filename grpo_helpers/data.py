@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from grpo_helpers.files import InputError, _text_of, read_json
+from grpo_helpers.files import InputError, read_json, read_text
 from grpo_helpers.questions import CORRECTION, QUESTION_TYPES, SELECTION, Item
 
 
@@ -31,7 +31,7 @@ def read_rows(path: str | os.PathLike) -> list[Any]:
         return rows
     lines = [
         (n, line)
-        for n, line in enumerate(_text_of(path, "data file").split("\n"), 1)
+        for n, line in enumerate(read_text(path, "data file").split("\n"), 1)
         if line.strip()
     ]
     if not lines:

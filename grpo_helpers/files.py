@@ -1,4 +1,9 @@
-"""Paths, JSON and YAML in, atomic files out, hashes: what every other module needs."""
+"""Paths, JSON and YAML in, atomic files out, hashes: what every other module needs.
+
+In: paths as a reader writes them, relative to the working folder or to the project. Out: text,
+parsed values, files that are complete or absent, and :class:`InputError` where something is wrong.
+The article opens files where it needs them; here a bad file is reported in one line.
+"""
 
 from __future__ import annotations
 
@@ -12,100 +17,168 @@ from typing import IO, Any
 
 
 class InputError(ValueError):
-    """Bad input, told in one line: what is wrong, where, and how to mend it."""
+    """Bad input, reported in one line: what is wrong, where, and how to fix it."""
 
 
 def project_root() -> Path:
-    """Return the folder that holds ``data/``, ``params/`` and ``runs/`` (the checkout this package lies in)."""
+    """Return the folder of ``data/``, ``params/`` and ``runs/``: the checkout of this package."""
     return Path(__file__).resolve().parent.parent
 
 
-def resolve_path(path: str | os.PathLike) -> Path:
-    """Return ``path`` as an absolute path: from the working folder if it exists there, else from the project.
+def resolve_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` as an absolute path: from the working folder, else from the project.
 
-    So the same notebook finds ``data/train.json`` from the repository root, from ``notebooks/`` and from elsewhere.
+    The same notebook thus finds ``data/train.json`` from the repository root, from ``notebooks/``
+    and from elsewhere. A relative path that does not exist in the working folder is taken as a
+    path in the project, whether it exists there or not.
     """
     here = Path(path).expanduser()
-    return here.resolve() if here.is_absolute() or here.exists() else project_root() / here
+
+    if here.is_absolute() or here.exists():
+        return here.resolve()
+
+    return project_root() / here
 
 
-def show_path(path: str | os.PathLike) -> str:
-    """Return ``path`` relative to the project where it lies inside it: short, and free of machine names."""
-    full, root = Path(path).resolve(), project_root()
-    return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(path)
+def show_path(path: str | os.PathLike[str]) -> str:
+    """Return ``path`` relative to the project if it is inside it: short, without machine names.
 
-
-def read_json(path: str | os.PathLike, what: str = "file") -> Any:
-    """Return the parsed JSON of ``path``, or raise InputError: missing, not UTF-8 (a BOM is accepted) or not JSON."""
+    >>> show_path(project_root() / "data" / "dev.json")
+    'data/dev.json'
+    """
     try:
-        return json.loads(_text_of(path, what))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{what} {path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        return Path(path).resolve().relative_to(project_root()).as_posix()
+    except ValueError:  # outside the project
+        return str(path)
 
 
-def _text_of(path: str | os.PathLike, what: str) -> str:
+def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
+    """Return the text of a UTF-8 file; a byte order mark at its start is dropped.
+
+    Args:
+        path: The file, as :func:`resolve_path` finds it.
+        what: What the file is called in error messages, such as ``"data file"``.
+
+    Raises:
+        InputError: The file is missing or is not UTF-8.
+    """
     file = resolve_path(path)
+
     if not file.is_file():
-        raise InputError(
-            f"{what} not found: {path} (give a path from the working folder or the project folder)"
-        )
+        hint = "give a path from the working folder or the project folder"
+        raise InputError(f"{what} not found: {path} ({hint})")
+
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{what} {path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
-        ) from None
+        place = f"byte {error.start}"
+        raise InputError(f"{what} {path} is not UTF-8 text ({place}): save it as UTF-8") from None
 
 
-def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """Return the parameters of a YAML profile; InputError where the file is missing or holds no YAML mapping."""
+def read_json(path: str | os.PathLike[str], what: str = "file") -> Any:
+    """Return the parsed JSON of a file.
+
+    Args:
+        path: The file, as :func:`resolve_path` finds it.
+        what: What the file is called in error messages.
+
+    Raises:
+        InputError: The file is missing, not UTF-8 (a byte order mark is accepted) or not JSON.
+    """
+    text = read_text(path, what)
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{what} {path} is not JSON: {place}: {error.msg}") from None
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the parameters of a YAML profile, by name.
+
+    Raises:
+        InputError: The file is missing, or is not a YAML mapping.
+    """
     import yaml
 
-    file = resolve_path(path)
-    if not file.is_file():
-        raise InputError(f"parameter file not found: {path}")
+    text = read_text(path, "parameter file")
+
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(given, dict):
-        raise InputError(f"{path} holds no parameters: expected lines of the form name: value")
-    return given
+        parameters = yaml.safe_load(text) or {}  # an empty file, or only comments
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())  # YAML's own message has several lines
+        raise InputError(f"{path} is not YAML: {reason}") from None
+
+    if not isinstance(parameters, dict):
+        raise InputError(f"{path} has no parameters: expected lines of the form name: value")
+
+    return parameters
 
 
-def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Write ``value`` as UTF-8 JSON (indent 4, Hangul as it is) and return the path. Atomic: all or nothing."""
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Write ``value`` as UTF-8 JSON (indent 4, Hangul unescaped), all or nothing.
+
+    Returns:
+        The path that was written.
+    """
     text = json.dumps(value, ensure_ascii=False, indent=4) + "\n"
     return write_atomically(path, lambda file: file.write(text))
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[IO[str]], Any]) -> Path:
-    """Call ``write(file)`` on a new file beside ``path``, rename it to ``path`` only when all is on disk; return that.
+def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[str]], Any]) -> Path:
+    """Write a text file that is complete or not there at all.
 
-    A reader, and a run that starts after a crash, sees the old file or the new one, never a part of one.
+    The text goes to a temporary file beside ``path``, which is renamed to ``path`` only after all
+    of it is on disk. A reader, or a run that starts after a crash, sees the old file or the new
+    one, never half of one.
+
+    Args:
+        path: The file to write; its folder is made if needed.
+        write: Called once with the open temporary file; writes the text.
+
+    Returns:
+        ``path`` as a Path.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private to the user
+
+        os.chmod(name, 0o644)  # mkstemp creates it private to the user
         os.replace(name, target)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave the temporary file behind
         Path(name).unlink(missing_ok=True)
         raise
+
     return target
 
 
-def sha256(paths: Iterable[str | os.PathLike]) -> str:
-    """Return one SHA-256 hex digest over the names and bytes of ``paths``; a folder stands for its files, sorted."""
+def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """Return one SHA-256 hex digest over the names and contents of files.
+
+    Args:
+        paths: Files, in the order in which they count; a folder counts as all files below it,
+            sorted.
+    """
     digest = hashlib.sha256()
-    for root in map(resolve_path, paths):
-        for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
-            digest.update(file.name.encode() + file.read_bytes())
+
+    for path in paths:
+        for file in _files_of(resolve_path(path)):
+            digest.update(file.name.encode())
+            digest.update(file.read_bytes())
+
     return digest.hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return ``path`` itself, or all files below it if it is a folder, sorted."""
+    if not path.is_dir():
+        return [path]
+
+    return sorted(file for file in path.rglob("*") if file.is_file())

@@ -12,7 +12,7 @@ from grpo_helpers.files import project_root
 
 ROOT = project_root()
 ORDER = (
-    re.search(r"files, answers.*?plots", grpo_helpers.__doc__, re.DOTALL)[0]
+    re.search(r"files, .*?plots", grpo_helpers.__doc__, re.DOTALL)[0]
     .replace("\n", " ")
     .split(", ")
 )
