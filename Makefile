@@ -1,5 +1,5 @@
-# Everything this project does, one word each. The first use makes .venv and installs into it.
-#   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   takes torch's CPU build
+# Everything this project does, one word each: `make help` lists it. The first use creates .venv and installs into it.
+#   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   installs torch's CPU build
 PYTHON ?= python3
 PIP_ARGS ?=
 PROFILE ?= default
@@ -9,9 +9,13 @@ PY := $(VENV)/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run test test-all bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint clean
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint types spelling clean
 
-run: $(VENV)/.installed  ## the five notebooks, headless, into runs/default (PROFILE=name takes params/name)
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed  ## run the five notebooks, headless, into runs/default (PROFILE=name uses params/name)
 	$(PY) -m tools.course.run --profile $(PROFILE)
 
 test: $(VENV)/.installed  ## every test that takes seconds, and all five notebooks at smoke size
@@ -21,42 +25,48 @@ test: $(VENV)/.installed  ## every test that takes seconds, and all five noteboo
 test-all: $(VENV)/.installed  ## the long ones too
 	$(PY) -m pytest
 
-bar: $(VENV)/.installed  ## three seeds of the default run, measured on test; exit 1 below the bar
+bar: $(VENV)/.installed  ## train three seeds of the default run and test them; exit 1 if the gain is too small
 	$(PY) -m tools.course.acceptance
 
-bench: $(VENV)/.installed  ## rewards, answering and training against other ways; exit 1 below a target
+bench: $(VENV)/.installed  ## time rewards, answering and training; exit 1 if a target is missed
 	$(PY) -W ignore -m tools.benchmarks.rewards && $(PY) -W ignore -m tools.benchmarks.training
 
-lab: $(VENV)/.installed  ## JupyterLab on the notebooks
+lab: $(VENV)/.installed  ## open JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks
 
-outputs: $(VENV)/.installed  ## run the course and commit-ready its executed notebooks into notebooks/
+outputs: $(VENV)/.installed  ## run the course; refresh the committed notebooks and both READMEs' results
 	$(PY) -m tools.course.run --profile default --write-outputs
 
-data: $(VENV)/.installed  ## data/*.json from the norm cards
+data: $(VENV)/.installed  ## rebuild data/*.json from the norm cards
 	$(PY) -m tools.corpus.build
 
-check-data: $(VENV)/.installed  ## counts, rates and every check of the data; exit 1 on a fault
+check-data: $(VENV)/.installed  ## run every check of the data; exit 1 on a fault
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,check]"
 	$(PY) -m tools.corpus.check
 
 tiny-model: $(VENV)/.installed  ## train the embedded model into data/tiny_model
 	$(PY) -m tools.tiny_model.train
 
-memory-trace: $(VENV)/.installed  ## closed form against a trace of the real graph; exit 1 above 3 percent
+memory-trace: $(VENV)/.installed  ## compare the memory formula with a traced graph; exit 1 above 3 percent
 	$(PY) -W ignore -m tools.benchmarks.memory_trace
 
-cpu-probe gpu-probe: %-probe: $(VENV)/.installed  ## memory and seconds of real training steps, measured; resumable
+cpu-probe gpu-probe: %-probe: $(VENV)/.installed  ## measure memory and time of real training steps; resumable
 	$(PY) -W ignore -m tools.benchmarks.memory_probe --device $(subst gpu,cuda,$*)
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed  ## ruff: fix what it can and format
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
 
+types: $(VENV)/.installed  ## mypy on the package and the tools
+	$(PY) -m mypy
+
+spelling: $(VENV)/.installed  ## codespell on the English of code, pages and notebooks
+	$(VENV)/bin/codespell
+
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "installing into $(VENV): minutes, in silence; torch's CPU build is 0.2 GB, the CUDA build several"
+	@echo "installing into $(VENV): this takes a few minutes and prints nothing (torch: 0.2 GB for the CPU build, several GB for CUDA)"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	touch $@
 
-clean:
+clean:  ## remove .venv and the caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache
