@@ -1,8 +1,9 @@
 """The parameters of the five notebooks, checked before anything costly starts.
 
-Each notebook's parameters cell is its interface; the cell after it hands the namespace to one of these classes. A
-name that is not known stops the run and the nearest right one is told (papermill itself only warns), values are
-converted to their declared types, files are looked for, and TRL's batch rule is checked. Names are TRL's.
+Each notebook's parameters cell is its interface; the cell after it hands the namespace to one of
+these classes. An unknown name stops the run, and the error names the closest match (papermill
+itself only warns); values are converted to their declared types, files are looked for, and TRL's
+batch rule is checked. Names are TRL's.
 """
 
 from __future__ import annotations
@@ -10,22 +11,20 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from grpo_helpers.batch import BatchPlan
-from grpo_helpers.files import InputError, project_root, resolve_path
+from grpo_helpers.files import InputError, project_root, read_json, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
-from grpo_helpers.parameters import _converted, parameter_names
+from grpo_helpers.parameters import convert, parameter_names
+from grpo_helpers.reward_module import load_reward_module
 from grpo_helpers.rewards import reward_weights
 
-MAY_BE_EMPTY = (
-    "label_path",
-    "test_unseen_words_path",
-    "test_unseen_norms_path",
-)  # the run's own; splits of ours only
+# Paths that may be empty: label_path then means the run's own dev file, and a split is left out.
+MAY_BE_EMPTY = ("label_path", "test_unseen_words_path", "test_unseen_norms_path")
 CHOICES = {
     "quant_type": ("4bit", "8bit"),
     "save_strategy": ("no", "steps", "epoch"),
@@ -35,55 +34,85 @@ CHOICES = {
     "aggregate": tuple(AGGREGATES),
     "rule": ("highest", "earliest_tied"),
 }
+ONE_OR_MORE = (
+    "lora_r",
+    "max_completion_length",
+    "logging_steps",
+    "save_steps",
+    "inference_batch_size",
+    "num_processes",
+)
+ZERO_OR_MORE = ("learning_rate", "num_few_shot", "max_prompt_tokens")
 
 
 @dataclass(kw_only=True)
 class Settings:
-    """Base of every notebook's settings: known names, declared types, and where the run's files lie."""
+    """Base of every notebook's settings: known names, declared types, and the run's folders.
+
+    Attributes:
+        run_name: The run's folder in ``output_dir``: letters, digits, ``-``, ``_`` and ``.``.
+        output_dir: Where runs are kept; a relative path is taken from the project folder.
+    """
 
     run_name: str = "default"
     output_dir: str = "runs"
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
-        """Return the settings that ``namespace`` (a notebook's ``globals()``, a YAML profile) holds.
+        """Return the settings that a namespace holds.
 
-        Raises InputError for an unknown name, a value of the wrong type, or a value that cannot work.
+        Args:
+            namespace: A notebook's ``globals()``, or the mapping of a YAML profile.
+
+        Raises:
+            InputError: An unknown name, a value of the wrong type, or a value that cannot work.
         """
-        known = {f.name for f in fields(cls)}
+        known = [field.name for field in fields(cls)]
+
         for name in parameter_names(namespace):
             if name not in known:
-                near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
-                hint = (
-                    f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-                )
-                raise InputError(f"unknown parameter {name!r}: {hint}")
+                raise InputError(f"unknown parameter {name!r}: {_hint(name, known)}")
+
         return cls(**{name: namespace[name] for name in known if name in namespace})
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            setattr(self, f.name, _converted(f.name, getattr(self, f.name), str(f.type)))
-        if not re.fullmatch(r"[\w.-]+", self.run_name) or set(self.run_name) == {"."}:
-            raise InputError(
-                f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ ."
-            )
-        for name, path in (
-            (f.name, getattr(self, f.name)) for f in fields(self) if f.name.endswith("_path")
-        ):
-            told = (
-                f"{name}: no file {path} (looked in the working folder and in the project folder)"
-            )
-            _need(resolve_path(path).is_file() or (not path and name in MAY_BE_EMPTY), told)
+        for declared in fields(self):
+            value = getattr(self, declared.name)
+            setattr(self, declared.name, convert(declared.name, value, str(declared.type)))
+
+        self._check_run_name()
+        self._check_paths()
         self.check()
+
+    def _check_run_name(self) -> None:
+        is_word = re.fullmatch(r"[\w.-]+", self.run_name) is not None
+        is_only_dots = set(self.run_name) == {"."}
+        _need(
+            is_word and not is_only_dots,
+            f"run_name {self.run_name!r} must be a plain folder name: letters, digits, - _ .",
+        )
+
+    def _check_paths(self) -> None:
+        for declared in fields(self):
+            name = declared.name
+            path = getattr(self, name)
+            if not name.endswith("_path") or (not path and name in MAY_BE_EMPTY):
+                continue
+            _need(
+                resolve_path(path).is_file(),
+                f"{name}: no file {path} (looked in the working folder and in the project folder)",
+            )
 
     def check(self) -> None:
         """Raise InputError where a value cannot work; subclasses say what they need."""
 
     @property
     def run_dir(self) -> Path:
-        """The run's folder, ``<output_dir>/<run_name>``; a relative ``output_dir`` is taken from the project."""
+        """The run's folder, ``<output_dir>/<run_name>``."""
         root = Path(self.output_dir).expanduser()
-        return (root if root.is_absolute() else project_root() / root) / self.run_name
+        if not root.is_absolute():
+            root = project_root() / root
+        return root / self.run_name
 
     @property
     def figures_dir(self) -> Path:
@@ -95,15 +124,34 @@ class Settings:
         return asdict(self)
 
 
-def _need_choices(settings: Settings) -> None:
-    for name, known in CHOICES.items():
-        told = f"{name} is {getattr(settings, name, '')!r}; it must be {', '.join(known[:-1])} or {known[-1]}"
-        _need(getattr(settings, name, known[0]) in known, told)
+def _hint(name: str, known: Iterable[str]) -> str:
+    """Return what to write in the place of an unknown parameter."""
+    names = sorted(known)
+    closest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if closest:
+        return f"did you mean {closest[0]}?"
+    return f"known are {', '.join(names)}"
 
 
 def _need(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)
+
+
+def _check_choices(settings: Settings) -> None:
+    """Check every parameter that has a short list of possible values."""
+    for name, known in CHOICES.items():
+        if not hasattr(settings, name):
+            continue
+        value = getattr(settings, name)
+        listed = f"{', '.join(known[:-1])} or {known[-1]}"
+        _need(value in known, f"{name} is {value!r}; it must be {listed}")
+
+
+def _check_least(settings: Settings, names: Iterable[str], least: int) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        _need(value >= least, f"{name} is {value}; it must be {least} or more")
 
 
 @dataclass(kw_only=True)
@@ -150,7 +198,7 @@ class RewardLabSettings(PromptSettings):
     sliders: bool = True
 
     def check(self) -> None:
-        """At least two completions make a group."""
+        """A group has at least two completions."""
         _need(
             self.num_generations >= 2,
             f"num_generations is {self.num_generations}; a group needs 2 or more",
@@ -176,33 +224,48 @@ class BudgetSettings(Settings):
 
 @dataclass(kw_only=True)
 class EvaluateSettings(PromptSettings):
-    """Parameters of notebook 05. An empty path leaves a split of unseen words or norms out."""
+    """Parameters of notebook 05.
+
+    An empty ``test_unseen_words_path`` or ``test_unseen_norms_path`` leaves that split out; an
+    empty ``label_path`` or ``reward_module`` stands for the run's own.
+    """
 
     label_path: str = ""
     test_data_path: str = "data/embedded/test.json"
     test_unseen_words_path: str = "data/embedded/test_unseen_words.json"
     test_unseen_norms_path: str = "data/embedded/test_unseen_norms.json"
+    reward_module: str = ""
     aggregate: str = "article"
     rule: str = "highest"
     inference_batch_size: int = 32
     bootstrap_samples: int = 10_000
 
     def check(self) -> None:
-        """The choices are known, and the run has answers to score."""
-        _need_choices(self)
+        """The choices are known, the run has answers to score, and its rewards are registered."""
+        _check_choices(self)
         folder = self.run_dir / "infer_results"
         _need(
             any(folder.glob("*.json")),
             f"run {self.run_name!r} has no answers in infer_results: run 04_train first",
         )
+        load_reward_module(self.reward_module or self._reward_module_of_run())
+
+    def _reward_module_of_run(self) -> str:
+        """Return the reward module that the run was trained with, if the file is still there."""
+        file = self.run_dir / "settings.json"
+        if not file.is_file():
+            return ""
+        module = read_json(file, "run settings")["parameters"].get("reward_module", "")
+        return module if resolve_path(module).is_file() else ""
 
 
 @dataclass(kw_only=True)
 class TrainSettings(PromptSettings):
-    """Parameters of notebook 04: what the article sets, under TRL's, transformers' and peft's names, explained there.
+    """Parameters of notebook 04, explained there, under TRL's, transformers' and PEFT's names.
 
-    0 means TRL's default for ``steps_per_generation`` and no limit for ``max_prompt_tokens``; ``max_steps`` below 1
-    means no limit.
+    0 means TRL's default for ``steps_per_generation`` and no limit for ``max_prompt_tokens``;
+    ``max_steps`` below 1 means no limit. ``reward_weights`` takes what
+    :func:`grpo_helpers.rewards.reward_weights` takes.
 
     >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
     64
@@ -219,7 +282,8 @@ class TrainSettings(PromptSettings):
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     lora_target_modules: str = "q_proj,k_proj,v_proj,o_proj"
-    reward_weights: str = "article"
+    reward_weights: str | dict = "article"
+    reward_module: str = ""
     per_device_train_batch_size: int = 16
     num_generations: int = 8
     gradient_accumulation_steps: int = 8
@@ -254,48 +318,37 @@ class TrainSettings(PromptSettings):
     extra_grpo_args: dict = field(default_factory=dict)
 
     def check(self) -> None:
-        """Choices are known, numbers are in range, and TRL would accept the batch sizes."""
+        """Rewards and choices are known, numbers in range, and TRL takes the batch sizes."""
+        load_reward_module(self.reward_module)
         reward_weights(self.reward_weights)
-        _need_choices(self)
-        positive = (
-            "lora_r",
-            "max_completion_length",
-            "logging_steps",
-            "save_steps",
-            "inference_batch_size",
-        )
-        for name in (*positive, "num_processes"):
-            _need(
-                getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more"
-            )
+        _check_choices(self)
+        _check_least(self, ONE_OR_MORE, least=1)
+        _check_least(self, ZERO_OR_MORE, least=0)
+        self._check_ranges()
+        self.batch_plan  # noqa: B018  raises where TRL would
+
+    def _check_ranges(self) -> None:
         _need(
-            self.learning_rate >= 0, f"learning_rate is {self.learning_rate}; it must be 0 or more"
+            0 <= self.lora_dropout < 1,
+            f"lora_dropout is {self.lora_dropout}; it must be 0 or more and below 1",
         )
         _need(
-            0 <= self.lora_dropout < 1, f"lora_dropout is {self.lora_dropout}; it must be below 1"
+            self.temperature > 0,
+            f"temperature is {self.temperature}; sampling needs more than 0",
         )
-        _need(
-            self.temperature > 0, f"temperature is {self.temperature}; sampling needs more than 0"
-        )
-        for name in ("num_few_shot", "max_prompt_tokens"):
-            _need(
-                getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more"
-            )
         _need(
             self.save_total_limit != 1,
             "save_total_limit is 1; resuming needs 2 or more (0 keeps all)",
         )
-        self.batch_plan  # noqa: B018  raises where TRL would
 
     @property
     def batch_plan(self) -> BatchPlan:
         """The batch arithmetic of this run, on as many processes as were launched, or will be."""
-        sizes = (
-            self.per_device_train_batch_size,
-            self.num_generations,
-            self.gradient_accumulation_steps,
-        )
-        devices = int(os.environ.get("WORLD_SIZE", self.num_processes))
         return BatchPlan(
-            *sizes, devices, self.steps_per_generation or None, num_iterations=self.num_iterations
+            B=self.per_device_train_batch_size,
+            G=self.num_generations,
+            A=self.gradient_accumulation_steps,
+            D=int(os.environ.get("WORLD_SIZE", self.num_processes)),
+            S=self.steps_per_generation or None,
+            num_iterations=self.num_iterations,
         )

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -213,13 +214,13 @@ NESTED = Item(
 def test_the_gate_names_a_gold_answer_that_misses_a_reward():
     bad = Item("b", "교정형", "...", '"봄이다."로 고쳐 쓴다. 까닭이다.')
     assert rewards.gold_offenders([ITEM, NESTED]) == []
-    assert rewards.gold_offenders([ITEM, bad]) == [("b", "format", 0.0)]
+    assert rewards.gold_offenders([ITEM, bad]) == [rewards.Offender("b", "format", 0.0)]
 
 
 def test_the_gate_notices_a_format_that_rejects_nested_quotes(monkeypatch):
     seed = re.compile(r'^"[^"]+"[이가] 옳다[.]?')
     monkeypatch.setattr(rewards, "format_score", lambda text: float(bool(seed.match(text))))
-    assert ("n", "format", 0.0) in rewards.gold_offenders([ITEM, NESTED])
+    assert rewards.Offender("n", "format", 0.0) in rewards.gold_offenders([ITEM, NESTED])
 
 
 def test_the_gate_notices_a_tokenizer_that_drops_hangul(monkeypatch):
@@ -228,7 +229,7 @@ def test_the_gate_notices_a_tokenizer_that_drops_hangul(monkeypatch):
     rouge1_reasons.cache_clear()
     monkeypatch.setattr(metrics, "_rouge_scorer", lambda: RougeScorer(["rouge1"]))
     try:
-        assert ("1", "rouge1", 0.0) in rewards.gold_offenders([ITEM])
+        assert rewards.Offender("1", "rouge1", 0.0) in rewards.gold_offenders([ITEM])
     finally:
         rouge1_reasons.cache_clear()
 
@@ -246,9 +247,11 @@ def test_the_presets_are_the_two_formulas(monkeypatch, planted):
     if planted:
         swapped = {"article": rewards.PRESETS["code"], "code": rewards.PRESETS["article"]}
         monkeypatch.setattr(rewards, "PRESETS", swapped)
-    monkeypatch.setattr(
-        rewards, "REWARDS", {n: lambda *_, value=v, **__: [value] for n, v in PARTS.items()}
-    )
+    fixed = {
+        name: replace(reward, function=lambda *_, value=PARTS[name], **__: [value])
+        for name, reward in rewards.registered().items()
+    }
+    monkeypatch.setattr(rewards, "_registry", fixed)
     values = {
         preset: rewards.multi_reward(None, [""], [""], weights=preset)[0]
         for preset in ("article", "code")

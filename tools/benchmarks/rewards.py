@@ -80,7 +80,7 @@ class ArticleWay:
         self, completions: Sequence[str], references: Sequence[str]
     ) -> dict[str, list[float]]:
         """Return every reward of every completion."""
-        found: dict[str, list[float]] = {name: [] for name in rewards.REWARDS}
+        found: dict[str, list[float]] = {name: [] for name in rewards.registered()}
         for said, gold in zip(completions, references, strict=True):
             reason, asked = parse(said).reason, parse_gold(gold).reason
             found["format"].append(format_score(said))
@@ -102,10 +102,10 @@ def our_way(
     metrics.bert_scorer(encoder, layers)  # loading is not computing
     metrics._rouge_scorer()
     return lambda completions, references: {
-        name: reward(
+        name: reward.function(
             None, completions, references=references, encoder=encoder, encoder_layers=layers
         )
-        for name, reward in rewards.REWARDS.items()
+        for name, reward in rewards.registered().items()
     }
 
 
