@@ -1,0 +1,76 @@
+"""Fixtures that several files share, and how tests are dealt to parallel workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from helpers import OFFLINE, ROOT
+
+# Set before torch and the hub's client are imported: they read these once. Threads that wait leave
+# their core to the other worker.
+for name, value in (OFFLINE | {"OMP_WAIT_POLICY": "passive"}).items():
+    os.environ.setdefault(name, value)
+
+# With several workers the longest groups start first, so that no worker waits for one at the end.
+LONGEST_FIRST = (
+    "smoke_run",
+    "test_resume.py",
+    "test_batch_counts.py",
+    "test_processes.py",
+    "test_models.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what trains as heavy, and keep tests that share a fixture on one worker."""
+    for item in items:
+        if ROOT / "tests" / "training" in item.path.parents or uses(item, "smoke_run"):
+            item.add_marker("heavy")
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=rank)
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the group of a test: all users of the smoke run are one, else every file is one."""
+    if uses(item, "smoke_run"):
+        return "smoke_run"
+    return item.path.name
+
+
+def rank(item: pytest.Item) -> int:
+    """Return the place of a test's group among the groups; the sort keeps their order inside."""
+    group = group_of(item)
+    if group in LONGEST_FIRST:
+        return LONGEST_FIRST.index(group)
+    return len(LONGEST_FIRST)
+
+
+def uses(item: pytest.Item, fixture: str) -> bool:
+    """Return whether a test asks for a fixture, itself or through another."""
+    return fixture in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """The course at smoke size, run once: ``runs/test-smoke`` as ``make run`` leaves it.
+
+    The notebooks are the committed ones, with every exercise solved and checked once more after its
+    check (cells tagged ``solved-N.K``), and they lie in a folder that is not ``notebooks/``. So one
+    run serves the tests of the run folder and those of the exercises.
+    """
+    from exercises import write_solved_notebook
+
+    from tools.course import run
+
+    folder = tmp_path_factory.mktemp("notebooks")
+    for name in run.NOTEBOOKS:
+        write_solved_notebook(name, folder / f"{name}.ipynb")
+
+    shutil.rmtree(ROOT / "runs/test-smoke", ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "notebook_path", lambda name: folder / f"{name}.ipynb")
+        run_dir = run.run_course("smoke", "test-smoke")
+    yield run_dir
+    shutil.rmtree(run_dir)
