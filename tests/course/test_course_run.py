@@ -1,176 +1,230 @@
-"""The course at smoke size, for real: five notebooks through papermill, and what they leave behind."""
+"""The course at smoke size, for real: five notebooks through papermill, and what they leave."""
 
-import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
 import time
 
 import pandas as pd
 import pytest
-import torch
+from helpers import ROOT, SMOKE_PARAMS, json_lines, last_line, run_offline, train_arguments
+from notebook_cells import refusal_of
+from training_processes import TrainingProcess
 
-from grpo_helpers.files import project_root, write_json
-from tools.course.run import NOTEBOOKS, run_course, summary
+from grpo_helpers import evaluate_json
+from grpo_helpers.files import read_json, write_json
+from tools.course.run import NOTEBOOKS, summary
 
-ROOT = project_root()
-ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-SMOKE = ROOT / "params/smoke/04_train.yaml"
+SMOKE_DEV = ROOT / "data/smoke/dev.json"
+GPU_PARAMS = ROOT / "params/gpu_24gb/04_train.yaml"
 
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture(scope="module")
-def smoke_run():
-    """The five notebooks, run once with the smoke profile."""
-    shutil.rmtree(ROOT / "runs/test-smoke", ignore_errors=True)
-    run_dir = run_course("smoke", "test-smoke")
-    yield run_dir
-    shutil.rmtree(run_dir)
-
-
-def papermill(*arguments, cwd=ROOT):
-    command = [sys.executable, "-m", "papermill", *map(str, arguments), "--no-progress-bar"]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+RUN_FILES = {
+    "settings.json",
+    "log.jsonl",
+    "step_2",
+    "step_4",
+    "checkpoint-4",
+    "infer_results",
+    "completions",
+    "scores.csv",
+    "item_scores.csv",
+    "best_checkpoint.json",
+    "report.html",
+    "figures",
+    "notebooks",
+    "test_results",
+}
 
 
-def test_every_file_of_a_run_is_there(smoke_run):
+def papermill(notebook, output, *arguments, cwd=ROOT):
+    """Run papermill as a learner does; return its exit code and output."""
+    command = [sys.executable, "-m", "papermill", notebook, output, "--no-progress-bar"]
+    return run_offline([*command, *arguments], cwd=cwd)
+
+
+# -- what a run leaves --------------------------------------------------------------------------
+
+
+def test_run_folder_holds_every_file(smoke_run):
     names = {path.name for path in smoke_run.iterdir()}
-    expected = {
-        "settings.json",
-        "log.jsonl",
-        "step_2",
-        "step_4",
-        "infer_results",
-        "completions",
-        "scores.csv",
-    }
-    expected |= {
-        "item_scores.csv",
-        "best_checkpoint.json",
-        "figures",
-        "notebooks",
-        "test_results",
-        "checkpoint-4",
-    }
-    expected |= {"report.html"}
-    assert expected <= names
-    inferred = sorted(path.name for path in (smoke_run / "infer_results").iterdir())
-    assert inferred == ["inference_epoch0.json", "inference_step2.json", "inference_step4.json"]
-    assert sorted(path.stem for path in (smoke_run / "notebooks").iterdir()) == sorted(NOTEBOOKS)
-    figures = {path.name[:2] for path in (smoke_run / "figures").glob("*.png")}
-    assert figures == {"01", "02", "03", "04", "05"}
-    assert (smoke_run / "step_2" / "adapter_model.safetensors").stat().st_size > 0
+
+    assert names >= RUN_FILES
 
 
-def test_the_answers_have_the_contests_shape(smoke_run):
-    rows = json.loads(
-        (smoke_run / "infer_results/inference_step2.json").read_text(encoding="utf-8")
-    )
-    labels = json.loads((ROOT / "data/smoke/dev.json").read_text(encoding="utf-8"))
+def test_every_saved_checkpoint_has_answered(smoke_run):
+    answered = sorted(path.name for path in (smoke_run / "infer_results").iterdir())
+
+    assert answered == ["inference_epoch0.json", "inference_step2.json", "inference_step4.json"]
+
+
+def test_all_five_executed_notebooks_are_in_the_run_folder(smoke_run):
+    executed = {path.stem for path in (smoke_run / "notebooks").iterdir()}
+
+    assert executed == set(NOTEBOOKS)
+
+
+def test_every_notebook_saves_a_figure(smoke_run):
+    numbers = {path.name[:2] for path in (smoke_run / "figures").glob("*.png")}
+
+    assert numbers == {"01", "02", "03", "04", "05"}
+
+
+def test_saved_adapter_is_not_empty(smoke_run):
+    assert (smoke_run / "step_2/adapter_model.safetensors").stat().st_size > 0
+
+
+def test_answers_follow_the_order_of_the_labels(smoke_run):
+    rows = read_json(smoke_run / "infer_results/inference_step2.json")
+    labels = read_json(SMOKE_DEV)
+
     assert [row["id"] for row in rows] == [label["id"] for label in labels]
-    assert all(set(row) == {"id", "input", "output"} for row in rows)
-    assert all(set(row["output"]) == {"answer", "normalized_answer"} for row in rows)
 
 
-def test_settings_say_what_it_takes_to_repeat_the_run(smoke_run):
-    written = json.loads((smoke_run / "settings.json").read_text(encoding="utf-8"))
-    assert written["parameters"]["max_steps"] == 4 and written["parameters"]["seed"] == 0
-    assert written["versions"]["trl"].startswith("1.16") and len(written["sha256"]["model"]) == 64
+def test_answers_have_the_fields_of_the_contest(smoke_run):
+    for row in read_json(smoke_run / "infer_results/inference_step2.json"):
+        assert set(row) == {"id", "input", "output"}
+        assert set(row["output"]) == {"answer", "normalized_answer"}
 
 
-def test_the_log_has_a_row_per_step_with_every_part_of_the_reward(smoke_run):
-    rows = [json.loads(line) for line in (smoke_run / "log.jsonl").read_text().splitlines()]
-    steps = [row for row in rows if "reward" in row]
-    assert [row["step"] for row in steps] == [1, 2, 3, 4]
-    parts = {f"rewards/{name}_reward/mean" for name in ("format", "em", "rouge1", "bertscore")}
-    assert parts <= set(steps[0]) and "frac_reward_zero_std" in steps[0]
+def test_settings_record_the_parameters_of_the_run(smoke_run):
+    parameters = read_json(smoke_run / "settings.json")["parameters"]
+
+    assert parameters["max_steps"] == 4
+    assert parameters["seed"] == 0
 
 
-def test_training_changed_the_adapter(smoke_run):
+def test_settings_record_versions_and_the_hash_of_the_model(smoke_run):
+    written = read_json(smoke_run / "settings.json")
+
+    assert written["versions"]["trl"].startswith("1.16")
+    assert len(written["sha256"]["model"]) == 64
+
+
+def test_log_has_one_row_per_step(smoke_run):
+    rows = json_lines(smoke_run / "log.jsonl")
+
+    assert [row["step"] for row in rows if "reward" in row] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("part", ["format", "em", "rouge1", "bertscore"])
+def test_log_has_every_part_of_the_reward(smoke_run, part):
+    first_step = next(row for row in json_lines(smoke_run / "log.jsonl") if "reward" in row)
+
+    assert f"rewards/{part}_reward/mean" in first_step
+
+
+def test_log_has_the_share_of_groups_without_signal(smoke_run):
+    first_step = next(row for row in json_lines(smoke_run / "log.jsonl") if "reward" in row)
+
+    assert "frac_reward_zero_std" in first_step
+
+
+def test_training_changes_the_adapter_between_saves(smoke_run):
     from safetensors.torch import load_file
 
-    first, last = (load_file(smoke_run / f"step_{n}" / "adapter_model.safetensors") for n in (2, 4))
-    assert any((first[key] != last[key]).any() for key in first)
-    assert any(key.endswith("lora_B.weight") and first[key].abs().max() > 0 for key in first)
+    earlier = load_file(smoke_run / "step_2/adapter_model.safetensors")
+    later = load_file(smoke_run / "step_4/adapter_model.safetensors")
+
+    assert any((earlier[name] != later[name]).any() for name in earlier)
 
 
-def test_the_summary_names_the_checkpoints_and_the_chosen_one(smoke_run):
+def test_training_moves_the_adapter_from_its_zero_start(smoke_run):
+    from safetensors.torch import load_file
+
+    weights = load_file(smoke_run / "step_2/adapter_model.safetensors")
+    starts_at_zero = [value for name, value in weights.items() if name.endswith("lora_B.weight")]
+
+    assert any(value.abs().max() > 0 for value in starts_at_zero)
+
+
+def test_summary_lists_every_checkpoint(smoke_run):
     text = summary(smoke_run)
-    assert "epoch_0" in text and "step_4" in text and "of resampled question sets" in text
-    assert "Chosen (highest): " in text and (
-        "against the base" in text or "Best on dev: the base model" in text
-    )
+
+    assert "epoch_0" in text
+    assert "step_4" in text
 
 
-def test_the_answers_of_the_live_model_are_those_of_the_saved_adapter(smoke_run, tmp_path):
+def test_summary_says_how_certain_the_choice_is(smoke_run):
+    assert "of resampled question sets" in summary(smoke_run)
+
+
+def test_summary_names_the_chosen_checkpoint_or_the_base(smoke_run):
+    text = summary(smoke_run)
+
+    assert "Chosen (highest): " in text
+    assert "against the base" in text or "Best on dev: the base model" in text
+
+
+def test_saved_adapter_answers_as_the_live_model_did(smoke_run, tmp_path):
     from grpo_helpers.inference import run_inference
 
-    out = run_inference(
+    again = run_inference(
         "data/smoke/dev.json",
         tmp_path / "again.json",
         "data/tiny_model",
         str(smoke_run / "step_4"),
         batch_size=32,
     )
-    assert out.read_bytes() == (smoke_run / "infer_results/inference_step4.json").read_bytes()
+
+    live = smoke_run / "infer_results/inference_step4.json"
+    assert again.read_bytes() == live.read_bytes()
 
 
-NOTEBOOK_FROM = {"elsewhere": ROOT / "notebooks/04_train.ipynb", "notebooks": "04_train.ipynb"}
+# The smoke run itself was started from a folder that is neither of these.
+@pytest.mark.parametrize("folder", ["notebooks", pytest.param("elsewhere", marks=pytest.mark.slow)])
+def test_same_seed_answers_with_the_same_bytes_from_any_folder(folder, smoke_run, tmp_path):
+    notebook = ROOT / "notebooks/04_train.ipynb"
+    cwd = tmp_path
+    if folder == "notebooks":
+        notebook = "04_train.ipynb"
+        cwd = ROOT / "notebooks"
 
-
-@pytest.mark.parametrize("folder", ["elsewhere", pytest.param("notebooks", marks=pytest.mark.slow)])
-def test_the_same_seed_gives_the_same_bytes_from_any_folder(folder, smoke_run, tmp_path):
-    cwd, notebook = ROOT / "notebooks" if folder == "notebooks" else tmp_path, NOTEBOOK_FROM[folder]
-    changes = ("-f", SMOKE, "-p", "run_name", folder, "-p", "output_dir", tmp_path)
+    changes = ["-f", ROOT / SMOKE_PARAMS, "-p", "run_name", folder, "-p", "output_dir", tmp_path]
     done = papermill(notebook, tmp_path / "out.ipynb", *changes, cwd=cwd)
+
     assert done.returncode == 0, done.stderr[-2000:]
     for file in (smoke_run / "infer_results").iterdir():
-        assert (tmp_path / folder / "infer_results" / file.name).read_bytes() == file.read_bytes()
+        repeated = tmp_path / folder / "infer_results" / file.name
+        assert repeated.read_bytes() == file.read_bytes(), file.name
 
 
-def test_a_run_killed_in_the_middle_leaves_whole_files_that_can_be_scored(tmp_path):
-    log = tmp_path / "killed/log.jsonl"
-    code = (
-        "import yaml; from grpo_helpers.settings import TrainSettings; from grpo_helpers.training import train;"
-        f"train(TrainSettings(**yaml.safe_load(open({str(SMOKE)!r})) | "
-        f"dict(run_name='killed', output_dir={str(tmp_path)!r}, max_steps=200)))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, start_new_session=True
-    )
-    try:
-        deadline = time.time() + 240
-        while not (log.exists() and log.read_text().count("\n") >= 4):
-            assert process.poll() is None and time.time() < deadline, (
-                "the run ended before it could be killed"
-            )
-            time.sleep(0.05)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    answered = sorted((tmp_path / "killed/infer_results").glob("*.json"))
-    assert answered and all(json.loads(file.read_text(encoding="utf-8")) for file in answered)
-    command = [
-        sys.executable,
-        "-m",
-        "grpo_helpers.evaluate_json",
-        "--label_path",
-        ROOT / "data/smoke/dev.json",
-    ]
-    command += ["--input_dir", answered[0].parent]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    assert len(pd.read_csv(tmp_path / "killed/scores.csv")) == len(answered)
+# -- a run that is killed -----------------------------------------------------------------------
 
 
-ESSAY = {"question_type": "서술형", "question": "맞는 것을 쓰시오."}
-ROW = json.loads((ROOT / "data/smoke/train.json").read_text(encoding="utf-8"))[0]
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory):
+    """A run folder whose training was killed after four steps of two hundred."""
+    folder = tmp_path_factory.mktemp("killed")
+    arguments = train_arguments(output_dir=folder, run_name="killed", max_steps=200)
+    training = TrainingProcess(arguments, folder)
+
+    training.wait_for_step(folder / "killed/log.jsonl", 4)
+    training.kill()
+    return folder / "killed"
+
+
+@pytest.mark.heavy
+def test_killed_run_leaves_whole_answer_files(killed_run):
+    answered = list((killed_run / "infer_results").glob("*.json"))
+
+    assert answered
+    for file in answered:
+        assert read_json(file)
+
+
+@pytest.mark.heavy
+def test_killed_run_can_be_scored(killed_run):
+    answered = list((killed_run / "infer_results").glob("*.json"))
+    where = ["--label_path", str(SMOKE_DEV), "--input_dir", str(killed_run / "infer_results")]
+
+    assert evaluate_json.main(where) == 0
+    assert len(pd.read_csv(killed_run / "scores.csv")) == len(answered)
+
+
+# -- input that must be refused -----------------------------------------------------------------
+
+ROW = read_json(ROOT / "data/smoke/train.json")[0]
+ESSAY = ROW["input"] | {"question_type": "서술형"}
+
+# Content of a train file, and what the refusal says.
 BAD_TRAIN_FILES = {
     "an empty list": ([], "expected a non-empty JSON list"),
     "a row without a question": (
@@ -178,14 +232,12 @@ BAD_TRAIN_FILES = {
         "input.question is missing",
     ),
     "a row without an answer": ([ROW | {"output": {}}], "output.answer is missing"),
-    "an unknown question type": (
-        [ROW | {"input": ROW["input"] | {"question_type": "서술형"}}],
-        "unknown question_type",
-    ),
+    "an unknown question type": ([ROW | {"input": ESSAY}], "unknown question_type"),
     "an id used twice": ([ROW, ROW], "is used in row 1 already"),
     "text that is not JSON": ("[{]", "is not JSON: line 1"),
 }
-BAD = {
+# Parameters, and what the refusal says.
+BAD_PARAMETERS = {
     "a mistyped parameter": ({"learnig_rate": 1e-4}, "did you mean learning_rate?"),
     "a missing file": ({"train_data_path": "none.json"}, "no file none.json"),
     "an unknown model path": (
@@ -198,84 +250,152 @@ BAD = {
     ),
     "groups TRL rejects": ({"num_generations": 7}, "must be divisible by num_generations"),
 }
+BAD_INPUT = [*BAD_PARAMETERS, *BAD_TRAIN_FILES]
 
 
-def refused(told, tmp_path, notebook, *arguments):
-    """Run a notebook that must be refused; its last line of stderr must say ``told``."""
-    done = papermill(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "out.ipynb", *arguments)
-    last = [line for line in done.stderr.splitlines() if line.strip()][-1]
-    assert done.returncode != 0 and told in last, done.stderr[-1500:]
+def bad_input(case, folder):
+    """Return the parameters of a case, its file written, and what the refusal says."""
+    if case in BAD_PARAMETERS:
+        return BAD_PARAMETERS[case]
 
-
-# What each fault of a file says is tested in test_data.py; here, that papermill's last line is that sentence.
-QUICK = [*BAD, "an id used twice"]
-SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in BAD_TRAIN_FILES if case not in QUICK]
-
-
-@pytest.mark.parametrize("case", [*QUICK, *SLOW])
-def test_papermill_ends_with_one_clear_line_and_leaves_nothing(case, tmp_path):
-    if case in BAD:
-        values, told = BAD[case]
+    content, message = BAD_TRAIN_FILES[case]
+    file = folder / "train.json"
+    if isinstance(content, str):
+        file.write_text(content, encoding="utf-8")
     else:
-        content, told = BAD_TRAIN_FILES[case]
-        file = tmp_path / "train.json"
-        file.write_text(
-            content if isinstance(content, str) else json.dumps(content), encoding="utf-8"
-        )
-        values = {"train_data_path": file}
-    parameters = [word for key, value in values.items() for word in ("-p", key, value)]
-    refused(
-        told, tmp_path, "04_train", "-f", SMOKE, *parameters, "-p", "output_dir", tmp_path / "runs"
-    )
+        write_json(file, content)
+    return {"train_data_path": str(file)}, message
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_training_notebook_refuses_bad_input_in_one_line(case, tmp_path):
+    values, message = bad_input(case, tmp_path)
+
+    refusal = refusal_of("04_train", values | {"output_dir": str(tmp_path / "runs")})
+
+    assert message in refusal
+    assert "\n" not in refusal
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_refused_training_leaves_no_run_folder(case, tmp_path):
+    values, _ = bad_input(case, tmp_path)
+
+    refusal_of("04_train", values | {"output_dir": str(tmp_path / "runs")})
+
     assert not (tmp_path / "runs").exists()
 
 
-GPU_PROFILE = ROOT / "params/gpu_24gb/04_train.yaml"
+# One refusal by the settings and one by the data go through papermill in ``make test``; the way
+# from an exception to papermill's last line is the same for all.
+THROUGH_PAPERMILL = ["a mistyped parameter", "an id used twice"]
+ALSO_SLOW = [
+    pytest.param(case, marks=pytest.mark.slow)
+    for case in BAD_INPUT
+    if case not in THROUGH_PAPERMILL
+]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ((), "PyTorch sees no GPU here"),
-        (("-p", "device", "auto"), "neither a local folder nor to be had from the hub"),
-    ],
-)
-def test_the_gpu_profile_without_a_gpu_or_without_its_model_ends_with_one_clear_line(
-    changes, told, tmp_path
-):
-    started = time.time()
-    refused(
-        told,
-        tmp_path,
-        "04_train",
-        "-f",
-        GPU_PROFILE,
-        "-p",
-        "output_dir",
-        tmp_path / "runs",
-        *changes,
-    )
-    assert not (tmp_path / "runs").exists() and time.time() - started < 60
+@pytest.mark.heavy
+@pytest.mark.parametrize("case", [*THROUGH_PAPERMILL, *ALSO_SLOW])
+def test_papermill_ends_with_the_refusal_and_leaves_nothing(case, tmp_path):
+    values, message = bad_input(case, tmp_path)
+    changes = ["-f", ROOT / SMOKE_PARAMS, "-p", "output_dir", tmp_path / "runs"]
+    for name, value in values.items():
+        changes += ["-p", name, str(value)]
+
+    done = papermill(ROOT / "notebooks/04_train.ipynb", tmp_path / "out.ipynb", *changes)
+
+    assert done.returncode != 0
+    assert message in last_line(done.stderr), done.stderr[-1500:]
+    assert not (tmp_path / "runs").exists()
 
 
-def test_labels_that_lack_an_id_are_refused_and_the_run_stays_as_it_was(smoke_run, tmp_path):
-    rows = json.loads((ROOT / "data/smoke/dev.json").read_text(encoding="utf-8"))
-    for kept, told in (
-        (rows[1:], "1 not in the labels"),
-        ([ROW | {"id": None}, *rows], "row 1: needs an id"),
-    ):
-        labels = write_json(tmp_path / "labels.json", kept)
-        before = sorted(smoke_run.rglob("*")), (smoke_run / "scores.csv").read_bytes()
-        refused(
-            told,
-            tmp_path,
-            "05_evaluate_and_select",
-            "-p",
-            "run_name",
-            "test-smoke",
-            "-p",
-            "label_path",
-            labels,
-        )
-        assert before == (sorted(smoke_run.rglob("*")), (smoke_run / "scores.csv").read_bytes())
+WITHOUT_GPU = {
+    "no GPU": ({}, "PyTorch sees no GPU here"),
+    "no model": ({"device": "auto"}, "neither a local folder nor to be had from the hub"),
+}
+
+
+def skip_with_gpu():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+
+
+@pytest.mark.parametrize("case", WITHOUT_GPU)
+def test_gpu_profile_on_a_laptop_is_refused_in_one_line(case, tmp_path):
+    skip_with_gpu()
+    changes, message = WITHOUT_GPU[case]
+    output = {"output_dir": str(tmp_path / "runs")}
+
+    refusal = refusal_of("04_train", changes | output, profile=GPU_PARAMS)
+
+    assert message in refusal
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WITHOUT_GPU)
+def test_gpu_profile_on_a_laptop_ends_papermill_within_a_minute(case, tmp_path):
+    skip_with_gpu()
+    changes, message = WITHOUT_GPU[case]
+    words = ["-f", GPU_PARAMS, "-p", "output_dir", tmp_path / "runs"]
+    for name, value in changes.items():
+        words += ["-p", name, value]
+
+    started = time.monotonic()
+    done = papermill(ROOT / "notebooks/04_train.ipynb", tmp_path / "out.ipynb", *words)
+    seconds = time.monotonic() - started
+
+    assert done.returncode != 0
+    assert message in last_line(done.stderr), done.stderr[-1500:]
+    assert not (tmp_path / "runs").exists()
+    assert seconds < 60
+
+
+BAD_LABELS = {
+    "an id that is missing": "1 not in the labels",
+    "a row without an id": "row 1: needs an id",
+}
+
+
+def bad_labels(case, folder):
+    """Return the path of a label file that does not fit the smoke run's answers."""
+    rows = read_json(SMOKE_DEV)
+    if case == "an id that is missing":
+        rows = rows[1:]
+    else:
+        rows = [ROW | {"id": None}, *rows]
+    return str(write_json(folder / "labels.json", rows))
+
+
+def state_of(run_dir):
+    """Return the files of a run folder and its scores, to see whether anything changed."""
+    return sorted(run_dir.rglob("*")), (run_dir / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_evaluation_refuses_labels_and_leaves_the_run_as_it_was(case, smoke_run, tmp_path):
+    before = state_of(smoke_run)
+    values = {"run_name": "test-smoke", "label_path": bad_labels(case, tmp_path)}
+
+    refusal = refusal_of("05_evaluate_and_select", values)
+
+    assert BAD_LABELS[case] in refusal
+    assert state_of(smoke_run) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_papermill_ends_with_the_refusal_of_labels(case, smoke_run, tmp_path):
+    before = state_of(smoke_run)
+    changes = ["-p", "run_name", "test-smoke", "-p", "label_path", bad_labels(case, tmp_path)]
+
+    notebook = ROOT / "notebooks/05_evaluate_and_select.ipynb"
+    done = papermill(notebook, tmp_path / "out.ipynb", *changes)
+
+    assert done.returncode != 0
+    assert BAD_LABELS[case] in last_line(done.stderr), done.stderr[-1500:]
+    assert state_of(smoke_run) == before

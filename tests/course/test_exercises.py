@@ -1,85 +1,81 @@
-"""The exercises of the notebooks: unfilled they say what is missing and stop nothing; with their solution, "right"."""
+"""The exercises: a stub is "not yet" and stops nothing, its solution is "right"."""
 
 import re
-import shutil
 
 import nbformat
-import papermill
 import pytest
+from exercises import read_notebook, solutions, tagged
 
-from grpo_helpers.files import project_root
-from tools.course.run import HEADLESS, NOTEBOOKS, profile_parameters
+from tools.course.run import NOTEBOOKS
 
-ROOT = project_root()
-SOLUTION = re.compile(r"^## (\d\.\d) [^\n]*\n.*?```python\n(.*?)```", re.M | re.S)
-
-
-def solutions(name):
-    """Return {exercise: code} of a page of solutions."""
-    return dict(SOLUTION.findall((ROOT / f"solutions/{name}.md").read_text(encoding="utf-8")))
+every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
-def tagged(notebook, kind):
-    """Return {exercise: cell} of the cells tagged ``kind-N.K``."""
-    tags = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
-    return {
-        tag.removeprefix(f"{kind}-"): cell
-        for tag, cell in tags.items()
-        if tag.startswith(f"{kind}-")
-    }
+def prose_of(name):
+    """Return the Markdown of a notebook."""
+    cells = read_notebook(name).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-def read(name):
-    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+def three_numbers(name):
+    """Return the numbers of a notebook's exercises, such as 4.1, 4.2 and 4.3."""
+    chapter = int(name[:2])
+    return [f"{chapter}.{number}" for number in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_has_three_exercises_with_difficulty_time_check_and_solution(name):
-    notebook = read(name)
-    numbers = [f"{int(name[:2])}.{k}" for k in (1, 2, 3)]
-    assert (
-        list(tagged(notebook, "exercise"))
-        == list(tagged(notebook, "check"))
-        == list(solutions(name))
-        == numbers
-    )
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    heads = re.findall(r"\*\*Exercise (\d\.\d)\*\* [★☆]{3} \d+ minutes\.", prose)
-    assert heads == numbers and f"solutions/{name}.md" in prose
-
-
-@pytest.fixture(scope="module")
-def worked(tmp_path_factory):
-    """Every notebook at smoke size, each check run twice: on the stub, and on the solution pasted after it."""
-    folder, done = tmp_path_factory.mktemp("exercises"), {}
-    for name in NOTEBOOKS:
-        notebook, told = read(name), solutions(name)
-        for number, check in tagged(notebook, "check").items():
-            again = [
-                nbformat.v4.new_code_cell(told[number]),
-                nbformat.v4.new_code_cell(check.source),
-            ]
-            again[1].metadata["tags"] = [f"solved-{number}"]
-            place = notebook.cells.index(check) + 1
-            notebook.cells[place:place] = again
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-        known = papermill.inspect_notebook(str(folder / f"{name}.ipynb"))
-        given = profile_parameters("smoke", name) | HEADLESS | {"run_name": "test-exercises"}
-        done[name] = papermill.execute_notebook(
-            str(folder / f"{name}.ipynb"), str(folder / f"{name}-done.ipynb"), cwd=str(ROOT / "notebooks"),
-            parameters={key: value for key, value in given.items() if key in known}, progress_bar=False,
-        )  # fmt: skip
-    yield done
-    shutil.rmtree(ROOT / "runs/test-exercises")
-
-
-def printed(cell):
+def printed_by(cell):
     return "".join(output.get("text", "") for output in cell.outputs)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_unfilled_exercises_say_what_is_missing_and_solved_ones_that_they_are_right(worked, name):
-    for number, cell in tagged(worked[name], "check").items():
-        assert printed(cell).startswith(f"{number}: not yet, "), printed(cell)
-    for number, cell in tagged(worked[name], "solved").items():
-        assert printed(cell).startswith(f"{number}: right"), printed(cell)
+@every_notebook
+def test_notebook_has_three_exercises(name):
+    assert list(tagged(read_notebook(name), "exercise")) == three_numbers(name)
+
+
+@every_notebook
+def test_every_exercise_has_a_check(name):
+    assert list(tagged(read_notebook(name), "check")) == three_numbers(name)
+
+
+@every_notebook
+def test_every_exercise_has_a_solution(name):
+    assert list(solutions(name)) == three_numbers(name)
+
+
+@every_notebook
+def test_every_exercise_states_its_difficulty_and_minutes(name):
+    headings = re.findall(r"\*\*Exercise (\d\.\d)\*\* [★☆]{3} \d+ minutes\.", prose_of(name))
+
+    assert headings == three_numbers(name)
+
+
+@every_notebook
+def test_notebook_says_where_its_solutions_are(name):
+    assert f"solutions/{name}.md" in prose_of(name)
+
+
+@pytest.fixture(scope="module")
+def worked(smoke_run):
+    """Every notebook of the smoke run, in which each check ran on the stub and on the solution."""
+    notebooks = {}
+    for name in NOTEBOOKS:
+        notebooks[name] = nbformat.read(smoke_run / f"notebooks/{name}.ipynb", as_version=4)
+    return notebooks
+
+
+@every_notebook
+def test_check_of_an_empty_exercise_says_what_is_missing(worked, name):
+    checks = tagged(worked[name], "check")
+
+    assert list(checks) == three_numbers(name)
+    for number, cell in checks.items():
+        assert printed_by(cell).startswith(f"{number}: not yet, "), printed_by(cell)
+
+
+@every_notebook
+def test_check_of_a_solved_exercise_says_that_it_is_right(worked, name):
+    checks = tagged(worked[name], "solved")
+
+    assert list(checks) == three_numbers(name)
+    for number, cell in checks.items():
+        assert printed_by(cell).startswith(f"{number}: right"), printed_by(cell)
