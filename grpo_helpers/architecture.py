@@ -1,4 +1,8 @@
-"""The shape of a Llama-like decoder, read from a config.json, and the bytes of its weights and LoRA."""
+"""The shape of a Llama-like decoder, and the bytes of its weights and of LoRA.
+
+In: a local ``config.json``, or a name of ``data/architectures.json``. Out: an
+:class:`Architecture`, and bytes. Nothing is downloaded and no weight is read.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from typing import Any
 from grpo_helpers.files import InputError, project_root, read_json, resolve_path
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-BF16, FP32 = 2, 4  # bytes per number
-NF4 = (
-    0.5 + 1 / 64 + 4 / (64 * 256)
-)  # bytes per weight: 4 bits, a uint8 scale per 64, a float32 per 64*256
+# Bytes per number. NF4: 4 bits, a uint8 scale per 64 weights, a float32 per 64*256 of them.
+BF16 = 2
+FP32 = 4
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 SHAPE_KEYS = (
     "num_hidden_layers",
     "hidden_size",
@@ -25,7 +29,20 @@ SHAPE_KEYS = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A Llama-shaped decoder, in the names of its ``config.json``. ``inferred``: no config was read for it."""
+    """A Llama-shaped decoder, in the names of its ``config.json``.
+
+    Attributes:
+        name: What the model is called here.
+        num_hidden_layers: Blocks.
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width inside the MLP.
+        num_attention_heads: Query heads.
+        num_key_value_heads: Key and value heads, fewer where queries share them.
+        head_dim: Width of one head.
+        vocab_size: Tokens.
+        tie_word_embeddings: Whether the output head is the embedding table.
+        inferred: Whether the shape is our inference, since no config was read for it.
+    """
 
     name: str
     num_hidden_layers: int
@@ -44,93 +61,148 @@ class Architecture:
         return self.num_attention_heads * self.head_dim
 
     @property
+    def key_value_width(self) -> int:
+        """Width of all key heads together, and of all value heads."""
+        return self.num_key_value_heads * self.head_dim
+
+    @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """(in, out) of each linear layer of one block."""
-        h, i, q = self.hidden_size, self.intermediate_size, self.query_width
-        k = self.num_key_value_heads * self.head_dim
-        attention = {"q_proj": (h, q), "k_proj": (h, k), "v_proj": (h, k), "o_proj": (q, h)}
-        return {**attention, "gate_proj": (h, i), "up_proj": (h, i), "down_proj": (i, h)}
+        return {
+            "q_proj": (self.hidden_size, self.query_width),
+            "k_proj": (self.hidden_size, self.key_value_width),
+            "v_proj": (self.hidden_size, self.key_value_width),
+            "o_proj": (self.query_width, self.hidden_size),
+            "gate_proj": (self.hidden_size, self.intermediate_size),
+            "up_proj": (self.hidden_size, self.intermediate_size),
+            "down_proj": (self.intermediate_size, self.hidden_size),
+        }
+
+    @property
+    def largest_linear(self) -> int:
+        """Parameters of the largest linear layer."""
+        return max(width * out for width, out in self.linears.values())
 
     @property
     def linear_params(self) -> int:
         """Parameters that quantisation shrinks: the linear layers of all blocks."""
-        return self.num_hidden_layers * sum(width * out for width, out in self.linears.values())
+        per_block = sum(width * out for width, out in self.linears.values())
+        return self.num_hidden_layers * per_block
 
     @property
-    def kept_params(self) -> int:
+    def unquantised_params(self) -> int:
         """Parameters that stay in bfloat16: embeddings, output head (unless tied) and norms."""
-        tables = self.vocab_size * (1 if self.tie_word_embeddings else 2)
-        return self.hidden_size * (tables + 2 * self.num_hidden_layers + 1)
+        tables = 1 if self.tie_word_embeddings else 2
+        norms = 2 * self.num_hidden_layers + 1
+        return self.hidden_size * (self.vocab_size * tables + norms)
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of one token of one sequence in the KV cache: a key and a value in bfloat16, all layers."""
-        return self.num_hidden_layers * 2 * self.num_key_value_heads * self.head_dim * BF16
+        """Bytes of one token in the KV cache: a key and a value in bfloat16, all layers."""
+        return self.num_hidden_layers * 2 * self.key_value_width * BF16
 
 
 def load_architecture(name_or_config_path: str | Path) -> Architecture:
-    """Return the shape of a local ``config.json`` (or its folder), else of ``data/architectures.json`` by name.
+    """Return the shape of a model.
 
-    A hub name is matched by its last part; nothing is downloaded. InputError where neither has it, or a key is missing.
+    Args:
+        name_or_config_path: A local ``config.json``, its folder, or a name of
+            ``data/architectures.json``; of a hub name only the last part counts.
+
+    Raises:
+        InputError: There is no such config and no such name, or the config lacks a key.
+
+    >>> load_architecture("Qwen/Qwen3-0.6B").num_hidden_layers
+    28
     """
     path = resolve_path(name_or_config_path)
     file = path / "config.json" if path.is_dir() else path
     if file.is_file():
-        config = read_json(file, "model config")
-        config = config if isinstance(config, dict) else {}
-        return _architecture(
-            path.name if path.is_dir() else path.parent.name, config.get("text_config", config)
-        )
+        return _read_config(file)
+
     table = read_json(project_root() / "data" / "architectures.json", "architecture table")
     name = str(name_or_config_path).rstrip("/").split("/")[-1]
     if name not in table:
         raise InputError(
-            f"model {name_or_config_path!r}: no local config.json; the table knows {', '.join(table)}"
+            f"model {name_or_config_path!r}: no local config.json; "
+            f"the table knows {', '.join(table)}"
         )
     return _architecture(name, table[name])
 
 
+def _read_config(file: Path) -> Architecture:
+    config = read_json(file, "model config")
+    if not isinstance(config, dict):
+        config = {}
+    # A model of text and images keeps the shape of its decoder one level down.
+    return _architecture(file.parent.name, config.get("text_config", config))
+
+
 def _architecture(name: str, config: dict[str, Any]) -> Architecture:
-    missing = [key for key in SHAPE_KEYS if not isinstance(config.get(key), int)]
-    if missing:
-        raise InputError(
-            f"config of {name}: {missing[0]} is missing; memory is predicted for Llama-shaped models only"
-        )
+    for key in SHAPE_KEYS:
+        if not isinstance(config.get(key), int):
+            raise InputError(
+                f"config of {name}: {key} is missing; "
+                "memory is predicted for Llama-shaped models only"
+            )
+
+    heads = config["num_attention_heads"]
     return Architecture(
         name=name,
-        **{key: config[key] for key in SHAPE_KEYS},
-        num_key_value_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        num_hidden_layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        intermediate_size=config["intermediate_size"],
+        num_attention_heads=heads,
+        num_key_value_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        vocab_size=config["vocab_size"],
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         inferred=bool(config.get("inferred", False)),
     )
 
 
 def weights_bytes(arch: Architecture, quant: str | None = None) -> int:
-    """Return the bytes of the frozen weights: bfloat16, 8 bits or 4 bits (nf4, double quantisation)."""
-    params, rows = (
-        arch.linear_params,
-        arch.num_hidden_layers * sum(out for _, out in arch.linears.values()),
-    )
-    sizes = {
-        None: BF16 * params,
-        "8bit": params + FP32 * rows,
-        "4bit": NF4 * params,
-    }  # 8bit: a scale per output row
-    if quant not in sizes:
+    """Return the bytes of the frozen weights.
+
+    Args:
+        arch: The model's shape.
+        quant: None for bfloat16, ``"8bit"``, or ``"4bit"`` (nf4 with double quantisation).
+
+    Raises:
+        InputError: An unknown quantisation.
+    """
+    if quant is None:
+        linear: float = BF16 * arch.linear_params
+    elif quant == "8bit":
+        # One byte a weight, and a float32 scale for each row of outputs.
+        rows_per_block = sum(out for _, out in arch.linears.values())
+        linear = arch.linear_params + FP32 * arch.num_hidden_layers * rows_per_block
+    elif quant == "4bit":
+        linear = NF4 * arch.linear_params
+    else:
         raise InputError(f"quant must be None, 8bit or 4bit, got {quant!r}")
-    return round(sizes[quant] + BF16 * arch.kept_params)
+
+    return round(linear + BF16 * arch.unquantised_params)
 
 
 def lora_params(arch: Architecture, rank: int, targets: Sequence[str] = ATTENTION) -> int:
     """Return the trained parameters of LoRA: ``rank * (in + out)`` per target layer, all blocks.
 
+    Args:
+        arch: The model's shape.
+        rank: Of the two trained matrices.
+        targets: Names of linear layers, as in :attr:`Architecture.linears`.
+
+    Raises:
+        InputError: There is no target, or an unknown one.
+
     >>> lora_params(load_architecture("Midm-2.0-Base-Instruct"), rank=64)
     81788928
     """
-    unknown = [name for name in targets if name not in arch.linears]
+    known = arch.linears
+    unknown = [name for name in targets if name not in known]
     if unknown or not targets:
-        raise InputError(
-            f"lora targets {unknown[:1] or 'none'}; known are {', '.join(arch.linears)}"
-        )
-    return arch.num_hidden_layers * rank * sum(sum(arch.linears[name]) for name in targets)
+        raise InputError(f"lora targets {unknown[:1] or 'none'}; known are {', '.join(known)}")
+
+    per_rank = sum(sum(known[name]) for name in targets)
+    return arch.num_hidden_layers * rank * per_rank

@@ -1,9 +1,10 @@
 """Batch arithmetic of TRL 1.16: what B, G, A, D and S mean together, and which settings are legal.
 
-In: six whole numbers. Out: a :class:`BatchPlan` that counts completions, prompts, rounds and steps, or an
-:class:`InputError` in TRL's words with the nearest settings that TRL accepts. B counts completions, not prompts, and
-the one rule is ``B*D*S % G == 0``. The article's counts are those of TRL 0.14, where B still counted prompts; its
-rule "B must be a multiple of G" is that of TRL 0.15 and 0.16. Neither holds in 1.16.
+In: six whole numbers. Out: a :class:`BatchPlan` that counts completions, prompts, rounds and steps,
+or an :class:`InputError` in TRL's words with the nearest settings that TRL accepts. B counts
+completions, not prompts, and the one rule is ``B*D*S % G == 0``. The article's counts are those of
+TRL 0.14, where B still counted prompts; its rule "B must be a multiple of G" is that of TRL 0.15
+and 0.16. Neither holds in 1.16.
 """
 
 from __future__ import annotations
@@ -25,65 +26,112 @@ TRL_NAMES = {
 
 
 def need_whole_number(name: str, value: object) -> None:
-    """Raise InputError, with ``name`` and the value, for anything but a whole number from 1 up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    """Refuse anything but a whole number from 1 up.
+
+    Args:
+        name: What the number is, for the error message.
+        value: What was given.
+
+    Raises:
+        InputError: It names ``name`` and the value.
+
+    >>> need_whole_number("num_generations", 8)
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} must be a whole number from 1 up, got {value!r}")
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """One legal batch setting, its names short for :data:`TRL_NAMES`.
+    """One legal batch setting, refused on construction where TRL 1.16 refuses it.
 
-    Raises InputError for anything but whole numbers from 1 up, and where TRL 1.16 refuses the setting.
+    Attributes:
+        B: ``per_device_train_batch_size``: completions (not prompts) per device in one forward and
+            backward pass.
+        G: ``num_generations``: completions of one prompt, compared with one another.
+        A: ``gradient_accumulation_steps``: micro-batches per optimizer step.
+        D: ``world_size``: devices.
+        S: ``steps_per_generation``: micro-batches fed by one round of sampling; None means A, as in
+            TRL, and is replaced by it.
+        num_iterations: How often a round is trained on.
+
+    Raises:
+        InputError: Something is not a whole number from 1 up, or TRL refuses the setting.
 
     >>> plan = BatchPlan(B=2, G=8, A=16, S=4)
-    >>> plan.completions_per_step, plan.prompts_per_step, plan.generation_batch_size, plan.rounds_per_step
-    (32, 4.0, 8, 4.0)
+    >>> plan.completions_per_step, plan.prompts_per_step
+    (32, 4.0)
+    >>> plan.generation_batch_size, plan.rounds_per_step
+    (8, 4.0)
     """
 
-    B: int  # completions (not prompts) per device in one forward and backward pass
-    G: int  # completions of one prompt, compared with one another
-    A: int = 1  # micro-batches per optimizer step
-    D: int = 1  # devices
-    S: int | None = None  # micro-batches fed by one round of sampling; None means A, as in TRL
-    num_iterations: int = 1  # how often a round is trained on
+    B: int
+    G: int
+    A: int = 1
+    D: int = 1
+    S: int = None  # type: ignore[assignment]  # None only until __post_init__
+    num_iterations: int = 1
 
     def __post_init__(self) -> None:
-        given = self.S
-        object.__setattr__(
-            self, "S", self.A if given is None else given
-        )  # frozen: TRL's default, resolved once
+        follows_a = self.S is None
+        if follows_a:
+            object.__setattr__(self, "S", self.A)  # frozen: TRL's default is filled in once
+
         for key, name in TRL_NAMES.items():
             need_whole_number(name, getattr(self, key))
+
+        problem = self._problem()
+        if problem:
+            rounds = None if follows_a else self.S
+            options = nearest_legal(self.B, self.G, self.A, self.D, S=rounds)
+            hints = ", or ".join(map(_describe, options))
+            raise InputError(f"{problem} Nearest legal: {hints}")
+
+    def _problem(self) -> str:
+        """Return why TRL refuses the setting, in its own words, or an empty text."""
         size = self.generation_batch_size
         if size % self.G:
-            problem = (
+            return (
                 f"generation_batch_size ({size}) must be divisible by num_generations ({self.G})."
             )
-        elif self.G < 2:
-            problem = (
+        if self.G < 2:
+            return (
                 "GRPO requires at least 2 generations per prompt to calculate the advantages. "
+                f"You provided {self.G}, which is less than the minimum required."
             )
-            problem += f"You provided {self.G}, which is less than the minimum required."
-        else:
-            return
-        options = nearest_legal(self.B, self.G, self.A, self.D, given)
-        told = [
-            " with ".join(f"{name} {value}" for name, value in option.items()) for option in options
-        ]
-        raise InputError(f"{problem} Nearest legal: {', or '.join(told)}")
+        return ""
 
     @classmethod
-    def from_trl(cls, **names: int | None) -> BatchPlan:
-        """Return the plan of TRL's own argument names (the values of :data:`TRL_NAMES`); TypeError for another name.
+    def from_trl(
+        cls,
+        per_device_train_batch_size: int,
+        num_generations: int,
+        gradient_accumulation_steps: int = 1,
+        world_size: int = 1,
+        steps_per_generation: int | None = None,
+        num_iterations: int = 1,
+    ) -> BatchPlan:
+        """Return the plan of TRL's own argument names.
 
-        >>> BatchPlan.from_trl(per_device_train_batch_size=1, num_generations=8, gradient_accumulation_steps=8)
-        BatchPlan(B=1, G=8, A=8, D=1, S=8, num_iterations=1)
+        Args:
+            per_device_train_batch_size: B.
+            num_generations: G.
+            gradient_accumulation_steps: A.
+            world_size: D; TRL takes it from the launcher.
+            steps_per_generation: S; None means A.
+            num_iterations: How often a round is trained on.
+
+        >>> BatchPlan.from_trl(per_device_train_batch_size=8, num_generations=8)
+        BatchPlan(B=8, G=8, A=1, D=1, S=1, num_iterations=1)
         """
-        letters = {key: names.pop(name) for key, name in TRL_NAMES.items() if name in names}
-        if names:
-            raise TypeError(f"from_trl() got an unexpected argument {next(iter(names))!r}")
-        return cls(**letters)
+        return cls(
+            B=per_device_train_batch_size,
+            G=num_generations,
+            A=gradient_accumulation_steps,
+            D=world_size,
+            S=steps_per_generation,  # type: ignore[arg-type]
+            num_iterations=num_iterations,
+        )
 
     @property
     def completions_per_step(self) -> int:
@@ -92,7 +140,7 @@ class BatchPlan:
 
     @property
     def prompts_per_step(self) -> float:
-        """Prompts per optimizer step, on average: B*A*D/G (a fraction where a step ends inside a round)."""
+        """Prompts per optimizer step, on average: B*A*D/G (a step may end inside a round)."""
         return self.completions_per_step / self.G
 
     @property
@@ -102,7 +150,10 @@ class BatchPlan:
 
     @property
     def sequences_per_generate(self) -> int:
-        """Sequences one device holds in its one ``generate()`` call of a round: B*S. What the KV cache pays for."""
+        """Sequences of one device in its one ``generate()`` call of a round: B*S.
+
+        This is what the KV cache pays for.
+        """
         return self.B * self.S
 
     @property
@@ -115,24 +166,18 @@ class BatchPlan:
         """Rounds of sampling per optimizer step: A/(S*num_iterations); 1.0 by TRL's defaults."""
         return self.A / (self.S * self.num_iterations)
 
-    @property
-    def on_policy(self) -> bool:
-        """Whether every completion is trained on by the very weights that sampled it: A % (S*num_iterations) == 0.
-
-        Where not, TRL runs one more pass over each round for the log-probabilities under the sampling weights.
-        """
-        return self.A % (self.S * self.num_iterations) == 0
-
     def steps_per_epoch(self, n_prompts: int) -> int:
-        """Return the optimizer steps of one epoch over ``n_prompts`` prompts; 0 if they do not fill one round.
+        """Return the optimizer steps of one epoch; 0 if the prompts do not fill one round.
 
         >>> BatchPlan(B=2, G=8, A=16, S=4).steps_per_epoch(102)
         26
         """
-        return ceil(n_prompts // self.prompts_per_round * self.S * self.num_iterations / self.A)
+        rounds = n_prompts // self.prompts_per_round
+        micro_batches = rounds * self.S * self.num_iterations
+        return ceil(micro_batches / self.A)
 
     def dropped_prompts(self, n_prompts: int) -> int:
-        """Return how many prompts an epoch leaves out: TRL drops the last round if it is not full.
+        """Return how many prompts an epoch leaves out: TRL drops a last round that is not full.
 
         >>> BatchPlan(B=8, G=2, A=4).dropped_prompts(102)
         6
@@ -147,39 +192,57 @@ def propose(
     peak: Callable[[BatchPlan], float] | None = None,
     limit: float = inf,
 ) -> list[BatchPlan]:
-    """Return every on-policy plan with so many completions per optimizer step (B*A*D) that stays within ``limit``.
+    """Return every plan with so many completions per optimizer step that stays within ``limit``.
 
-    Cheapest first: few micro-batches, then few rounds, since each pass and each round has a fixed cost. Memory limits
-    both: ``peak`` says what a plan needs (:func:`grpo_helpers.memory.plans_that_fit` hands in the prediction in bytes),
-    ``limit`` what there is. Raises InputError, with the nearest numbers that work, if no legal plan has so many.
+    Only on-policy plans, in which no round of sampling outlives an optimizer step. Cheapest first:
+    few micro-batches, then few rounds, since each pass and each round has a fixed cost. Memory
+    limits both.
+
+    Args:
+        effective_completions: Completions per optimizer step, all devices together: B*A*D.
+        G: Completions of one prompt.
+        D: Devices.
+        peak: Returns the bytes a plan needs, as :func:`grpo_helpers.memory.plans_that_fit` predicts
+            them; None asks nothing.
+        limit: Bytes there are.
+
+    Raises:
+        InputError: No legal plan has so many completions; it names the nearest numbers that work.
 
     >>> [(plan.B, plan.A, plan.S) for plan in propose(16, G=4)][:4]
     [(16, 1, 1), (8, 2, 2), (8, 2, 1), (4, 4, 4)]
     """
-    for name, value in (
-        ("effective_completions", effective_completions),
-        ("num_generations", G),
-        ("world_size", D),
-    ):
-        need_whole_number(name, value)
+    _check_completions(effective_completions, G, D)
+    per_device = effective_completions // D
+
+    plans = []
+    for A in _divisors(per_device):
+        B = per_device // A
+        for S in _divisors(A):  # a divisor of A: the rounds of a step end with it
+            if B * D * S % G == 0:
+                plans.append(BatchPlan(B=B, G=G, A=A, D=D, S=S))
+
+    if peak is not None:
+        plans = [plan for plan in plans if peak(plan) <= limit]
+    return sorted(plans, key=lambda plan: (plan.A, plan.rounds_per_step))
+
+
+def _check_completions(effective_completions: int, G: int, D: int) -> None:
+    """Raise InputError where no legal plan has so many completions per optimizer step."""
+    need_whole_number("effective_completions", effective_completions)
+    need_whole_number("num_generations", G)
+    need_whole_number("world_size", D)
     if G < 2:
         raise InputError("num_generations must be 2 or more")
-    step = lcm(G, D)
-    if effective_completions % step:
-        below = effective_completions // step * step
-        known = " or ".join(str(number) for number in (below, below + step) if number)
-        reason = f"a step of {effective_completions} completions holds no whole groups of {G} on {D} devices"
-        raise InputError(f"{reason}: try {known} completions")
-    per_device = effective_completions // D
-    legal = [
-        (A, S)
-        for A in _divisors(per_device)
-        for S in _divisors(A)
-        if per_device // A * D * S % G == 0
-    ]
-    plans = [BatchPlan(B=per_device // A, G=G, A=A, D=D, S=S) for A, S in legal]
-    fit = [plan for plan in plans if peak is None or peak(plan) <= limit]
-    return sorted(fit, key=lambda plan: (plan.A, plan.rounds_per_step))
+
+    unit = lcm(G, D)
+    if effective_completions % unit:
+        below = effective_completions // unit * unit
+        nearest = f"{below} or {below + unit}" if below else f"{unit}"
+        raise InputError(
+            f"{effective_completions} completions per step are no whole groups of {G} "
+            f"on {D} devices: try {nearest} completions"
+        )
 
 
 def _divisors(number: int) -> list[int]:
@@ -187,28 +250,68 @@ def _divisors(number: int) -> list[int]:
 
 
 def nearest_legal(
-    B: int, G: int, A: int = 1, D: int = 1, S: int | None = None
+    B: int,
+    G: int,
+    A: int = 1,
+    D: int = 1,
+    S: int | None = None,
 ) -> list[dict[str, int]]:
     """Return changes, each of which alone makes the setting legal.
 
-    Turned are G, then B, then S (or A, where S follows it): the next value down, where there is one, and the next up.
-    G below 2 is mended by G alone where that is possible.
+    G is changed, then B, then S (or A, where S follows it): to the next value down, where there is
+    one, and to the next up. G below 2 is fixed by changing G alone where that is possible.
+
+    Args:
+        B: Completions per device in one pass.
+        G: Completions of one prompt.
+        A: Micro-batches per optimizer step.
+        D: Devices.
+        S: Micro-batches per round of sampling; None means A.
+
+    Returns:
+        Changes as TRL's name -> value; most hold one name.
 
     >>> nearest_legal(B=2, G=6, A=4)[:2]
     [{'num_generations': 4}, {'num_generations': 8}]
     """
-    size = B * D * (A if S is None else S)
-    divisors = _divisors(size)[1:]  # from 2 up
-    below, above = [g for g in divisors if g < G], [g for g in divisors if g > G]
-    options = [{"num_generations": g} for g in below[-1:] + above[:1]]
+    size = B * D * (A if S is None else S)  # completions of a round
+    options = [{"num_generations": group} for group in _nearest_groups(G, size)]
     if G < 2 and options:
         return options
+
+    # The other knobs cannot make a group of one legal, so they come with a group of two.
     group = max(G, 2)
     fixed = {"num_generations": group} if group != G else {}
-    rounds = ("gradient_accumulation_steps", A) if S is None else ("steps_per_generation", S)
-    for name, value in (("per_device_train_batch_size", B), rounds):
-        step = group // gcd(group, size // value)  # the knob must be a multiple of this
-        down = value // step * step
-        found = [v for v in (down, down + step) if v > 0 and v != value]
-        options += [{**fixed, name: v} for v in found if size // value * v % group == 0]
+
+    if S is None:
+        rounds = _nearest_knobs("gradient_accumulation_steps", A, size, group)
+    else:
+        rounds = _nearest_knobs("steps_per_generation", S, size, group)
+    batches = _nearest_knobs("per_device_train_batch_size", B, size, group)
+    return options + [{**fixed, **change} for change in batches + rounds]
+
+
+def _nearest_groups(G: int, size: int) -> list[int]:
+    """Return the divisors of ``size``, 2 or more, next below and next above G."""
+    divisors = _divisors(size)[1:]
+    below = [group for group in divisors if group < G]
+    above = [group for group in divisors if group > G]
+    return below[-1:] + above[:1]
+
+
+def _nearest_knobs(name: str, value: int, size: int, group: int) -> list[dict[str, int]]:
+    """Return the values of one knob, next below and next above, that fill whole groups."""
+    rest = size // value  # completions of a round per unit of the knob
+    unit = group // gcd(group, rest)  # the knob must be a multiple of this
+    below = value // unit * unit
+
+    options = []
+    for candidate in (below, below + unit):
+        if candidate > 0 and candidate != value and rest * candidate % group == 0:
+            options.append({name: candidate})
     return options
+
+
+def _describe(option: dict[str, int]) -> str:
+    """Return a change in words: ``{'num_generations': 4}`` -> ``num_generations 4``."""
+    return " with ".join(f"{name} {value}" for name, value in option.items())

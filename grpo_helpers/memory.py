@@ -1,10 +1,12 @@
-"""Peak GPU memory of GRPO with LoRA, predicted by phase from a model's shape: predicted, not measured.
+"""Peak GPU memory of GRPO with LoRA, by phase, from a model's shape: predicted, not measured.
 
-In: a model's shape, the batch (B, S), lengths in tokens, quantisation and LoRA. Out: bytes by phase, the peak, and the
-phase that sets it. Formulas: the closed form of TRL 1.16 with HF generate on one GPU (no vLLM), from the installed
-sources; the activation coefficients were fitted on CPU traces of the real graph. Unlike in the article, G is nowhere.
+In: a model's shape and a :class:`Budget` (the batch, lengths in tokens, quantisation, LoRA). Out: a
+:class:`Prediction`: bytes by phase, the peak, and the phase that sets it. Formulas: the closed form
+of TRL 1.16 with HF generate on one GPU (no vLLM), from the installed sources; the activation
+coefficients were fitted on CPU traces of the real graph (``tools.benchmarks.memory_trace``). Unlike
+in the article, G appears nowhere.
 
-    python -m grpo_helpers.memory --params params/gpu_24gb/04_train.yaml --vram_gb 24 --prompt_tokens 1024
+    python -m grpo_helpers.memory --params params/gpu_24gb/04_train.yaml --vram_gb 24
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,235 +28,517 @@ from grpo_helpers.architecture import (
     weights_bytes,
 )
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
+from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
 from grpo_helpers.files import InputError, read_yaml
 
 GIB = 1024**3
-OVERHEAD = (
-    0.5 * GIB,
-    1.5 * GIB,
-)  # CUDA context, library workspaces, fragmentation: inferred, not measured here
+# CUDA context, library workspaces, fragmentation, least and most: inferred, not measured here.
+OVERHEAD = (0.5 * GIB, 1.5 * GIB)
 HEAD_TILE = (4096, 32768)  # tokens x vocabulary columns that TRL's fused LM head holds at once
 LM_HEADS = ("fused", "fused_cpu", "full_logits")
-BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
 NEEDED = (
     "model_name",
     "use_quant",
     "lora_r",
     "gradient_checkpointing",
     "max_completion_length",
-    *BATCH_KEYS,
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_generations",
 )
 
 
-def predict(
-    arch: Architecture,
-    B: int,
-    S: int,
-    prompt_tokens: int,
-    completion_tokens: int,
-    quant: str | None = None,
-    lora_rank: int = 64,
-    lora_targets: Sequence[str] = ATTENTION,
-    lora_dropout: float = 0.0,
-    gradient_checkpointing: bool = True,
-    A: int | None = None,
-    inference_rows: int = 0,
-    lm_head: str = "fused",
-) -> dict[str, Any]:
-    """Return the memory of every phase in bytes: predicted, not measured. Source: the module's docstring.
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What the memory of a run depends on, besides the shape of its model.
 
-    Lengths are the longest of a round, since all rows are padded to them. ``A`` (default S) tells whether a round
-    finds gradients in memory. ``inference_rows`` are the questions answered at once at a save (phase ``inference``).
-    ``lm_head``: ``fused`` (TRL 1.16 on a GPU), ``fused_cpu``, ``full_logits`` (TRL of mid-2025: tokens x vocabulary).
-    Add :data:`OVERHEAD`. 8-bit uses the activation terms traced for 4-bit. Not for full fine-tuning.
+    Attributes:
+        B: Completions per forward and backward pass.
+        S: Passes per round of sampling, so that B*S completions are sampled at once.
+        A: Passes per optimizer step; None means S. A round inside a step finds gradients in memory.
+        prompt_tokens: The longest prompt of a round, since all rows are padded to it.
+        completion_tokens: The longest completion.
+        quant: None (bfloat16), ``"4bit"``, or ``"8bit"`` with the activations traced for 4-bit.
+        lora_rank: Rank of the adapter. Full fine-tuning is not predicted.
+        lora_targets: Layers that get an adapter.
+        lora_dropout: Any value above 0 keeps a mask and a copy.
+        gradient_checkpointing: Whether activations are computed a second time instead of kept.
+        inference_rows: Questions answered at once at a save (phase ``inference``); 0 if none.
+        lm_head: ``fused`` (TRL 1.16 on a GPU), ``fused_cpu``, or ``full_logits`` (TRL of mid-2025,
+            which held tokens x vocabulary).
 
-    ``phases`` is the total of each phase, ``made_of`` its weights, adapter, kv_cache, working (and second_model),
-    ``static`` the parts that stay; ``peak`` and ``binds`` are the largest phase of training and its name. The phase
-    ``callback`` (the article's second model) is listed but is no part of the peak.
+    Raises:
+        InputError: A size that is no whole number from 1 up, or an unknown ``lm_head``.
     """
-    sizes = dict(
-        B=B,
-        S=S,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        lora_rank=lora_rank,
-    )
-    for name, value in sizes.items():
-        need_whole_number(name, value)
-    prompt, length = prompt_tokens, prompt_tokens + completion_tokens
-    # What stays: TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
-    lora = lora_params(arch, lora_rank, lora_targets) * (BF16 if quant else FP32)
-    weights, grads, adam = weights_bytes(arch, quant), lora, 2 * lora
-    between = (
-        grads if S % (A or S) else 0
-    )  # a round that starts inside an optimizer step finds gradients in memory
-    largest = max(width * out for width, out in arch.linears.values())
-    unpacked = (
-        largest * BF16 + largest // 64 * FP32 if quant else 0
-    )  # one weight matrix, dequantised
-    kv, prefill_token = arch.kv_bytes_per_token, 8 * arch.intermediate_size + 1.2 * arch.hidden_size
-    tile, head = _head_bytes(arch, B, prompt, length, lm_head)
-    wide = bool(set(lora_targets) - set(ATTENTION))  # LoRA beyond the attention
-    saved, layer = _layer_bytes(arch, B * length, gradient_checkpointing, lora_dropout, wide)
 
-    def phase(adapter: float, kv_cache: float, working: float, **more: float) -> dict[str, int]:
-        parts = dict(weights=weights, adapter=adapter, kv_cache=kv_cache, working=working, **more)
-        return {name: round(size) for name, size in parts.items()}
+    B: int
+    S: int
+    prompt_tokens: int
+    completion_tokens: int
+    A: int | None = None
+    quant: str | None = None
+    lora_rank: int = 64
+    lora_targets: Sequence[str] = ATTENTION
+    lora_dropout: float = 0.0
+    gradient_checkpointing: bool = True
+    inference_rows: int = 0
+    lm_head: str = "fused"
 
-    def generate(
-        rows: int, adapter: float
-    ) -> tuple[dict[str, int], dict[str, int]]:  # of all rows at once
-        cache, logits = (
-            rows * length * kv,
-            rows * arch.vocab_size * 18,
-        )  # bfloat16, float32 copies, softmax
-        decoding = (
-            cache / (2 * arch.num_hidden_layers) + logits + unpacked
-        )  # a cache grows by copying a layer's part
-        prefill = phase(
-            adapter, rows * prompt * kv, rows * prompt * prefill_token + unpacked
-        )  # a layer's MLP tensors
-        return prefill, phase(adapter, cache, decoding)
+    def __post_init__(self) -> None:
+        for name in ("B", "S", "prompt_tokens", "completion_tokens", "lora_rank"):
+            need_whole_number(name, getattr(self, name))
+        if self.lm_head not in LM_HEADS:
+            raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {self.lm_head!r}")
 
-    trains, (prefill, decode) = lora + grads + adam, generate(B * S, lora + adam + between)
+    @property
+    def tokens(self) -> int:
+        """Length of a row: prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def is_mid_step(self) -> bool:
+        """Whether some rounds of sampling start inside an optimizer step."""
+        return self.S % (self.A or self.S) != 0
+
+
+@dataclass(frozen=True)
+class Static:
+    """Bytes that stay in memory: the frozen weights, and what belongs to the adapter."""
+
+    weights: int
+    lora: int
+    gradients: int
+    adam: int
+
+    @property
+    def adapter(self) -> int:
+        """The adapter with its optimizer states, which are there from the first step on."""
+        return self.lora + self.adam
+
+    @property
+    def trained(self) -> int:
+        """The adapter with its optimizer states and gradients."""
+        return self.lora + self.gradients + self.adam
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The bytes of one phase, by what they are for.
+
+    Attributes:
+        weights: The frozen model.
+        adapter: LoRA, and its gradients and optimizer states as far as they are there.
+        kv_cache: Keys and values of the rows being generated.
+        working: Activations, logits and other temporary tensors.
+        second_model: The model that the article loads anew to answer questions.
+    """
+
+    weights: int
+    adapter: int
+    kv_cache: int
+    working: int
+    second_model: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return self.weights + self.adapter + self.kv_cache + self.working + self.second_model
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted memory of a run. Add :data:`OVERHEAD` to compare it with a card.
+
+    Attributes:
+        arch: The model's shape.
+        static: What stays in memory.
+        made_of: Each phase by name, in the order of a step.
+    """
+
+    arch: Architecture
+    static: Static
+    made_of: dict[str, Phase]
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """The bytes of each phase."""
+        return {name: phase.total for name, phase in self.made_of.items()}
+
+    @property
+    def binds(self) -> str:
+        """The name of the largest phase; the article's ``callback`` is listed but not counted."""
+        phases = self.phases
+        del phases["callback"]
+        return max(phases, key=lambda name: phases[name])
+
+    @property
+    def peak(self) -> int:
+        """The bytes of the largest phase."""
+        return self.phases[self.binds]
+
+
+def predict(arch: Architecture, budget: Budget) -> Prediction:
+    """Return the memory of every phase: predicted, not measured.
+
+    Args:
+        arch: The model's shape.
+        budget: The batch, the lengths, the quantisation and LoRA.
+
+    Raises:
+        InputError: An unknown quantisation or LoRA target.
+
+    >>> budget = Budget(B=2, S=4, prompt_tokens=512, completion_tokens=256, quant="4bit")
+    >>> predict(load_architecture("Qwen3-0.6B"), budget).binds
+    'decode'
+    """
+    static = static_bytes(arch, budget)
     made_of = {
-        "load": phase(
-            0, 0, largest * BF16 if quant else 0
-        ),  # one matrix in bfloat16 before it is quantised
-        "prefill": prefill,
-        "decode": decode,
-        "logprobs": phase(
-            trains, 0, B * length * prefill_token + tile
-        ),  # run only off-policy or with beta above 0
-        "forward": phase(
-            trains, 0, saved + max(tile, gradient_checkpointing * B * length * prefill_token)
-        ),
-        "backward": phase(trains, 0, saved + max(layer, head)),
-        "optimizer": phase(trains, 0, 0),  # fused AdamW: no temporary copies
-        "inference": max(
-            generate(inference_rows, lora + adam), key=lambda parts: sum(parts.values())
-        ),
-        # as in the article: the model loaded anew, one question at a time
-        "callback": phase(
-            lora + adam, length * kv, prompt * prefill_token + unpacked, second_model=weights + lora
-        ),
+        "load": load_phase(arch, budget, static),
+        **sampling_phases(arch, budget, static),
+        **training_phases(arch, budget, static),
+        **answering_phases(arch, budget, static),
     }
-    phases = {name: sum(parts.values()) for name, parts in made_of.items()}
-    binds = max((name for name in phases if name != "callback"), key=phases.get)
-    static = dict(weights=weights, lora=lora, gradients=grads, adam=adam)
-    return dict(phases=phases, made_of=made_of, static=static, peak=phases[binds], binds=binds)
+    return Prediction(arch, static, made_of)
 
 
-def _layer_bytes(
-    arch: Architecture, tokens: int, checkpointing: bool, dropout: float, wide: bool
-) -> tuple[float, ...]:
-    """Return the bytes kept of all layers, and of the one recomputed at a time: fitted on traces, up to 3 % low."""
-    hidden, mlp, queries = arch.hidden_size, arch.intermediate_size, arch.query_width
-    if not checkpointing:
-        layer = (6 * mlp + 8 * queries + 10 * hidden) * (1.345 if dropout else 1)
-        return tokens * arch.num_hidden_layers * layer, 0
-    layer = (12 * mlp + 8 * queries + 12 * hidden) * (
-        (1.22 if dropout else 1) * (1.07 if wide else 1)
+def static_bytes(arch: Architecture, budget: Budget) -> Static:
+    """Return what stays in memory.
+
+    TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
+    Adam keeps two numbers for each trained parameter.
+    """
+    bytes_per_number = BF16 if budget.quant else FP32
+    lora = lora_params(arch, budget.lora_rank, budget.lora_targets) * bytes_per_number
+    return Static(weights_bytes(arch, budget.quant), lora, gradients=lora, adam=2 * lora)
+
+
+def load_phase(arch: Architecture, budget: Budget, static: Static) -> Phase:
+    """Return the phase of loading: one matrix is in bfloat16 before it is quantised."""
+    working = 0
+    if budget.quant:
+        working = arch.largest_linear * BF16
+
+    return Phase(static.weights, adapter=0, kv_cache=0, working=working)
+
+
+def sampling_phases(arch: Architecture, budget: Budget, static: Static) -> dict[str, Phase]:
+    """Return the phases of a round of sampling, all its B*S rows at once."""
+    adapter = static.adapter
+    if budget.is_mid_step:
+        adapter += static.gradients
+
+    rows = budget.B * budget.S
+    return {
+        "prefill": _prefill(arch, budget, static.weights, adapter, rows),
+        "decode": _decode(arch, budget, static.weights, adapter, rows),
+    }
+
+
+def training_phases(arch: Architecture, budget: Budget, static: Static) -> dict[str, Phase]:
+    """Return the phases of one pass over B rows, and of the optimizer's step.
+
+    ``logprobs`` runs only off-policy, or with ``beta`` above 0.
+    """
+    head = _head_bytes(arch, budget)
+    layers = _layer_bytes(arch, budget)
+    mlp = budget.B * budget.tokens * _mlp_bytes_per_token(arch)
+
+    forward = head.forward
+    if budget.gradient_checkpointing:
+        forward = max(forward, mlp)  # one layer at a time
+
+    working = {
+        "logprobs": mlp + head.forward,
+        "forward": layers.saved + forward,
+        "backward": layers.saved + max(layers.recomputed, head.backward),
+        "optimizer": 0,  # fused AdamW makes no temporary copies
+    }
+
+    phases = {}
+    for name, size in working.items():
+        phases[name] = Phase(static.weights, static.trained, kv_cache=0, working=round(size))
+    return phases
+
+
+def answering_phases(arch: Architecture, budget: Budget, static: Static) -> dict[str, Phase]:
+    """Return the phases of answering the dev questions at a save.
+
+    ``inference`` is ours: the model in training, ``inference_rows`` questions at once. ``callback``
+    is the article's: the model loaded anew, one question at a time.
+    """
+    rows = budget.inference_rows
+    prefill = _prefill(arch, budget, static.weights, static.adapter, rows=rows)
+    decode = _decode(arch, budget, static.weights, static.adapter, rows=rows)
+    inference = max(prefill, decode, key=lambda phase: phase.total)
+
+    reading = budget.prompt_tokens * _mlp_bytes_per_token(arch)
+    callback = Phase(
+        static.weights,
+        static.adapter,
+        kv_cache=budget.tokens * arch.kv_bytes_per_token,
+        working=round(reading + _unpacked_bytes(arch, budget)),
+        second_model=static.weights + static.lora,
     )
-    return (
-        tokens * BF16 * arch.num_hidden_layers * hidden,
-        tokens * layer,
-    )  # each layer's input is kept
+    return {"inference": inference, "callback": callback}
 
 
-def _head_bytes(
-    arch: Architecture, B: int, prompt: int, length: int, kind: str
-) -> tuple[float, float]:
-    """Return the bytes that the LM head and the loss hold at the worst of the forward, and of the backward pass."""
-    if kind not in LM_HEADS:
-        raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {kind!r}")
-    # A CPU scores the prompt too, and its tiles are folded in float32 copies: 3 going forth, 7 and a mask going back.
-    scored = B * (length - 1 if kind == "fused_cpu" else length - prompt)
-    forth, back = (3 * FP32, 7 * FP32 + 1) if kind == "fused_cpu" else (0, 0)
-    if (
-        kind == "full_logits"
-    ):  # float32 logits and their copy for the softmax; going back a gradient of each
-        return 2 * FP32 * scored * arch.vocab_size, 4 * FP32 * scored * arch.vocab_size
-    rows, filled = min(scored, HEAD_TILE[0]), min(arch.vocab_size, HEAD_TILE[1])
+def _prefill(arch: Architecture, budget: Budget, weights: int, adapter: int, rows: int) -> Phase:
+    """Return the memory of reading ``rows`` prompts at once: a layer's MLP tensors."""
+    tokens = rows * budget.prompt_tokens
+    working = tokens * _mlp_bytes_per_token(arch) + _unpacked_bytes(arch, budget)
+    return Phase(weights, adapter, tokens * arch.kv_bytes_per_token, round(working))
+
+
+def _decode(arch: Architecture, budget: Budget, weights: int, adapter: int, rows: int) -> Phase:
+    """Return the memory of writing the last token of ``rows`` completions at once."""
+    cache = rows * budget.tokens * arch.kv_bytes_per_token
+    growth = cache / (2 * arch.num_hidden_layers)  # a cache grows by copying a layer's part
+    logits = rows * arch.vocab_size * 18  # bfloat16, float32 copies, softmax
+    working = growth + logits + _unpacked_bytes(arch, budget)
+    return Phase(weights, adapter, cache, round(working))
+
+
+def _mlp_bytes_per_token(arch: Architecture) -> float:
+    """Return the bytes that running one layer without gradients takes for a token."""
+    return 8 * arch.intermediate_size + 1.2 * arch.hidden_size
+
+
+def _unpacked_bytes(arch: Architecture, budget: Budget) -> int:
+    """Return the bytes of one weight matrix that is dequantised to be used."""
+    if not budget.quant:
+        return 0
+
+    scales = arch.largest_linear // 64 * FP32
+    return arch.largest_linear * BF16 + scales
+
+
+@dataclass(frozen=True)
+class _LayerBytes:
+    """Activations of the layers: kept until the backward pass, and recomputed in it for one."""
+
+    saved: float
+    recomputed: float
+
+
+def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
+    """Return the activations of the layers: fitted on traces, up to 3 % low."""
+    tokens = budget.B * budget.tokens
+    hidden = arch.hidden_size
+    mlp = arch.intermediate_size
+    queries = arch.query_width
+
+    if not budget.gradient_checkpointing:
+        layer = 6 * mlp + 8 * queries + 10 * hidden
+        factor = 1.345 if budget.lora_dropout else 1.0
+        return _LayerBytes(
+            saved=tokens * arch.num_hidden_layers * (layer * factor),
+            recomputed=0,
+        )
+
+    factor = 1.22 if budget.lora_dropout else 1.0
+    if set(budget.lora_targets) - set(ATTENTION):
+        factor *= 1.07
+
+    # Each layer's input is kept; the rest is recomputed a layer at a time.
+    layer = 12 * mlp + 8 * queries + 12 * hidden
+    return _LayerBytes(
+        saved=tokens * BF16 * arch.num_hidden_layers * hidden,
+        recomputed=tokens * (layer * factor),
+    )
+
+
+@dataclass(frozen=True)
+class _HeadBytes:
+    """The LM head and the loss, at the worst moment of the forward and of the backward pass."""
+
+    forward: float
+    backward: float
+
+
+def _head_bytes(arch: Architecture, budget: Budget) -> _HeadBytes:
+    """Return what the LM head and the loss take."""
+    scored = budget.B * budget.completion_tokens
+    if budget.lm_head == "fused_cpu":
+        scored = budget.B * (budget.tokens - 1)  # a CPU scores the prompt, too
+
+    if budget.lm_head == "full_logits":
+        # float32 logits and their copy for the softmax; going back a gradient of each
+        logits = FP32 * scored * arch.vocab_size
+        return _HeadBytes(forward=2 * logits, backward=4 * logits)
+
+    rows = min(scored, HEAD_TILE[0])
+    columns = min(arch.vocab_size, HEAD_TILE[1])
     tile = rows * HEAD_TILE[1] * BF16
-    return tile + rows * filled * forth, tile + rows * filled * back + 6 * scored * arch.hidden_size
+
+    copies_forward = 0
+    copies_backward = 0
+    if budget.lm_head == "fused_cpu":
+        # A CPU's tiles are in float32 copies: 3 going forward, 7 and a mask going back.
+        copies_forward = 3 * FP32
+        copies_backward = 7 * FP32 + 1
+
+    gradient = 6 * scored * arch.hidden_size
+    return _HeadBytes(
+        forward=tile + rows * columns * copies_forward,
+        backward=tile + rows * columns * copies_backward + gradient,
+    )
+
+
+@dataclass(frozen=True)
+class FittingPlan:
+    """A batch setting that fits a card.
+
+    Attributes:
+        plan: The setting.
+        needed: Its predicted peak in bytes, with the whole of the overhead.
+    """
+
+    plan: BatchPlan
+    needed: float
 
 
 def plans_that_fit(
-    arch: Architecture, effective_completions: int, G: int, vram_gb: float, D: int = 1, **how: Any
-) -> list[tuple[BatchPlan, float]]:
-    """Return (plan, predicted peak in bytes, all the overhead counted) of each plan that fits, cheapest first.
+    arch: Architecture,
+    budget: Budget,
+    *,
+    effective_completions: int,
+    G: int,
+    vram_gb: float,
+    D: int = 1,
+) -> list[FittingPlan]:
+    """Return the plans of :func:`grpo_helpers.batch.propose` that fit a card, cheapest first.
 
-    The plans are those of :func:`grpo_helpers.batch.propose`; ``how`` (lengths, LoRA ...) goes to :func:`predict`.
+    Args:
+        arch: The model's shape.
+        budget: Lengths, quantisation and LoRA; its B, S and A are replaced by each plan's.
+        effective_completions: Completions per optimizer step, all devices together.
+        G: Completions of one prompt.
+        vram_gb: Memory of the card, in GiB.
+        D: Devices.
     """
 
-    def peak(plan: BatchPlan) -> float:
-        return predict(arch, plan.B, plan.S, A=plan.A, **how)["peak"] + OVERHEAD[1]
+    def needed(plan: BatchPlan) -> float:
+        planned = replace(budget, B=plan.B, S=plan.S, A=plan.A)
+        return predict(arch, planned).peak + OVERHEAD[1]
 
-    return [
-        (plan, peak(plan)) for plan in propose(effective_completions, G, D, peak, vram_gb * GIB)
-    ]
+    plans = propose(effective_completions, G, D, peak=needed, limit=vram_gb * GIB)
+    return [FittingPlan(plan, needed(plan)) for plan in plans]
 
 
 def verdict(peak: float, vram_gb: float) -> str:
-    """Return "fits", "tight" or "does not fit" in ``vram_gb`` GiB: with all the overhead, its least, or not so."""
-    least, most = (peak + extra <= vram_gb * GIB for extra in OVERHEAD)
-    return "fits" if most else "tight" if least else "does not fit"
+    """Return whether a predicted peak, in bytes, fits a card of ``vram_gb`` GiB.
+
+    ``"fits"`` with the whole of :data:`OVERHEAD`, ``"tight"`` with the least of it only, else
+    ``"does not fit"``.
+
+    >>> verdict(10 * GIB, vram_gb=11)
+    'tight'
+    """
+    least, most = OVERHEAD
+    card = vram_gb * GIB
+
+    if peak + most <= card:
+        return "fits"
+    if peak + least <= card:
+        return "tight"
+    return "does not fit"
 
 
-def predict_params(path: str | Path, prompt_tokens: int) -> tuple[Architecture, dict[str, Any]]:
-    """Return the model's shape and :func:`predict` for a YAML file with notebook 04's keys, or raise InputError."""
-    given = read_yaml(path)
-    missing = [key for key in NEEDED if key not in given]
-    if missing:
-        raise InputError(
-            f"{path}: {missing[0]} is missing; without it the memory cannot be predicted"
-        )
-    given["steps_per_generation"] = (
-        given.get("steps_per_generation") or None
-    )  # 0 in notebook 04: TRL's default
-    plan = BatchPlan.from_trl(**{name: given[name] for name in TRL_NAMES.values() if name in given})
-    arch = load_architecture(given["model_name"])
-    quant = given.get("quant_type", "4bit") if given["use_quant"] else None
-    targets = str(given.get("lora_target_modules", ",".join(ATTENTION))).replace(" ", "").split(",")
-    lora = (given["lora_r"], targets, given.get("lora_dropout", 0.0))
-    sizes = (plan.B, plan.S, prompt_tokens, given["max_completion_length"])
-    rest = (given["gradient_checkpointing"], plan.A, given.get("inference_batch_size", 0))
-    return arch, predict(arch, *sizes, quant, *lora, *rest)
+def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
+    """Return the budget of a run with notebook 04's parameters.
+
+    Args:
+        params: Parameters by name; those of :data:`NEEDED` at least, and no batch that TRL refuses.
+        prompt_tokens: The longest prompt, in tokens.
+    """
+    batch = {name: params[name] for name in TRL_NAMES.values() if name in params}
+    if not batch.get("steps_per_generation"):
+        batch["steps_per_generation"] = None  # notebook 04 writes 0 for TRL's default
+    plan = BatchPlan.from_trl(**batch)
+
+    quant = None
+    if params["use_quant"]:
+        quant = params.get("quant_type", "4bit")
+
+    targets = params.get("lora_target_modules", ",".join(ATTENTION))
+    return Budget(
+        B=plan.B,
+        S=plan.S,
+        A=plan.A,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=params["max_completion_length"],
+        quant=quant,
+        lora_rank=params["lora_r"],
+        lora_targets=str(targets).replace(" ", "").split(","),
+        lora_dropout=params.get("lora_dropout", 0.0),
+        gradient_checkpointing=params["gradient_checkpointing"],
+        inference_rows=params.get("inference_batch_size", 0),
+    )
+
+
+def predict_params(path: str | Path, prompt_tokens: int) -> Prediction:
+    """Return the prediction for a YAML file with notebook 04's parameters.
+
+    Args:
+        path: The file.
+        prompt_tokens: The longest prompt, in tokens.
+
+    Raises:
+        InputError: A parameter is missing, the batch is not legal, or the model is not known.
+    """
+    params = read_yaml(path)
+    for name in NEEDED:
+        if name not in params:
+            raise InputError(
+                f"{path}: {name} is missing; without it the memory cannot be predicted"
+            )
+
+    budget = budget_of_params(params, prompt_tokens)
+    return predict(load_architecture(params["model_name"]), budget)
+
+
+def _print_phases(prediction: Prediction) -> None:
+    """Print the table of phases, in GiB."""
+    name = prediction.arch.name
+    if prediction.arch.inferred:
+        name += " (shape inferred)"
+    print(f"{name}: predicted, not measured, GiB")
+
+    notes = {
+        "callback": "  (a second model, as in the article)",
+        prediction.binds: " <- peak",
+    }
+    for phase, size in prediction.phases.items():
+        print(f"  {phase:<10}{size / GIB:8.2f}{notes.get(phase, '')}")
+
+
+def report(params: str, vram_gb: float, prompt_tokens: int) -> int:
+    """Print the prediction for a parameter file; return 0 if it fits the card, else 1."""
+    prediction = predict_params(params, prompt_tokens)
+    _print_phases(prediction)
+
+    least, most = ((prediction.peak + extra) / GIB for extra in OVERHEAD)
+    result = verdict(prediction.peak, vram_gb)
+    print(f"with 0.5-1.5 GiB of overhead {least:.1f}-{most:.1f} GiB; on {vram_gb:g} GB: {result}")
+    return SUCCESS if result == "fits" else FAILURE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the phase table of a parameter file; return 0 if it fits, 1 if not, 2 on bad input."""
+    """Print the phases of a parameter file; return 0 if it fits, 1 if not, 2 on bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m grpo_helpers.memory", description="Predict GPU memory by phase."
     )
-    parser.add_argument(
-        "--params", required=True, help="YAML file with the parameters of notebook 04"
-    )
-    parser.add_argument(
-        "--vram_gb", type=float, default=24.0, help="memory of the card, in GiB (default: 24)"
-    )
-    parser.add_argument(
-        "--prompt_tokens", type=int, default=1024, help="longest prompt, in tokens (default: 1024)"
+    add = parser.add_argument
+    add("--params", required=True, help="YAML file with the parameters of notebook 04")
+    add("--vram_gb", type=float, default=24.0, help="memory of the card, in GiB (default: 24)")
+    add(
+        "--prompt_tokens",
+        type=int,
+        default=1024,
+        help="longest prompt, in tokens (default: 1024)",
     )
     args = parser.parse_args(argv)
-    try:
-        arch, got = predict_params(args.params, args.prompt_tokens)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{arch.name}{' (shape inferred)' * arch.inferred}: predicted, not measured, GiB")
-    for name, size in got["phases"].items():
-        note = (
-            " <- peak"
-            if name == got["binds"]
-            else "  (a second model, as in the article)" * (name == "callback")
-        )
-        print(f"  {name:<10}{size / GIB:8.2f}{note}")
-    said = verdict(got["peak"], args.vram_gb)
-    needs = "-".join(f"{(got['peak'] + extra) / GIB:.1f}" for extra in OVERHEAD)
-    print(f"with 0.5-1.5 GiB of overhead {needs} GiB; on {args.vram_gb:g} GB: {said}")
-    return 0 if said == "fits" else 1
+    return run_command(lambda: report(args.params, args.vram_gb, args.prompt_tokens))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import pandas as pd
 
 from grpo_helpers.architecture import ATTENTION, Architecture
 from grpo_helpers.files import project_root, write_atomically
-from grpo_helpers.memory import GIB, predict
+from grpo_helpers.memory import GIB, Budget, predict
 from tools.benchmarks.memory_trace import llama_config, shape
 
 PHASES = ("generate", "forward", "backward", "optimizer")
@@ -300,14 +300,23 @@ def _mark(trainer, meter) -> None:
 def predicted(setting: dict[str, Any], device: str) -> dict[str, int]:
     """Return what :func:`predict` says of the phases that are measured."""
     arch = shape(setting["model"], SMALL)
-    got = predict(
-        arch, setting["B"], setting["S"], setting["prompt_tokens"], setting["completion_tokens"], setting["quant"],
-        setting["lora_rank"], gradient_checkpointing=setting["gradient_checkpointing"], A=setting["A"],
+    budget = Budget(
+        B=setting["B"],
+        S=setting["S"],
+        A=setting["A"],
+        prompt_tokens=setting["prompt_tokens"],
+        completion_tokens=setting["completion_tokens"],
+        quant=setting["quant"],
+        lora_rank=setting["lora_rank"],
+        gradient_checkpointing=setting["gradient_checkpointing"],
         lm_head="fused" if device == "cuda" else "fused_cpu",
-    )["phases"]  # fmt: skip
-    rollout = max(got["prefill"], got["decode"])
-    return {"generate": rollout} | {
-        name: got[name] for name in ("forward", "backward", "optimizer")
+    )
+    phases = predict(arch, budget).phases
+    return {
+        "generate": max(phases["prefill"], phases["decode"]),
+        "forward": phases["forward"],
+        "backward": phases["backward"],
+        "optimizer": phases["optimizer"],
     }
 
 

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from grpo_helpers.architecture import ATTENTION, Architecture, load_architecture
 from grpo_helpers.files import project_root, write_atomically
-from grpo_helpers.memory import GIB, predict
+from grpo_helpers.memory import GIB, Budget, predict
 
 LAYERS = (2, 4)
 BLOCK, NESTED = 64, 256  # of nf4 and of its double quantisation
@@ -312,15 +312,25 @@ def trace_whole(
 def closed_form(arch: Architecture, setting: dict) -> dict[str, int]:
     """Return what the closed form says of the same moments: no optimizer states, no gradients before the backward."""
     targets = tuple(arch.linears) if setting["all_linear"] else ATTENTION
-    got = predict(
-        arch, setting["B"], 1, setting["prompt_tokens"], setting["completion_tokens"], setting["quant"],
-        setting["lora_rank"], targets, setting["lora_dropout"], setting["gradient_checkpointing"],
-    )  # fmt: skip
-    static = got["static"]["weights"] + got["static"]["lora"]
-    parts = {name: got["made_of"][name] for name in ("forward", "backward", "prefill")}
-    return {"static": static} | {
-        name: static + part["working"] + part["kv_cache"] for name, part in parts.items()
-    }
+    budget = Budget(
+        B=setting["B"],
+        S=1,
+        prompt_tokens=setting["prompt_tokens"],
+        completion_tokens=setting["completion_tokens"],
+        quant=setting["quant"],
+        lora_rank=setting["lora_rank"],
+        lora_targets=targets,
+        lora_dropout=setting["lora_dropout"],
+        gradient_checkpointing=setting["gradient_checkpointing"],
+    )
+    prediction = predict(arch, budget)
+
+    static = prediction.static.weights + prediction.static.lora
+    moments = {"static": static}
+    for name in ("forward", "backward", "prefill"):
+        phase = prediction.made_of[name]
+        moments[name] = static + phase.working + phase.kv_cache
+    return moments
 
 
 def shape(name: str, own: Mapping[str, Architecture] = HELD_OUT) -> Architecture:
