@@ -13,7 +13,7 @@ import pytest
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.settings import TrainSettings
 from tools.course import publish as outputs
-from tools.experiments.record import KEPT
+from tools.experiments.recorded_runs import FOLDER as RECORDED
 from tools.pages import article, experiments
 
 ROOT = project_root()
@@ -57,7 +57,7 @@ def test_the_figures_of_the_article_page_come_from_our_data_and_runs():
     assert text(article.PAGE) == article.page(), "run python -m tools.pages.article"
 
 
-@pytest.mark.parametrize("page", outputs.WORDS)
+@pytest.mark.parametrize("page", outputs.WORDINGS)
 def test_the_results_of_a_readme_are_those_of_the_default_run(page):
     assert outputs.block(read_json(outputs.RESULTS), page) in text(ROOT / page), "run make outputs"
 
@@ -78,7 +78,7 @@ def test_the_sweep_recipe_uses_parameters_that_exist_and_its_table_is_made(tmp_p
     for name in ("settings.json", "scores.csv"):
         target = tmp_path / "runs/sweep-one" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(KEPT / "seed_0" / name, target)
+        shutil.copyfile(RECORDED / "seed_0" / name, target)
     code = re.search(r"```python\n(.*?)```", page, re.S)[1]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -1,131 +1,200 @@
-"""The default run's results in the READMEs: numbers, table and learning curve, from one committed file.
+"""Publish the default run: ``python -m tools.course.publish [RUN]`` (the end of ``make outputs``).
 
-``make outputs`` ends here. ``docs/results.json`` is the short form of the run's ``best_checkpoint.json``; the blocks
-between the marks of ``README.md`` and ``README.ko.md`` are made of it alone, so a test can hold them to it.
-``docs/learning_curve.png`` shows the recorded seeds.
+In: a finished run folder, and the recorded seeds. Out: ``docs/results.json``, the short form of the
+run's ``best_checkpoint.json``; the tables between the marks of ``README.md`` and ``README.ko.md``,
+which are made of that file alone, so that a test can compare them; and ``docs/learning_curve.png``.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from grpo_helpers.files import project_root, read_json, write_json
-from tools.course.run import unseen_choice
-from tools.experiments.record import SEEDS, dev, log_rows
+from grpo_helpers.command_line import run_command
+from grpo_helpers.files import project_root, read_json, write_atomically, write_json
+from grpo_helpers.run_folder import BEST_FILE, RunFolder
+from grpo_helpers.splits import TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
+from tools.course.summary import comparisons_on_tests
+from tools.experiments.recorded_runs import SEEDS, means_on_dev
+from tools.pages.markdown import fill_template
 
 RESULTS = project_root() / "docs" / "results.json"
 CURVE = project_root() / "docs" / "learning_curve.png"
-WORDS = {
-    "README.md": {
-        "head": "The default run ({minutes:.0f} minutes of training on 2 CPU cores), {best} chosen on dev, measured "
-        "once on {items} test questions whose sentences were never trained on:",
-        "columns": "| on test | base | best | points (95 % interval) |",
-        "em": "exact match",
-        "choice": "choice accuracy, format ignored",
-        "format": "format",
-        "unseen": "choice accuracy on {split} ({items} questions)",
-        "to": "to",
-    },
-    "README.ko.md": {
-        "head": "기본 실행(CPU 코어 2개로 {minutes:.0f}분 학습). dev에서 {best}를 고른 뒤, 학습에 쓰지 않은 "
-        "문장으로 된 test {items}문항을 한 번만 풀었다.",
-        "columns": "| test | 학습 전 | 선택된 체크포인트 | 차이, 점 (95 % 구간) |",
-        "em": "정답 문장 일치(EM)",
-        "choice": "형식을 따지지 않은 선택 정확도",
-        "format": "형식 준수",
-        "unseen": "선택 정확도, {split} ({items}문항)",
-        "unseen words": "처음 보는 단어",
-        "unseen norms": "처음 보는 규범",
-        "to": "~",
-    },
+BEGIN = "<!-- results:begin -->"
+END = "<!-- results:end -->"
+FIGURES = (
+    "metric",
+    "items",
+    "reference_mean",
+    "mean",
+    "difference",
+    "low",
+    "high",
+    "wins",
+    "losses",
+    "p_value",
+)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How one README words the results.
+
+    Attributes:
+        template: The file in ``tools/pages/templates``.
+        metrics: The name of each metric.
+        unseen: The name of a row of unseen words or norms, with ``{split}`` and ``{items}``.
+        splits: The name of each unseen split, by its title.
+        interval: An interval, with ``{low}`` and ``{high}``.
+    """
+
+    template: str
+    metrics: dict[str, str]
+    unseen: str
+    splits: dict[str, str]
+    interval: str
+
+
+WORDINGS = {
+    "README.md": Wording(
+        template="readme_results.md",
+        metrics={
+            "em": "correct sentence (exact match)",
+            "choice": "correct choice, format ignored",
+            "format": "required answer format",
+        },
+        unseen="correct choice on {split} ({items} questions)",
+        splits={
+            TEST_UNSEEN_WORDS.title: "unseen words",
+            TEST_UNSEEN_NORMS.title: "unseen norms",
+        },
+        interval="[{low:+.1f}, {high:+.1f}]",
+    ),
+    "README.ko.md": Wording(
+        template="readme_results.ko.md",
+        metrics={
+            "em": "정답 문장 일치(EM)",
+            "choice": "형식을 따지지 않은 선택 정확도",
+            "format": "형식 준수",
+        },
+        unseen="선택 정확도, {split} ({items}문항)",
+        splits={
+            TEST_UNSEEN_WORDS.title: "처음 보는 단어",
+            TEST_UNSEEN_NORMS.title: "처음 보는 규범",
+        },
+        interval="({low:+.1f}~{high:+.1f})",
+    ),
 }
-MARKS = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def results(run_dir: Path) -> dict[str, Any]:
-    """Return what is told of a finished run: choice, test figures against the base, dev curve, cost."""
-    report = read_json(run_dir / "best_checkpoint.json")
-    kept = (
-        "metric",
-        "items",
-        "reference_mean",
-        "mean",
-        "difference",
-        "low",
-        "high",
-        "wins",
-        "losses",
-        "p_value",
-    )
-    rows = [("test", row) for row in report["test_versus_base"]] + unseen_choice(report)
+    """Return what is published of a finished run: choice, cost, gains on the test sets."""
+    report = read_json(run_dir / BEST_FILE)
+
+    rows = []
+    for split, comparison in comparisons_on_tests(report):
+        figures = {name: comparison[name] for name in FIGURES}
+        rows.append({"split": split, **figures})
+
+    seconds = max(row["seconds"] for row in RunFolder(run_dir).log.rows())
     return {
         "best_checkpoint": report["best_checkpoint"],
-        "minutes": round(max(row["seconds"] for row in log_rows(run_dir)) / 60, 1),
-        "test": [{"split": split, **{key: row[key] for key in kept}} for split, row in rows],
+        "minutes": round(seconds / 60, 1),
+        "test": rows,
     }
 
 
-def block(found: dict[str, Any], page: str) -> str:
-    """Return the head and the table of ``page``, with its marks."""
-    words = WORDS[page]
-    head = words["head"].format(
-        minutes=found["minutes"], best=found["best_checkpoint"], items=found["test"][0]["items"]
+def block(published: dict[str, Any], page: str) -> str:
+    """Return the results as they stand in a README, with their marks.
+
+    Args:
+        published: The content of ``docs/results.json``.
+        page: A key of :data:`WORDINGS`.
+    """
+    wording = WORDINGS[page]
+    rows = [_row(row, wording) for row in published["test"]]
+    text = fill_template(
+        wording.template,
+        minutes=published["minutes"],
+        best=published["best_checkpoint"],
+        items=published["test"][0]["items"],
+        rows="\n".join(rows),
     )
-    lines = [MARKS[0], head, "", words["columns"], "|---|---|---|---|"]
-    for row in found["test"]:
-        split = words.get(row["split"], row["split"])
-        name = (
-            words[row["metric"]]
-            if row["split"] == "test"
-            else words["unseen"].format(split=split, items=row["items"])
-        )
-        gain, low, high = (f"{100 * row[key]:+.1f}" for key in ("difference", "low", "high"))
-        lines.append(
-            f"| {name} | {row['reference_mean']:.3f} | {row['mean']:.3f} | {gain} ({low} {words['to']} {high}) |"
-        )
-    return "\n".join([*lines, MARKS[1]])
+    return f"{BEGIN}\n{text}{END}"
 
 
-def write_block(found: dict[str, Any], page: str) -> None:
-    """Put the block between the marks of ``page``."""
+def _row(row: dict[str, Any], wording: Wording) -> str:
+    if row["split"] == TEST.title:
+        name = wording.metrics[row["metric"]]
+    else:
+        split = wording.splits[row["split"]]
+        name = wording.unseen.format(split=split, items=row["items"])
+
+    gain = 100 * row["difference"]
+    interval = wording.interval.format(low=100 * row["low"], high=100 * row["high"])
+    return f"| {name} | {row['reference_mean']:.3f} | {row['mean']:.3f} | {gain:+.1f} {interval} |"
+
+
+def write_block(published: dict[str, Any], page: str) -> None:
+    """Put the results between the marks of a README."""
     file = project_root() / page
-    before, rest = file.read_text(encoding="utf-8").split(MARKS[0])
-    file.write_text(before + block(found, page) + rest.split(MARKS[1])[1], encoding="utf-8")
+    before, rest = file.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    text = before + block(published, page) + after
+    write_atomically(file, lambda opened: opened.write(text))
 
 
 def draw_curve() -> None:
-    """Draw exact match on dev, epoch by epoch, of every recorded seed of the default run, and their mean."""
+    """Draw exact match on dev, epoch by epoch, for every recorded seed of the default run."""
     import matplotlib.pyplot as plt
 
     from grpo_helpers.plots import COLORS, use_course_style
 
     use_course_style()
-    curves = pd.DataFrame({seed: dev(f"seed_{seed}")["em"] for seed in SEEDS})
-    mean, names = (
-        curves.mean(axis=1),
-        ["untrained", *(name.replace("_", " ") for name in curves.index[1:])],
-    )
+    curves = pd.DataFrame({seed: means_on_dev(f"seed_{seed}")["em"] for seed in SEEDS})
+    mean = curves.mean(axis=1)
+    epochs = [name.replace("_", " ") for name in curves.index[1:]]
+    names = ["untrained", *epochs]
+
     fig, ax = plt.subplots(figsize=(7, 2.8))
     ax.plot(names, curves, color=COLORS["em"], alpha=0.3, linewidth=1)
     ax.plot(names, mean, color=COLORS["em"], marker="o")
     ax.set(ylabel="exact match on dev", ylim=(0.4, 1.0))
-    ax.set_title(
-        f"From {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f} on sentences never trained on, mean of {len(SEEDS)} seeds"
-    )
+
+    gain = f"From {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f}"
+    ax.set_title(f"{gain} on sentences never trained on, mean of {len(SEEDS)} seeds")
     fig.savefig(CURVE, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
-def write_outputs(run_dir: Path) -> None:
-    """Write the results file, and everything that is made of it."""
-    write_json(RESULTS, found := results(run_dir))
-    for page in WORDS:
-        write_block(found, page)
+def publish(run_dir: Path) -> None:
+    """Write the results of a run, and everything that is made of them."""
+    published = results(run_dir)
+    write_json(RESULTS, published)
+    for page in WORDINGS:
+        write_block(published, page)
     draw_curve()
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Publish a run; return 0, or 2 if there is no such run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.course.publish", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("run", nargs="?", default="default", help="a finished run in runs/")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        publish(project_root() / "runs" / args.run)
+        return 0
+
+    return run_command(body)
+
+
 if __name__ == "__main__":
-    write_outputs(project_root() / "runs" / (sys.argv[1] if len(sys.argv) > 1 else "default"))
+    sys.exit(main())

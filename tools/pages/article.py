@@ -1,157 +1,179 @@
-"""Write ``docs/article.md``: what the article got wrong or left open, as finds. ``python -m tools.pages.article``.
+"""Write ``docs/article.md``, a close reading: ``python -m tools.pages.article``.
 
-Every figure is computed here, from our data and our recorded runs; a test holds the page to what this writes.
+In: our data, the recorded runs, and ``templates/article.md``. Out: the page, every figure of
+which is computed here; a test compares the page with what this module writes.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
 
 from grpo_helpers.batch import BatchPlan
 from grpo_helpers.data import load_items
-from grpo_helpers.files import project_root, read_json
+from grpo_helpers.files import project_root, read_json, show_path, write_atomically
 from grpo_helpers.memory import GIB, predict_params
 from grpo_helpers.metrics import final_mean
-from grpo_helpers.rewards import PRESETS, format_reward
-from grpo_helpers.run_folder import read_log
-from tools.experiments.record import KEPT, SEEDS, dev, recorded
+from grpo_helpers.questions import SELECTION
+from grpo_helpers.rewards import format_reward, reward_weights
+from tools.experiments.recorded_runs import (
+    FOLDER,
+    SEEDS,
+    is_recorded,
+    means_on_dev,
+    recorded_folder,
+)
+from tools.pages.markdown import fill_template
 
 PAGE = project_root() / "docs" / "article.md"
 ARTICLES_FORMAT = re.compile(r'^"[^"]+"[이가] 옳다[.]?')  # of its author's code
+GROUP_SIZE = 8
+RUNS_BY_GROUP_SIZE = {2: "generations_2", 4: "generations_4", 8: "seed_0", 16: "generations_16"}
 
 
-def choices() -> tuple[int, int]:
-    """Return in how many recorded default runs the two Final Means choose the same checkpoint, and of how many."""
+@dataclass(frozen=True)
+class Rejections:
+    """How many gold answers of train the two formats reject.
+
+    Attributes:
+        by_article: Rejected by the article's regular expression.
+        by_ours: Rejected by our format reward.
+        golds: How many gold answers there are.
+    """
+
+    by_article: int
+    by_ours: int
+    golds: int
+
+
+def same_choices() -> int:
+    """Return in how many recorded default runs the two Final Means choose the same checkpoint."""
     same = 0
-    for means in (dev(f"seed_{seed}") for seed in SEEDS):
-        finals = (means.apply(final_mean, axis=1, aggregate=name) for name in ("article", "code"))
-        same += len({final.idxmax() for final in finals}) == 1
-    return same, len(SEEDS)
+    for seed in SEEDS:
+        means = means_on_dev(f"seed_{seed}")
+        chosen = set()
+        for aggregate in ("article", "code"):
+            finals = means.apply(final_mean, axis=1, aggregate=aggregate)
+            chosen.add(finals.idxmax())
+        same += len(chosen) == 1
+    return same
 
 
-def refused() -> tuple[int, int, int]:
-    """Return how many gold answers the article's format refuses, how many ours does, of how many."""
-    golds = [item.answer for item in load_items("data/train.json")]
-    kept = sum(format_reward(None, [gold.split("#")[0] for gold in golds]))
-    return (
-        sum(not ARTICLES_FORMAT.match(gold) for gold in golds),
-        len(golds) - round(kept),
-        len(golds),
-    )
+def rejections() -> Rejections:
+    """Count the gold answers of train that each format rejects."""
+    items = load_items("data/train.json")
+    by_article = 0
+    by_ours = 0
+
+    for item in items:
+        gold = item.answer or ""
+        if not ARTICLES_FORMAT.match(gold):
+            by_article += 1
+
+        first_alternative = gold.split("#")[0]
+        if format_reward(None, [first_alternative]) != [1.0]:
+            by_ours += 1
+
+    return Rejections(by_article, by_ours, len(items))
 
 
-def prompts_in_a_group(group: int = 8) -> int:
-    """Return how many different examples ``group`` random draws give, as the article's data set would make them."""
-    pool = [item for item in load_items("data/few_shot.json") if item.question_type == "선택형"]
-    dice = random.Random(0)
-    return len({dice.choice(pool).id for _ in range(group)})
+def examples_in_a_group(group_size: int = GROUP_SIZE) -> int:
+    """Return how many different examples one group gets if each completion draws its own."""
+    items = load_items("data/few_shot.json")
+    pool = [item for item in items if item.question_type == SELECTION]
+
+    rng = random.Random(0)
+    drawn = set()
+    for _ in range(group_size):
+        drawn.add(rng.choice(pool).id)
+
+    return len(drawn)
 
 
-def peaks() -> str:
-    """Return a sentence with the peak memory of the recorded runs that differ in G alone, if there are several."""
-    runs = {2: "generations_2", 4: "generations_4", 8: "seed_0", 16: "generations_16"}
-    runs = {g: name for g, name in runs.items() if name in recorded()}
-    found = {
-        g: max(row["peak_memory_gib"] for row in read_log(KEPT / name / "log.jsonl"))
-        for g, name in runs.items()
-    }
-    told = ", ".join(f"G = {g}: {gib:.2f} GiB" for g, gib in found.items())
-    return (
-        f" Recorded runs with as many completions a step, peak of the process: {told}."
-        if len(found) > 1
-        else ""
-    )
+def peaks_sentence() -> str:
+    """Return a sentence with the peak memory of the recorded runs that differ in G alone.
+
+    It begins with a space; it is empty if there are not several such runs.
+    """
+    peaks = []
+    for group_size, name in RUNS_BY_GROUP_SIZE.items():
+        if is_recorded(name):
+            log = pd.DataFrame(recorded_folder(name).log.step_rows())
+            gib = log["peak_memory_gib"].max()
+            peaks.append(f"G = {group_size}: {gib:.2f} GiB")
+
+    if len(peaks) < 2:
+        return ""
+
+    figures = ", ".join(peaks)
+    return f" Peak memory of recorded runs with equally many completions a step: {figures}."
 
 
 def gains() -> str:
     """Return base and best exact match on dev of the recorded default runs."""
-    found = [dev(f"seed_{seed}")["em"] for seed in SEEDS]
-    return ", ".join(f"{em.iloc[0]:.3f} -> {em.max():.3f}" for em in found)
+    texts = []
+    for seed in SEEDS:
+        em = means_on_dev(f"seed_{seed}")["em"]
+        texts.append(f"{em.iloc[0]:.3f} -> {em.max():.3f}")
+    return ", ".join(texts)
+
+
+def weights_in_words(preset: str) -> str:
+    """Return the weights of a preset, rounded.
+
+    >>> weights_in_words("code")
+    'format 0.333, em 0.333, rouge1 0.500, bertscore 0.167'
+    """
+    weights = reward_weights(preset)
+    return ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
+
+
+def second_model_gib() -> float:
+    """Return the predicted memory of a second base model, for the 11.5B model in 4 bits."""
+    prediction = predict_params("params/gpu_24gb/04_train.yaml", 1024)
+    return prediction.made_of["callback"].second_model / GIB
 
 
 def page() -> str:
     """Return the whole page."""
-    same, runs = choices()
-    regex, ours, golds = refused()
-    made_of = predict_params("params/gpu_24gb/04_train.yaml", 1024)[1]["made_of"]["callback"]
-    authors = BatchPlan(B=1, G=4, A=4)
-    return PAGE_TEXT.format(
-        article=weights_in_words("article"), code=weights_in_words("code"), same=same, runs=runs, regex=regex,
-        ours=ours, golds=golds, prompts=prompts_in_a_group(), peaks=peaks(), gains=gains(),
-        second=f"{made_of['second_model'] / GIB:.1f}", authors=f"{authors.prompts_per_step:g}",
-        **read_json(KEPT / "bench.json")["training"],
-    )  # fmt: skip
+    rejected = rejections()
+    authors_run = BatchPlan(B=1, G=4, A=4)
+    return fill_template(
+        "article.md",
+        article=weights_in_words("article"),
+        code=weights_in_words("code"),
+        same=same_choices(),
+        runs=len(SEEDS),
+        authors=f"{authors_run.prompts_per_step:g}",
+        peaks=peaks_sentence(),
+        golds=rejected.golds,
+        regex=rejected.by_article,
+        ours=rejected.by_ours,
+        prompts=examples_in_a_group(),
+        second=f"{second_model_gib():.1f}",
+        gains=gains(),
+        **read_json(FOLDER / "bench.json")["training"],
+    )
 
 
-def weights_in_words(preset: str) -> str:
-    """Return the weights of a preset, rounded."""
-    return ", ".join(f"{name} {weight:.3f}" for name, weight in PRESETS[preset].items())
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page; return 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.pages.article", description=__doc__.splitlines()[0]
+    )
+    parser.parse_args(argv)
 
-
-PAGE_TEXT = """\
-# Reading the article closely
-
-This course follows one report, the contest team's "[AI 말평 대회] 참여기 #11: GRPO 학습 구현" (2025-07-25).
-It says what was built, with code, which few reports do, and its loop (an adapter and the dev answers at every save,
-all files scored at once, the best one taken) fills a gap that TRL leaves open. Rebuilding it, we found eight things
-that it got wrong or left open. Most are easy to miss, and some we would have missed without its code at hand. This
-page is written by `python -m tools.pages.article`, every figure in it.
-
-## 1. Two sets of weights under one name
-
-The text prints (BERT + EM + (Format + 3 ROUGE)/2)/3. The code adds the rewards in another order, and BERTScore
-and format change places: *article* {article}; *code* {code}. Both are presets (`reward_weights`). Notebook 02
-scores a recorded run with both; [experiments.md](experiments.md) has a run trained with each.
-
-## 2. Two final means
-
-The text averages ROUGE-1, BERTScore and exact match; the code gives exact match half of the weight, and so does
-the contest, with its own readings of both parts (`aggregate`: article, code, official). In {same} of our {runs}
-recorded default runs the first two choose the same checkpoint. The contest has a third likeness, BLEURT; it is
-left out here as in the article, since it needs TensorFlow or a port that today's transformers breaks, and no
-package registry carries its weights.
-
-## 3. The batch rule
-
-"B must be a multiple of G" was a rule of TRL 0.15 and 0.16 on one device. Since 0.19 a *round* must hold whole
-groups: B·D·S must be a multiple of G. The author's own run had B = 1, G = 4, A = 4, which breaks the text's rule
-and keeps TRL's ({authors} prompt a step). The text's two counts, of completions and of prompts, are in different
-units of B (notebook 03).
-
-## 4. Memory and G
-
-"Memory grows linearly with G": not since B counts completions. G is in no tensor's shape; it decides how many
-prompts share the same completions.{peaks} What it does set is a floor: a round holds a whole group at least
-(notebook 03).
-
-## 5. A format that refuses gold answers
-
-The regular expression of the format reward allows no quote inside the quoted sentence. Of {golds} gold answers of
-our train set it refuses {regex}, ours {ours}: a model is punished for giving them. `python -m
-grpo_helpers.rewards check FILE` finds such gold answers before training (notebook 02).
-
-## 6. Random examples inside a group
-
-The data set draws its few-shot examples when an item is read, and TRL reads an item G times. So the G completions
-of "one prompt" answer several: {prompts} different examples in a group of 8, played through with our pool. Part
-of the advantage is then the luck of the draw. Here they are frozen by the item's id (notebook 01).
-
-## 7. The second model
-
-At every save the callback loads the base model again, beside the one in training, and answers one question at a
-time. For the 11.5B model in 4 bits that is {second} GiB more at a moment when the card is full (predicted, notebook
-03). In place, in batches, on the live model: {questions} questions of the embedded model in {in_place_seconds} s
-instead of {reload_seconds} s (`make bench`).
-
-## 8. No score of the base
-
-The report compares checkpoints with one another, not with the model before training, and without that nobody can
-say that GRPO helped. Here checkpoint 0 is the base, answered by the same code with the same prompts. Exact match
-on dev, base and best of our default runs: {gains}. With what statistics a best checkpoint can be told from its
-neighbours, notebook 05 says.
-"""
+    text = page()
+    write_atomically(PAGE, lambda file: file.write(text))
+    print(show_path(PAGE))
+    return 0
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    sys.exit(main())

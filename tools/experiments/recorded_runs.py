@@ -1,0 +1,161 @@
+"""The runs of ``data/reference_runs``: which there are, what each changes, and how to read one.
+
+In: ``data/reference_runs/<run>/`` (settings, log, scores of every dev item, some completions, the
+command that made it; no weights). Out: tables and log rows. This module imports no other tool: what
+makes runs, what publishes them and what writes pages about them all import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from grpo_helpers.files import project_root, read_json
+from grpo_helpers.run_folder import ITEM_SCORES_FILE, SCORES_FILE, RunFolder
+
+FOLDER = project_root() / "data" / "reference_runs"
+TEST_SCORES_FILE = "test_item_scores.csv"
+CLOCK_FILE = "clock.json"  # of a supervised control: seconds of training at each save
+SEEDS = range(5)
+CONTROL_SEEDS = range(3)
+GROUP_SIZES = (2, 4, 16)  # the default run has 8
+TEMPERATURES = (0.6, 1.0)
+RATES = (3e-4, 1e-3)
+
+# The steps of the default run, and of one of its epochs: other group sizes have other epochs.
+SAME_STEPS = {"max_steps": 30, "save_strategy": "steps", "save_steps": 6}
+
+# Weights that nobody should train with.
+FORMAT_ONLY_WEIGHTS = {"format": 1.0}
+QUOTED_WEIGHTS = {"format": 1 / 6, "quoted": 1 / 3, "rouge1": 1 / 2, "bertscore": 1 / 3}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a recorded run changes in the default one.
+
+    Attributes:
+        changed: Parameters of notebook 04 that differ from the default run's.
+        labels: ``gold`` or ``noisy`` for a supervised run on these labels; empty for GRPO.
+        has_tests: Whether its chosen checkpoint also answers the test sets.
+        run_name: Its folder in ``runs/``, where another tool makes the same run; empty for its own.
+    """
+
+    changed: dict[str, Any] = field(default_factory=dict)
+    labels: str = ""
+    has_tests: bool = False
+    run_name: str = ""
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether it weighs the rewards itself, instead of naming a preset."""
+        return isinstance(self.changed.get("reward_weights"), dict)
+
+
+def sweep_run_name(temperature: float, rate: float) -> str:
+    """Return the folder in ``runs/`` of one run of the sweep (``tools.experiments.sweep``)."""
+    return f"lab-temperature-{temperature}-rate-{rate}"
+
+
+def acceptance_run_name(seed: int) -> str:
+    """Return the folder in ``runs/`` of one seed of ``make bar`` (``tools.course.acceptance``)."""
+    return f"bar-seed-{seed}"
+
+
+def _default_and_controls() -> dict[str, PlannedRun]:
+    runs = {}
+
+    for seed in SEEDS:
+        name = acceptance_run_name(seed)
+        runs[f"seed_{seed}"] = PlannedRun({"seed": seed}, has_tests=True, run_name=name)
+
+    for labels in ("gold", "noisy"):
+        for seed in CONTROL_SEEDS:
+            runs[f"{labels}_{seed}"] = PlannedRun({"seed": seed}, labels, has_tests=True)
+
+    for seed in CONTROL_SEEDS:
+        changed = {"reward_weights": FORMAT_ONLY_WEIGHTS, "seed": seed}
+        runs[f"format_only_{seed}"] = PlannedRun(changed, has_tests=True)
+
+    return runs
+
+
+def _other_settings() -> dict[str, PlannedRun]:
+    runs = {}
+
+    for temperature in TEMPERATURES:
+        for rate in RATES:
+            changed = {"temperature": temperature, "learning_rate": rate}
+            run_name = sweep_run_name(temperature, rate)
+            runs[f"temperature_{temperature}_rate_{rate}"] = PlannedRun(changed, run_name=run_name)
+
+    runs["weights_code"] = PlannedRun({"reward_weights": "code"})
+
+    for group_size in GROUP_SIZES:
+        changed = {"num_generations": group_size, **SAME_STEPS}
+        runs[f"generations_{group_size}"] = PlannedRun(changed)
+
+    return runs
+
+
+RUNS: dict[str, PlannedRun] = {
+    "quoted": PlannedRun({"reward_weights": QUOTED_WEIGHTS}),
+    **_default_and_controls(),
+    **_other_settings(),
+}
+
+# The real pretrained model: what each run changes in the settings of tools/experiments/gemma.py.
+REAL_MODEL_RUNS: dict[str, dict[str, Any]] = {
+    "gemma_270m": {},
+    "gemma_270m_rate_0.0003": {"learning_rate": 3e-4},
+}
+
+
+def is_recorded(name: str) -> bool:
+    """Return whether a run is kept already."""
+    return (FOLDER / name / "about.json").is_file()
+
+
+def recorded_runs() -> list[str]:
+    """Return the names of the kept runs of the embedded model."""
+    return [name for name in RUNS if is_recorded(name)]
+
+
+def recorded_real_model_runs() -> list[str]:
+    """Return the names of the kept runs of the real pretrained model."""
+    return [name for name in REAL_MODEL_RUNS if is_recorded(name)]
+
+
+def recorded_folder(name: str) -> RunFolder:
+    """Return the folder of a kept run: its settings and its log are those of the run."""
+    return RunFolder(FOLDER / name)
+
+
+def about(name: str) -> dict[str, Any]:
+    """Return how a run was made: its command, date, minutes, and what it changed."""
+    return read_json(FOLDER / name / "about.json")
+
+
+def means_on_dev(name: str) -> pd.DataFrame:
+    """Return the mean of every metric on dev, one row per checkpoint."""
+    return pd.read_csv(FOLDER / name / SCORES_FILE).set_index("checkpoint")
+
+
+def items_on_dev(name: str) -> pd.DataFrame:
+    """Return the scores of every dev item, one row per checkpoint and item."""
+    return pd.read_csv(FOLDER / name / ITEM_SCORES_FILE)
+
+
+def items_on_test(name: str) -> pd.DataFrame:
+    """Return the scores of every test item, one row per split, checkpoint and item.
+
+    The chosen checkpoint's rows come last in each split; the base's come first.
+    """
+    return pd.read_csv(FOLDER / name / TEST_SCORES_FILE)
+
+
+def chosen_checkpoint(tested: pd.DataFrame) -> str:
+    """Return the checkpoint chosen on dev, from a run's :func:`items_on_test`."""
+    return tested["checkpoint"].iloc[-1]

@@ -1,0 +1,141 @@
+"""The section of ``docs/experiments.md`` on the real pretrained model.
+
+In: the recorded runs of ``tools/experiments/gemma.py``. Out: two tables, and the figures that the
+text quotes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grpo_helpers.questions import CORRECTION, SELECTION
+from grpo_helpers.scoring import scores_from_table
+from grpo_helpers.selection import compare
+from grpo_helpers.splits import TEST, TEST_SPLITS, Split
+from grpo_helpers.statistics import paired_bootstrap
+from tools.experiments.recorded_runs import (
+    about,
+    chosen_checkpoint,
+    items_on_dev,
+    items_on_test,
+    means_on_dev,
+    recorded_folder,
+    recorded_real_model_runs,
+)
+from tools.pages.markdown import table
+
+
+def mean_and_interval(values: Sequence[float] | np.ndarray) -> str:
+    """Return the mean of ``values`` with its 95 % interval over the questions.
+
+    >>> mean_and_interval([1.0, 1.0])
+    '1.000 [1.000, 1.000]'
+    """
+    low, high = paired_bootstrap(values, np.zeros(len(values)))
+    return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def table_on_dev() -> str:
+    """Return the table of all checkpoints on dev; base and warm start are the same in all runs."""
+    rows = []
+    for number, run in enumerate(recorded_real_model_runs()):
+        is_first_run = number == 0
+        for checkpoint in scores_from_table(items_on_dev(run)):
+            is_own = checkpoint.startswith("step")
+            if is_own or is_first_run:
+                rows.append(_dev_row(run, checkpoint))
+    return table(rows)
+
+
+def _dev_row(run: str, checkpoint: str) -> dict[str, Any]:
+    items = items_on_dev(run)
+    items = items[items["checkpoint"] == checkpoint]
+    by_type = items.groupby("question_type")["em"].mean()
+    means = means_on_dev(run).loc[checkpoint]
+
+    is_own = checkpoint.startswith("step")
+    return {
+        "learning rate": _learning_rate(run) if is_own else "-",
+        "checkpoint": checkpoint,
+        "dev exact match": mean_and_interval(items["em"].to_numpy()),
+        SELECTION: f"{by_type[SELECTION]:.3f}",
+        CORRECTION: f"{by_type[CORRECTION]:.3f}",
+        "choice": f"{means['choice']:.3f}",
+        "format": f"{means['format']:.3f}",
+        "ROUGE-1": f"{means['rouge1']:.3f}",
+        "training minutes": f"{means['train_seconds'] / 60:.1f}",
+    }
+
+
+def _learning_rate(run: str) -> float:
+    return about(run)["changed"]["learning_rate"]
+
+
+def table_on_tests() -> str:
+    """Return the table of base, warm start and each run's chosen checkpoint on the test sets."""
+    rows = []
+    for run in recorded_real_model_runs():
+        tested = items_on_test(run)
+        for split in TEST_SPLITS:
+            rows.append({"learning rate": _learning_rate(run), **_test_row(tested, split)})
+    return table(rows)
+
+
+def _test_row(tested: pd.DataFrame, split: Split) -> dict[str, Any]:
+    chosen = chosen_checkpoint(tested)
+    scores = scores_from_table(tested[tested["split"] == split.key])
+    gain = compare(scores, chosen, "warm", "em")
+    low, high = 100 * gain.low, 100 * gain.high
+
+    return {
+        "split": split.title,
+        "questions": gain.items,
+        "base": mean_and_interval(scores["base"]["em"]),
+        "warm start": mean_and_interval(scores["warm"]["em"]),
+        "chosen": f"{mean_and_interval(scores[chosen]['em'])} ({chosen})",
+        "GRPO added, points": f"{100 * gain.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
+    }
+
+
+def figures() -> dict[str, str]:
+    """Return what the text quotes of the first run: its settings, its warm start, its gain."""
+    run = recorded_real_model_runs()[0]
+    means = means_on_dev(run)
+    tested = items_on_test(run)
+    chosen = chosen_checkpoint(tested)
+
+    on_test = scores_from_table(tested[tested["split"] == TEST.key])
+    points = 100 * compare(on_test, chosen, "warm", "em").difference
+    seconds = means.loc[chosen, "train_seconds"] - means.loc["warm", "train_seconds"]
+    minutes = seconds / 60
+
+    return {
+        "real_questions": str(items_on_dev(run)["id"].nunique()),
+        "real_base_format": f"{means.loc['base', 'format']:.3f}",
+        "real_warm_points": f"{100 * means.loc['warm', 'em']:.1f}",
+        "real_points": f"{points:.1f}",
+        "real_minutes": f"{minutes:.0f}",
+        "real_cost": f"{minutes / points:.1f}",
+        **_settings_in_text(run),
+    }
+
+
+def _settings_in_text(run: str) -> dict[str, str]:
+    warm_start = about(run)["warm_start"]
+    parameters = recorded_folder(run).settings
+    completions = (
+        parameters["per_device_train_batch_size"] * parameters["gradient_accumulation_steps"]
+    )
+    return {
+        "warm_epochs": str(warm_start["epochs"]),
+        "warm_items": str(warm_start["items"]),
+        "warm_minutes": str(warm_start["minutes"]),
+        "real_steps": str(parameters["max_steps"]),
+        "real_completions": str(completions),
+        "real_group": str(parameters["num_generations"]),
+        "real_temperature": str(parameters["temperature"]),
+    }
