@@ -1,95 +1,166 @@
-"""The pages say what is so: links lead somewhere, commands exist, figures are those of the committed results."""
+"""The pages are true: links lead somewhere, commands exist, figures come from committed results."""
 
 import importlib.util
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import fields
 
 import nbformat
 import pytest
+from helpers import ROOT, run_offline
 
-from grpo_helpers.files import project_root, read_json
+from grpo_helpers.files import read_json
 from grpo_helpers.settings import TrainSettings
-from tools.course import publish as outputs
+from tools.course import publish
 from tools.experiments.recorded_runs import FOLDER as RECORDED
 from tools.pages import article, experiments
 
-ROOT = project_root()
 PAGES = [
     *ROOT.glob("*.md"),
     *ROOT.glob("docs/*.md"),
     *ROOT.glob("solutions/*.md"),
     *ROOT.glob("data/**/README.md"),
 ]
+STAGES = set("①②③④⑤⑥⑦")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def text(page):
-    return page.read_text(encoding="utf-8")
+def text_of(path):
+    return path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_of_a_page_leads_to_a_file_or_a_heading(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", text(page)):
+def links_of(page):
+    """Return the targets of a page's links, those to other sites left out."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    return [target for target in targets if "://" not in target]
+
+
+def anchors_of(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    anchors = []
+    for heading in re.findall(r"^#+ (.*)$", text_of(page), re.M):
+        letters = re.sub(r"[^\w\- ]", "", heading.lower()).strip()
+        anchors.append(letters.replace(" ", "-"))
+    return anchors
+
+
+def stages_in(text):
+    return STAGES & set(text)
+
+
+# -- links and commands -------------------------------------------------------------------------
+
+
+@every_page
+def test_link_of_a_page_leads_to_a_file(page):
+    for target in links_of(page):
+        file = target.split("#")[0]
+        assert (page.parent / file).exists(), target
+
+
+@every_page
+def test_link_inside_a_page_leads_to_a_heading(page):
+    for target in links_of(page):
         if target.startswith("#"):
-            headings = [re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in
-                        re.findall(r"^#+ (.*)$", text(page), re.M)]  # fmt: skip
-            assert target[1:] in headings, target
-        elif "://" not in target:
-            assert (page.parent / target.split("#")[0]).exists(), target
+            assert target.removeprefix("#") in anchors_of(page), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_of_a_page_exists(page):
-    makefile = text(ROOT / "Makefile")
-    for target in re.findall(r"[`\n]make ([a-z][a-z-]+)", text(page)):
+@every_page
+def test_make_target_that_a_page_names_exists(page):
+    makefile = text_of(ROOT / "Makefile")
+    for target in re.findall(r"[`\n]make ([a-z][a-z-]+)", text_of(page)):
         assert re.search(rf"^[\w% -]*\b{target}\b[\w% -]*:", makefile, re.M), target
-    for module in re.findall(r"python -m ((?:grpo_helpers|tools)\.\w+)", text(page)):
+
+
+@every_page
+def test_module_that_a_page_runs_exists(page):
+    for module in re.findall(r"python -m ((?:grpo_helpers|tools)[\w.]+\w)", text_of(page)):
         assert importlib.util.find_spec(module), module
 
 
-def test_the_figures_of_the_experiments_page_come_from_the_recorded_runs():
-    assert text(experiments.PAGE) == experiments.page(), "run python -m tools.pages.experiments"
+# -- figures ------------------------------------------------------------------------------------
 
 
-def test_the_figures_of_the_article_page_come_from_our_data_and_runs():
-    assert text(article.PAGE) == article.page(), "run python -m tools.pages.article"
+def test_experiments_page_shows_the_recorded_runs():
+    assert text_of(experiments.PAGE) == experiments.page(), "run python -m tools.pages.experiments"
 
 
-@pytest.mark.parametrize("page", outputs.WORDINGS)
-def test_the_results_of_a_readme_are_those_of_the_default_run(page):
-    assert outputs.block(read_json(outputs.RESULTS), page) in text(ROOT / page), "run make outputs"
+def test_article_page_shows_our_data_and_runs():
+    assert text_of(article.PAGE) == article.page(), "run python -m tools.pages.article"
 
 
-def test_the_committed_notebooks_and_the_readmes_show_the_same_run():
-    cells = nbformat.read(ROOT / "notebooks/05_evaluate_and_select.ipynb", as_version=4).cells
-    shown = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
-    found = read_json(outputs.RESULTS)
-    assert re.search(rf"Chosen on dev \(.*\): {found['best_checkpoint']} ", shown)
-    for row in found["test"]:
-        assert f"{row['reference_mean']:.3f} -> {row['mean']:.3f}" in shown, row
+@pytest.mark.parametrize("page", publish.WORDINGS)
+def test_readme_shows_the_results_of_the_default_run(page):
+    published = read_json(publish.RESULTS)
+
+    assert publish.block(published, page) in text_of(ROOT / page), "run make outputs"
 
 
-def test_the_sweep_recipe_uses_parameters_that_exist_and_its_table_is_made(tmp_path):
-    page = text(ROOT / "docs/sweeps.md")
-    named = set(re.findall(r"(?<!mkdir )-p (\w+)", page))
-    assert len(named) >= 6 and named <= {field.name for field in fields(TrainSettings)}
+@pytest.fixture(scope="module")
+def printed_evaluation():
+    """What the committed notebook 05 prints."""
+    notebook = nbformat.read(ROOT / "notebooks/05_evaluate_and_select.ipynb", as_version=4)
+    printed = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            printed.append(output.get("text", ""))
+    return "".join(printed)
+
+
+def test_committed_notebook_chooses_the_checkpoint_of_the_readme(printed_evaluation):
+    best = read_json(publish.RESULTS)["best_checkpoint"]
+
+    assert re.search(rf"Chosen on dev \(.*\): {best} ", printed_evaluation)
+
+
+def test_committed_notebook_prints_the_test_results_of_the_readme(printed_evaluation):
+    for row in read_json(publish.RESULTS)["test"]:
+        gain = f"{row['reference_mean']:.3f} -> {row['mean']:.3f}"
+        assert gain in printed_evaluation, row
+
+
+# -- the recipe of a sweep ----------------------------------------------------------------------
+
+
+def test_sweep_recipe_names_parameters_that_exist():
+    named = set(re.findall(r"(?<!mkdir )-p (\w+)", text_of(ROOT / "docs/sweeps.md")))
+    known = {field.name for field in fields(TrainSettings)}
+
+    assert len(named) >= 6
+    assert named <= known
+
+
+def test_sweep_recipe_makes_its_table(tmp_path):
+    run = tmp_path / "runs/sweep-one"
+    run.mkdir(parents=True)
     for name in ("settings.json", "scores.csv"):
-        target = tmp_path / "runs/sweep-one" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(RECORDED / "seed_0" / name, target)
-    code = re.search(r"```python\n(.*?)```", page, re.S)[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "sweep-one" in done.stdout and "0.7" in done.stdout
+        shutil.copyfile(RECORDED / "seed_0" / name, run / name)
+
+    code = re.search(r"```python\n(.*?)```", text_of(ROOT / "docs/sweeps.md"), re.S)[1]
+    done = run_offline([sys.executable, "-c", code], cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "sweep-one" in done.stdout
+    assert "0.7" in done.stdout
 
 
-def test_the_loop_has_the_same_seven_stages_in_the_readme_the_package_and_the_notebooks():
-    stages = "①②③④⑤⑥⑦"
-    assert set(re.findall(f"[{stages}]", text(ROOT / "README.md"))) == set(stages)
-    modules = "".join(text(path) for path in (ROOT / "grpo_helpers").glob("*.py"))
-    assert set(re.findall(f"[{stages}]", modules)) == set(stages)
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        assert set(re.findall(f"[{stages}]", text(notebook))) == set(stages), notebook.name
+# -- the seven stages ---------------------------------------------------------------------------
+
+
+def test_readme_shows_all_seven_stages():
+    assert stages_in(text_of(ROOT / "README.md")) == STAGES
+
+
+def test_package_marks_all_seven_stages():
+    modules = [text_of(path) for path in (ROOT / "grpo_helpers").glob("*.py")]
+
+    assert stages_in("".join(modules)) == STAGES
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_notebook_shows_all_seven_stages(notebook):
+    assert stages_in(text_of(notebook)) == STAGES

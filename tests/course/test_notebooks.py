@@ -1,5 +1,6 @@
 """The notebooks as they are committed: anatomy, parameters, profiles, outputs."""
 
+import ast
 import re
 from dataclasses import MISSING, fields
 from functools import cache
@@ -7,113 +8,298 @@ from functools import cache
 import nbformat
 import papermill
 import pytest
-import yaml
+from exercises import read_notebook
+from helpers import ROOT
 
 from grpo_helpers import settings
-from grpo_helpers.files import project_root
+from grpo_helpers.files import read_yaml
+from tools.course.notebook_hash import code_hash, store_hash, stored_hash
 from tools.course.run import NOTEBOOKS
 
-ROOT = project_root()
-CLASSES = dict(
-    zip(
-        NOTEBOOKS,
-        (
-            settings.DataSettings,
-            settings.RewardLabSettings,
-            settings.BudgetSettings,
-            settings.TrainSettings,
-            settings.EvaluateSettings,
-        ),
-        strict=True,
-    )
+CLASSES = {
+    "01_data_and_few_shot": settings.DataSettings,
+    "02_reward_exploration": settings.RewardLabSettings,
+    "03_memory_budget": settings.BudgetSettings,
+    "04_train": settings.TrainSettings,
+    "05_evaluate_and_select": settings.EvaluateSettings,
+}
+PROFILES = sorted((ROOT / "params").glob("*/0*.yaml"))
+LONGEST_CELL = 40  # lines
+NINE_IN_TEN_CELLS = 20  # lines at most
+LARGEST_FILE = 500_000  # bytes
+
+every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+every_profile = pytest.mark.parametrize(
+    "file", PROFILES, ids=lambda file: f"{file.parent.name}/{file.stem}"
 )
 
-
-@cache
-def read(name):
-    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+read = cache(read_notebook)
 
 
-def code(name):
+def code_cells(name):
     return [cell for cell in read(name).cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_the_parameters_are_the_first_code_cell_and_the_check_is_the_second(name):
-    cells = code(name)
-    assert cells[0].metadata.get("tags") == ["parameters"]
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
-    assert f"{CLASSES[name].__name__}.from_namespace(globals())" in cells[1].source
+def prose_cells(name):
+    return [cell.source for cell in read(name).cells if cell.cell_type == "markdown"]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_every_parameter_is_typed_explained_and_known_with_the_same_default(name):
-    shown = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
-    lines = code(name)[0].source.splitlines()
-    assert len(shown) == len(lines), (
-        "papermill does not understand every line of the parameters cell"
-    )
-    assert all(p["help"] and p["inferred_type_name"] != "None" for p in shown.values())
-    defaults = {
-        f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(CLASSES[name])
-    }  # fmt: skip
-    assert {key: eval(p["default"]) for key, p in shown.items()} | {
-        "output_dir": "runs"
-    } == defaults
+def prose(name):
+    return "\n".join(prose_cells(name))
 
 
-PROFILES = sorted((ROOT / "params").glob("*/0*.yaml"))
+def tags_of(cell):
+    return cell.metadata.get("tags", [])
 
 
-@pytest.mark.parametrize("file", PROFILES, ids=lambda f: f"{f.parent.name}/{f.stem}")
-def test_a_profile_holds_only_parameters_its_notebook_has(file):
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    known = {f.name for f in fields(CLASSES[file.stem])}
-    assert values and set(values) <= known
-    assert all(not isinstance(value, dict | list) for value in values.values())
+def outputs_of(name):
+    """Return the outputs of all cells of a notebook."""
+    outputs = []
+    for cell in code_cells(name):
+        outputs += cell.outputs
+    return outputs
 
 
-def test_the_24_gb_profile_is_the_articles_model_in_four_bits():
-    values = yaml.safe_load((ROOT / "params/gpu_24gb/04_train.yaml").read_text(encoding="utf-8"))
+@cache
+def shown_parameters(name):
+    """Return the parameters of a notebook as papermill reads them."""
+    return papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
+
+
+def declared_defaults(name):
+    """Return the default of each parameter of a notebook's settings class."""
+    defaults = {}
+    for field in fields(CLASSES[name]):
+        defaults[field.name] = field.default
+        if field.default is MISSING:
+            defaults[field.name] = field.default_factory()
+    return defaults
+
+
+# -- parameters ---------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_first_code_cell_holds_the_parameters(name):
+    assert tags_of(code_cells(name)[0]) == ["parameters"]
+
+
+@every_notebook
+def test_notebook_has_one_parameters_cell(name):
+    tagged = [cell for cell in code_cells(name) if "parameters" in tags_of(cell)]
+
+    assert len(tagged) == 1
+
+
+@every_notebook
+def test_second_code_cell_checks_the_parameters(name):
+    checked = f"{CLASSES[name].__name__}.from_namespace(globals())"
+
+    assert checked in code_cells(name)[1].source
+
+
+@every_notebook
+def test_papermill_understands_every_line_of_the_parameters(name):
+    lines = code_cells(name)[0].source.splitlines()
+
+    assert len(shown_parameters(name)) == len(lines)
+
+
+@every_notebook
+def test_every_parameter_has_a_type_and_an_explanation(name):
+    for parameter in shown_parameters(name).values():
+        assert parameter["help"], parameter
+        assert parameter["inferred_type_name"] != "None", parameter
+
+
+@every_notebook
+def test_parameters_have_the_defaults_of_their_settings_class(name):
+    shown = {"output_dir": "runs"}
+    for parameter, described in shown_parameters(name).items():
+        shown[parameter] = ast.literal_eval(described["default"])
+
+    assert shown == declared_defaults(name)
+
+
+# -- profiles -----------------------------------------------------------------------------------
+
+
+@every_profile
+def test_profile_holds_only_parameters_of_its_notebook(file):
+    named = set(read_yaml(file))
+    known = {field.name for field in fields(CLASSES[file.stem])}
+
+    assert named
+    assert named <= known
+
+
+@every_profile
+def test_profile_holds_plain_values_only(file):
+    for value in read_yaml(file).values():
+        assert not isinstance(value, dict | list)
+
+
+def test_24_gb_profile_trains_the_model_of_the_article_in_four_bits():
+    values = read_yaml(ROOT / "params/gpu_24gb/04_train.yaml")
     expected = {"use_quant": True, "quant_type": "4bit", "lora_r": 64, "lora_alpha": 16}
-    assert expected.items() <= values.items() and "Midm-2.0-Base-Instruct" in values["model_name"]
-    settings.TrainSettings(**values)
+
+    assert expected.items() <= values.items()
+    assert "Midm-2.0-Base-Instruct" in values["model_name"]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_cells_are_short_and_told(name):
-    lengths = sorted(len(cell.source.splitlines()) for cell in code(name)[1:])
-    assert lengths[int(0.9 * (len(lengths) - 1))] <= 20 and lengths[-1] <= 40
-    kinds = "".join("c" if cell.cell_type == "code" else "m" for cell in read(name).cells)
-    assert "cccc" not in kinds and kinds[0] == kinds[-1] == "m"
-    assert read(name).cells[0].source.startswith(f"# {name[:2]}. ")
-    for word in ("The one question", "| needs | makes | time and hardware |"):
-        assert word in read(name).cells[0].source
-    prose = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
-    assert "## Findings" in prose and "**Limits" in prose
+def test_24_gb_profile_is_accepted_by_the_settings():
+    values = read_yaml(ROOT / "params/gpu_24gb/04_train.yaml")
+
+    assert settings.TrainSettings(**values).lora_r == 64
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_ends_with_findings_five_questions_exercises_and_the_way_on(name):
+# -- anatomy ------------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_code_cells_are_short(name):
+    lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(name)[1:])
+    ninetieth = lengths[int(0.9 * (len(lengths) - 1))]
+
+    assert ninetieth <= NINE_IN_TEN_CELLS
+    assert lengths[-1] <= LONGEST_CELL
+
+
+@every_notebook
+def test_no_four_code_cells_follow_each_other_without_prose(name):
+    kinds = "".join(cell.cell_type[0] for cell in read(name).cells)
+
+    assert "cccc" not in kinds
+
+
+@every_notebook
+def test_notebook_begins_and_ends_with_prose(name):
     cells = read(name).cells
-    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    (questions,) = re.findall(
-        r"\*\*Questions to check yourself\*\*\n\n((?:\d\. .+\n?(?:   .+\n?)*)+)", "\n".join(prose)
-    )
-    assert re.findall(r"^(\d)\. ", questions, re.M) == list("12345") and questions.count("?") >= 5
-    assert prose[-1].startswith(("**Next:** `0", "**Where to go on:**"))
-    order = [next(i for i, text in enumerate(prose) if sign in text) for sign in
-             ("**The one question:**", "## Findings", "**Questions to check", "## Exercises")]  # fmt: skip
-    assert order == sorted(order) and order[0] == 0
+
+    assert cells[0].cell_type == "markdown"
+    assert cells[-1].cell_type == "markdown"
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_the_outputs_are_of_one_run_from_top_to_bottom(name):
-    cells = code(name)
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert any(cell.outputs for cell in cells)
-    outputs = [output for cell in cells for output in cell.outputs]
-    assert not [output for output in outputs if output.output_type == "error"]
-    file = ROOT / "notebooks" / f"{name}.ipynb"
-    assert file.stat().st_size <= 500_000
-    assert not re.search(r"/(home|root|Users|tmp|work)/", file.read_text(encoding="utf-8"))
+@every_notebook
+def test_title_carries_the_number_of_the_notebook(name):
+    assert read(name).cells[0].source.startswith(f"# {name[:2]}. ")
+
+
+@every_notebook
+@pytest.mark.parametrize("part", ["The one question", "| needs | makes | time and hardware |"])
+def test_first_cell_states_question_and_needs(name, part):
+    assert part in read(name).cells[0].source
+
+
+@every_notebook
+@pytest.mark.parametrize("part", ["## Findings", "**Limits"])
+def test_notebook_states_findings_and_limits(name, part):
+    assert part in prose(name)
+
+
+@every_notebook
+def test_notebook_asks_five_questions(name):
+    pattern = r"\*\*Questions to check yourself\*\*\n\n((?:\d\. .+\n?(?:   .+\n?)*)+)"
+    (questions,) = re.findall(pattern, prose(name))
+
+    assert re.findall(r"^(\d)\. ", questions, re.M) == list("12345")
+    assert questions.count("?") >= 5
+
+
+@every_notebook
+def test_notebook_ends_with_where_to_go_on(name):
+    assert prose_cells(name)[-1].startswith(("**Next:** `0", "**Where to go on:**"))
+
+
+@every_notebook
+def test_parts_of_a_notebook_come_in_the_same_order(name):
+    signs = ("**The one question:**", "## Findings", "**Questions to check", "## Exercises")
+    places = []
+    for sign in signs:
+        with_sign = [place for place, text in enumerate(prose_cells(name)) if sign in text]
+        places.append(with_sign[0])
+
+    assert places == sorted(places)
+    assert places[0] == 0
+
+
+# -- outputs ------------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_cells_are_numbered_as_one_run_from_top_to_bottom(name):
+    counts = [cell.execution_count for cell in code_cells(name)]
+
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@every_notebook
+def test_committed_notebook_has_outputs_and_no_error(name):
+    kinds = {output.output_type for output in outputs_of(name)}
+
+    assert kinds
+    assert "error" not in kinds
+
+
+@every_notebook
+def test_committed_notebook_is_small(name):
+    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size <= LARGEST_FILE
+
+
+@every_notebook
+def test_committed_notebook_shows_no_path_of_a_machine(name):
+    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+
+    assert not re.search(r"/(home|root|Users|tmp|work)/", text)
+
+
+@every_notebook
+def test_outputs_were_made_with_the_code_that_is_there(name):
+    notebook = read(name)
+
+    assert stored_hash(notebook) == code_hash(notebook), "code changed since: run make outputs"
+
+
+# -- the fingerprint itself ---------------------------------------------------------------------
+
+
+def notebook_of(*sources):
+    """Return a notebook with these code cells."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_fingerprint_changes_with_a_code_cell():
+    assert code_hash(notebook_of("x = 1")) != code_hash(notebook_of("x = 2"))
+
+
+def test_fingerprint_changes_with_the_border_of_two_cells():
+    assert code_hash(notebook_of("x = 1", "y = 2")) != code_hash(notebook_of("x = 1\ny = 2"))
+
+
+def test_fingerprint_changes_with_the_order_of_cells():
+    assert code_hash(notebook_of("x = 1", "x = 2")) != code_hash(notebook_of("x = 2", "x = 1"))
+
+
+def test_fingerprint_ignores_white_space_at_the_end_of_lines():
+    assert code_hash(notebook_of("x = 1  \ny = 2\n")) == code_hash(notebook_of("x = 1\ny = 2"))
+
+
+def test_fingerprint_ignores_prose_and_outputs():
+    plain = notebook_of("x = 1")
+    full = notebook_of("x = 1")
+    full.cells[0].outputs = [nbformat.v4.new_output("stream", text="1")]
+    full.cells.insert(0, nbformat.v4.new_markdown_cell("Text."))
+
+    assert code_hash(full) == code_hash(plain)
+
+
+def test_stored_fingerprint_is_read_back():
+    notebook = notebook_of("x = 1")
+    store_hash(notebook)
+
+    assert stored_hash(notebook) == code_hash(notebook)
+
+
+def test_notebook_without_a_fingerprint_is_not_up_to_date():
+    assert stored_hash(notebook_of("x = 1")) is None
