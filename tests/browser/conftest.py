@@ -1,27 +1,26 @@
-"""Shared by the tests marked browser: one Chromium for all of them."""
+"""One Chromium for all tests marked browser."""
 
 import shutil
 
 import pytest
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
 
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e .[browser]")
-    chromium = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    if not chromium:
+    installed = [path for path in map(shutil.which, CHROMIUM) if path]
+    if not installed:
         pytest.skip("needs Chromium")
-    quiet = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ]
+
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=quiet)
+        started = driver.chromium.launch(executable_path=installed[0], args=QUIET)
         yield started
         started.close()
