@@ -1,16 +1,23 @@
 # Everything this project does, one word each: `make help` lists it. The first use creates .venv and installs into it.
-#   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   installs torch's CPU build
+#   make run CPU=1   installs torch's CPU build (0.2 GB instead of several)
 PYTHON ?= python3
 PIP_ARGS ?=
+ifdef CPU
+override PIP_ARGS += --extra-index-url https://download.pytorch.org/whl/cpu
+endif
 PROFILE ?= default
+WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
+# The tests of one file stay on one worker; the longest files start first (tests/conftest.py).
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+LIGHT := -m "not heavy and not slow and not browser" --ignore tests/training
 # No model hub is needed: nothing is downloaded while the course runs.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint types spelling clean
+.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint types spelling clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,12 +25,21 @@ help:  ## this list
 run: $(VENV)/.installed  ## run the five notebooks, headless, into runs/default (PROFILE=name uses params/name)
 	$(PY) -m tools.course.run --profile $(PROFILE)
 
-test: $(VENV)/.installed  ## every test that takes seconds, and all five notebooks at smoke size
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	$(PY) -m pytest -m "not slow and not browser"
+quick: $(VENV)/.installed  ## the tests that train nothing; under a minute
+	$(PYTEST) $(LIGHT)
 
-test-all: $(VENV)/.installed  ## the long ones too
-	$(PY) -m pytest
+test: check  ## lint, types, and every test that takes seconds, all five notebooks at smoke size among them
+	$(PYTEST) -m "not slow and not browser"
+
+test-all: check  ## the long tests too, and those in a browser
+	$(PYTEST)
+
+coverage: $(VENV)/.installed  ## which lines of the package and the tools make quick reaches
+	$(PYTEST) $(LIGHT) --cov --cov-report term:skip-covered --cov-report html:runs/coverage
+
+check: $(VENV)/.installed  ## ruff and mypy, without changing anything
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 bar: $(VENV)/.installed  ## train three seeds of the default run and test them; exit 1 if the gain is too small
 	$(PY) -m tools.course.acceptance
