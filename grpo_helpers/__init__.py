@@ -11,9 +11,8 @@ Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers
 milliseconds and touches no network.
 """
 
-import logging
+from grpo_helpers.library_fixes import apply_at_import
 
-# bitsandbytes tells at import, in alarming words, that an optional package of faster CPU kernels is missing.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+apply_at_import()
 
 __version__ = "0.1.0"

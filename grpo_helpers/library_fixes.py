@@ -1,32 +1,76 @@
-"""Every patch of somebody else's code, in one place."""
+"""Every patch of somebody else's code, in one place.
+
+In: their objects (a model, a tokenizer, a trainer). Out: the same objects, repaired in place. Each
+patch states the library and its version, the symptom, where the cause is, and the drift test in
+``tests/training/test_api_drift.py`` that fails once an upgrade fixes or moves the cause; the patch
+can go then. Patches are applied in four places, each visible as one call: :func:`apply_at_import`
+(``grpo_helpers/__init__.py``), :func:`quiet_libraries` and the fixes of models where a model is
+loaded, :func:`apply_to` where the trainer is built, and :func:`apply_on_resume` where a run
+resumes. This module needs nothing of ours and imports nothing heavy.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import GRPOTrainer
+
+SAME_REWARD = 1e-6  # rewards closer than this count as equal
+LONGEST_TEXT = 512  # tokens; a limit for tokenizers that state none
+
+
+# -- applied when the package is imported, or before a library is used -----------------------------
+
+
+def apply_at_import() -> None:
+    """Apply what must be in place before a library is imported."""
+    quiet_bitsandbytes()
+
+
+def quiet_bitsandbytes() -> None:
+    """Silence a warning about an optional package of faster CPU kernels.
+
+    Library: bitsandbytes 0.50. Symptom: on CPUs with AVX512-BF16 it logs "Failed to load CPU
+    gemm_4bit_forward" at import, which reads like a failure; the course does not need the package.
+    Where: ``bitsandbytes/backends/cpu/ops.py``, end of the module.
+    Drift test: ``test_bitsandbytes_warns_about_kernels_at_import``.
+    """
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars out of notebooks and logs, and a warning: TRL 1.16 still passes ``gradient_checkpointing``."""
-    from transformers.utils import logging
+    """Keep progress bars of model loading, and one warning, out of notebooks and logs.
 
-    logging.disable_progress_bar()
+    Library: TRL 1.16 with transformers 5.23. Symptom: a ``FutureWarning`` at every round of
+    sampling, since TRL still switches checkpointing off and on by its deprecated name.
+    Where: ``trl/models/utils.py``, ``unwrap_model_for_generation``, and
+    ``transformers/modeling_utils.py``, ``gradient_checkpointing_enable``.
+    Drift test: ``test_trl_calls_gradient_checkpointing_by_its_deprecated_name``.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     warnings.filterwarnings(
         "ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning
     )
 
 
-def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights for inference on CPUs with AVX512-BF16.
+# -- applied to models and tokenizers as they are loaded -------------------------------------------
 
-    It does so at the first forward in evaluation mode, in place; gradients through those layers are lost from then
-    on, with a warning only (seen with bitsandbytes 0.50).
+
+def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
+    """Stop 4-bit weights from being repacked for inference.
+
+    Library: bitsandbytes 0.50. Symptom: on CPUs with AVX512-BF16 the first forward in evaluation
+    mode repacks the weights in place; from then on no gradient flows through these layers, with a
+    warning only. Where: ``bitsandbytes/nn/modules.py``, ``Linear4bit.forward``.
+    Drift test: ``test_bitsandbytes_repacks_weights_by_the_switch_we_turn_off``.
     """
     import bitsandbytes as bnb
 
@@ -35,26 +79,186 @@ def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def count_equal_groups(trainer: GRPOTrainer) -> None:
-    """Mend TRL's ``frac_reward_zero_std``: in float32 sums, equal rewards differ by rounding and count as spread."""
-    score, weights = trainer._generate_and_score_completions, trainer.reward_weights.tolist()
+def unmark_gguf(model: PreTrainedModel) -> None:
+    """Remove the marks of quantisation from a model that was loaded from a GGUF file.
 
-    def scored(inputs: Any) -> Any:
-        output = score(inputs)
-        if trainer.model.training:  # an evaluation may have groups of another size
-            parts = [
-                trainer._logs["rewards"][name] for name in trainer.reward_func_names
-            ]  # this round, all processes
-            groups = np.dot(weights, parts).reshape(-1, trainer.num_generations)
-            trainer._metrics["train"]["frac_reward_zero_std"][-1] = float(
-                (np.ptp(groups, axis=1) < 1e-6).mean()
-            )
+    Library: transformers 5.23. Symptom: the weights are plain ones once loaded, but the model is
+    still marked as quantised, and ``Trainer`` refuses to train it ("purely quantized models").
+    Where: ``transformers/trainer_utils.py``, ``validate_quantization_for_training``; loading GGUF
+    came with https://github.com/huggingface/transformers/pull/30391.
+    Drift test: ``test_gguf_models_are_marked_as_quantised``.
+    """
+    del model.config.quantization_config
+    for mark in ("is_quantized", "quantization_method", "hf_quantizer"):
+        vars(model).pop(mark, None)
+
+
+def limit_text_length(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer without a length limit one, so that bert-score can use it.
+
+    Library: bert-score 0.3.13 with transformers 5. Symptom: ``OverflowError: int too big to
+    convert``; a tokenizer that states no limit reports 1e30, and bert-score passes that on.
+    Where: ``bert_score/utils.py``, ``sent_encode``;
+    https://github.com/Tiiiger/bert_score/issues/205.
+    Drift test: ``test_bert_score_overflows_without_a_length_limit``.
+    """
+    tokenizer.model_max_length = min(tokenizer.model_max_length, LONGEST_TEXT)
+
+
+# -- applied to the trainer ------------------------------------------------------------------------
+
+
+def apply_to(trainer: GRPOTrainer) -> None:
+    """Apply every patch that a trainer needs before it trains."""
+    skip_model_card(trainer)
+    count_equal_groups(trainer)
+    require_grads_once(trainer.model.get_base_model())
+
+
+def skip_model_card(trainer: GRPOTrainer) -> None:
+    """Write no ``README.md`` into the run folder.
+
+    Library: TRL 1.16. Symptom: every save writes a model card from a template, which says nothing
+    about this run. Where: ``trl/trainer/grpo_trainer.py``, ``GRPOTrainer._save_checkpoint``.
+    Drift test: ``test_trl_writes_a_model_card_at_every_save``.
+    """
+
+    def write_nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    trainer.create_model_card = write_nothing
+
+
+def count_equal_groups(trainer: GRPOTrainer) -> None:
+    """Log the right ``frac_reward_zero_std``: the share of groups whose rewards are all equal.
+
+    Library: TRL 1.16. Symptom: rewards are summed and averaged in float32, where the deviation of
+    equal rewards is rarely exactly zero, so most groups of equal rewards are not counted. Only the
+    logged number is wrong. Where: ``trl/trainer/grpo_trainer.py``,
+    ``GRPOTrainer._generate_and_score_completions``; the metric came with
+    https://github.com/huggingface/trl/pull/3502.
+    Drift test: ``test_trl_counts_equal_groups_by_a_float32_deviation``.
+    """
+    import numpy as np
+
+    generate_and_score = trainer._generate_and_score_completions
+    weights = trainer.reward_weights.tolist()
+
+    def generate_score_and_count(inputs: Any) -> Any:
+        output = generate_and_score(inputs)
+
+        # An evaluation may have groups of another size.
+        if trainer.model.training:
+            # The rewards of this round, of all processes, one row per reward function.
+            rewards = [trainer._logs["rewards"][name] for name in trainer.reward_func_names]
+            groups = np.dot(weights, rewards).reshape(-1, trainer.num_generations)
+
+            is_equal = np.ptp(groups, axis=1) < SAME_REWARD
+            trainer._metrics["train"]["frac_reward_zero_std"][-1] = float(is_equal.mean())
+
         return output
 
-    trainer._generate_and_score_completions = scored
+    trainer._generate_and_score_completions = generate_score_and_count
 
 
 def require_grads_once(model: PreTrainedModel) -> None:
-    """Mend transformers 5.23: each round, when checkpointing is on again, one more hook stays at the embeddings."""
+    """Remove the old hook at the embeddings before a new one is registered.
+
+    Library: transformers 5.23. Symptom: with gradient checkpointing, each round of sampling leaves
+    one more hook at the embeddings. Where: ``transformers/modeling_utils.py``,
+    ``PreTrainedModel.enable_input_require_grads``, which forgets the handles of earlier hooks.
+    Drift test: ``test_transformers_registers_a_further_hook_at_every_call``.
+    """
     enable = model.enable_input_require_grads
-    model.enable_input_require_grads = lambda: (model.disable_input_require_grads(), enable())
+
+    def disable_and_enable() -> None:
+        model.disable_input_require_grads()
+        enable()
+
+    model.enable_input_require_grads = disable_and_enable
+
+
+# -- applied to the trainer of a run that resumes --------------------------------------------------
+
+
+def apply_on_resume(trainer: GRPOTrainer, step: int) -> None:
+    """Put a new trainer where the interrupted one was after ``step`` optimizer steps.
+
+    A save inside a round of sampling cannot be resumed exactly. This happens only where completions
+    are used for more than one optimizer step; the rest of such a round is sampled again, from the
+    newer weights, and a line says so.
+    """
+    batches_per_epoch = len(trainer.get_train_dataloader())
+    batches_per_step = trainer.args.gradient_accumulation_steps
+    steps_per_epoch = math.ceil(batches_per_epoch / batches_per_step)
+    epochs, steps_in_epoch = divmod(step, steps_per_epoch)
+
+    restore_batch_count(trainer, epochs * batches_per_epoch + steps_in_epoch * batches_per_step)
+    replay_shuffles(trainer, epochs)
+    keep_adapter_dtypes(trainer)
+
+
+def restore_batch_count(trainer: GRPOTrainer, batches: int) -> None:
+    """Restore the trainer's count of micro-batches.
+
+    Library: TRL 1.16. Symptom: the count decides when completions are sampled; it is not saved, and
+    a new process starts at 0. Where: ``trl/trainer/grpo_trainer.py``,
+    ``GRPOTrainer._prepare_inputs``, attribute ``_step``.
+    Drift test: ``test_trl_counts_micro_batches_from_zero``.
+
+    Args:
+        trainer: The new trainer.
+        batches: Micro-batches that the interrupted run had trained on, in one process.
+    """
+    trainer._step = batches
+
+    round_length = trainer.args.steps_per_generation * trainer.num_iterations
+    if batches % round_length:
+        print("the save was inside a round of sampling: its rest is sampled anew", flush=True)
+
+
+def replay_shuffles(trainer: GRPOTrainer, epochs: int) -> None:
+    """Shuffle the train prompts as often as the interrupted run had.
+
+    Library: TRL 1.16. Symptom: the sampler draws each epoch's order from a generator of its own,
+    which a new process seeds anew, so every resumed epoch has the order of the first one.
+    Where: ``trl/trainer/utils.py``, ``RepeatSampler.__iter__``.
+    Drift test: ``test_trl_shuffles_with_a_generator_that_starts_anew``.
+    """
+    import torch
+
+    new_sampler = trainer._get_train_sampler
+
+    def shuffled_sampler(dataset: Any = None) -> torch.utils.data.Sampler:
+        sampler = new_sampler(dataset)
+        if sampler.shuffle:
+            for _ in range(epochs):
+                torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
+
+    trainer._get_train_sampler = shuffled_sampler
+
+
+def keep_adapter_dtypes(trainer: GRPOTrainer) -> None:
+    """Keep the precision of the adapter when its weights are read back.
+
+    Library: PEFT 0.21, by way of transformers 5.23. Symptom: the bfloat16 adapter of a quantised
+    model is read as float32, so that a resumed run trains in another precision.
+    Where: ``transformers/trainer.py``, ``Trainer._load_from_checkpoint``, which calls PEFT's
+    ``load_adapter`` without ``autocast_adapter_dtype=False``;
+    https://github.com/huggingface/peft/issues/2421.
+    Drift test: ``test_trainer_reads_adapters_with_autocast``.
+    """
+    load = trainer._load_from_checkpoint
+    dtypes: dict[str, torch.dtype] = {}
+    for name, parameter in trainer.model.named_parameters():
+        if parameter.requires_grad:
+            dtypes[name] = parameter.dtype
+
+    def load_with_dtypes(*args: Any, **kwargs: Any) -> None:
+        load(*args, **kwargs)
+        for name, parameter in trainer.model.named_parameters():
+            dtype = dtypes.get(name, parameter.dtype)
+            parameter.data = parameter.data.to(dtype)
+
+    trainer._load_from_checkpoint = load_with_dtypes
