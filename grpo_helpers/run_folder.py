@@ -1,12 +1,20 @@
-"""The run folder: names, paths, log, resume and provenance."""
+"""The run folder: its names, its log, where a run came from, and how an interrupted run resumes.
+
+In: a path such as ``runs/default``. Out: :class:`RunFolder`, which knows where everything lies, and
+:class:`RunLog`, the only reader and writer of ``log.jsonl``. Every name in a run folder is spelled
+once, here (the folders of answers in :mod:`grpo_helpers.splits`). What differs from the article: no
+two saves share a name, an earlier run's files are set aside instead of overwritten, settings,
+versions and hashes lie beside the results, and a killed run resumes from its last complete save.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +29,42 @@ from grpo_helpers.files import (
     write_json,
 )
 from grpo_helpers.settings import TrainSettings
+from grpo_helpers.splits import DEV, Split
 
 if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
-    from trl import GRPOTrainer
 
+SETTINGS_FILE = "settings.json"
+LOG_FILE = "log.jsonl"
+SCORES_FILE = "scores.csv"
+ITEM_SCORES_FILE = "item_scores.csv"
+BEST_FILE = "best_checkpoint.json"
+COMPLETIONS_FOLDER = "completions"
+COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
 
+# What a run writes into its folder; an earlier run's files are set aside before a new one starts.
+RUN_FILES = (
+    SETTINGS_FILE,
+    LOG_FILE,
+    SCORES_FILE,
+    ITEM_SCORES_FILE,
+    BEST_FILE,
+    COMPLETIONS_FOLDER,
+)
+RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
+
+# Parameters that do not affect what is learned: a resumed run may change them.
+MAY_CHANGE = (
+    "resume",
+    "device",
+    "output_dir",
+    "run_name",
+    "report_to",
+    "save_total_limit",
+    "stop_on_alarm",
+)
+
+# Packages whose versions are recorded with a run.
 PACKAGES = (
     "torch",
     "transformers",
@@ -37,210 +75,382 @@ PACKAGES = (
     "rouge-score",
     "python-mecab-ko",
 )
-# What training writes into a run folder; an earlier run's is set aside before a new one starts.
-TRAINED = (
-    "settings.json",
-    "log.jsonl",
-    "scores.csv",
-    "item_scores.csv",
-    "best_checkpoint.json",
-    "completions",
-)
-TRAINED_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
-# Parameters that decide nothing of what is learned.
-MAY_CHANGE = (
-    "resume",
-    "device",
-    "output_dir",
-    "run_name",
-    "report_to",
-    "save_total_limit",
-    "stop_on_alarm",
-)
-COMPLETE = "complete.json"  # the last file of a save
+
+Row = dict[str, Any]
+Rows = Sequence[Mapping[str, Any]]
 
 
-def open_run_folder(settings: TrainSettings, checkpoint: Path | None) -> None:
-    """Make the run folder ready: to go on from ``checkpoint``, or for a new run where there is none."""
-    # What a killed run was about to write goes first: files and folders whose rename never came.
-    for path in [*settings.run_dir.rglob(".*.tmp"), *settings.run_dir.glob(".*.partial")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    rewind_run_folder(settings, checkpoint) if checkpoint else start_run_folder(settings)
+# -- names of checkpoints --------------------------------------------------------------------------
 
-
-def is_finished(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is the last of its run."""
-    state = read_json(checkpoint / "trainer_state.json", "trainer state")
-    return state["global_step"] >= state["max_steps"]
-
-
-def start_run_folder(settings: TrainSettings) -> None:
-    """Make the run folder and write ``settings.json``; an earlier run's files go to ``previous-N/``, none is lost."""
-    run_dir = settings.run_dir
-    old = [run_dir / name for name in TRAINED if (run_dir / name).exists()]
-    old += [path for pattern in TRAINED_PATTERNS for path in sorted(run_dir.glob(pattern))]
-    if old:
-        number = 1 + len(list(run_dir.glob("previous-*")))
-        (run_dir / f"previous-{number}").mkdir(parents=True)
-        for path in old:
-            shutil.move(path, run_dir / f"previous-{number}" / path.name)
-    write_json(run_dir / "settings.json", describe_run(settings))
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def last_complete(run_dir: Path) -> Path | None:
-    """Return the newest of TRL's checkpoints whose save was finished (adapter and answers too), or None."""
-    found = [file.parent for file in run_dir.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=_step_of, default=None)
-
-
-def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
-    """Make the run folder ready to go on from ``checkpoint``: later log lines and unfinished checkpoints go.
-
-    Adapters and answers that came later stay until the run writes them again, the same. InputError where the run was
-    started with other parameters, data, model or package versions.
-    """
-    run_dir = settings.run_dir
-    before, now = read_json(run_dir / "settings.json", "run settings"), describe_run(settings)
-    for part in ("parameters", "versions", "sha256"):
-        for name, value in json.loads(json.dumps(now[part])).items():
-            if name not in MAY_CHANGE and before[part].get(name) != value:
-                change = f"{part} {name} was {before[part].get(name)!r}, is {value!r}"
-                raise InputError(
-                    f"cannot resume {show_path(run_dir)}: {change}; take another run_name, or resume=no"
-                )
-    step = _step_of(checkpoint)
-    for folder in run_dir.glob("checkpoint-*"):
-        if _step_of(folder) > step:
-            shutil.rmtree(folder)
-    log = run_dir / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    write_atomically(log, lambda file: file.write("".join(f"{line}\n" for line in kept)))
-    print(f"going on from {checkpoint.name} of {show_path(run_dir)}", flush=True)
-
-
-def restore_position(trainer: GRPOTrainer, checkpoint: Path) -> None:
-    """Put the trainer where it was: in a new process TRL starts its shuffles and its count of micro-batches anew.
-
-    A save inside a round of sampling (only where completions are used for more than one optimizer step) cannot be
-    taken up exactly: the rest of that round is sampled again, from the newer weights.
-    """
-    import torch
-
-    batches = len(trainer.get_train_dataloader())  # micro-batches of an epoch
-    per_step = trainer.args.gradient_accumulation_steps
-    epochs, rest = divmod(_step_of(checkpoint), -(-batches // per_step))
-    trainer._step = epochs * batches + rest * per_step
-    if trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations):
-        print(
-            "the save was inside a round of sampling: the rest of this round is sampled anew",
-            flush=True,
-        )
-    fresh, load = trainer._get_train_sampler, trainer._load_from_checkpoint
-    dtypes = {name: p.dtype for name, p in trainer.model.named_parameters() if p.requires_grad}
-
-    def sampler(dataset: Any = None):
-        found = fresh(dataset)
-        for _ in range(epochs if found.shuffle else 0):
-            torch.randperm(found.num_samples, generator=found.generator)
-        return found
-
-    def load_as_it_was(*args: Any, **kwargs: Any) -> None:
-        load(*args, **kwargs)
-        for (
-            name,
-            parameter,
-        ) in trainer.model.named_parameters():  # peft reads a bfloat16 adapter as float32
-            parameter.data = parameter.data.to(dtypes.get(name, parameter.dtype))
-
-    trainer._get_train_sampler, trainer._load_from_checkpoint = sampler, load_as_it_was
-
-
-def describe_run(settings: TrainSettings) -> dict[str, Any]:
-    """Return what it takes to repeat a run: parameters, versions, hashes of data and model, machine."""
-    import torch
-
-    data = ("train_data_path", "eval_data_path", "few_shot_data_path", "instruct_path")
-    hashes = {name: sha256([getattr(settings, name)]) for name in data}
-    model = resolve_path(settings.model_name)  # a folder or a GGUF file
-    return {
-        "parameters": settings.as_dict() | {"num_processes": settings.batch_plan.D},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
-        "sha256": hashes | {"model": sha256([model]) if model.exists() else None},
-        "run_dir": show_path(settings.run_dir),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "cores": os.cpu_count(),
-    }
+BASE = "epoch_0"  # the model before training, answered as checkpoint 0
 
 
 def checkpoint_name(args: TrainingArguments, state: TrainerState) -> str:
-    """Return ``epoch_{E}`` for a save at the end of epoch E, else ``step_{N}``; no two saves share a name.
+    """Return ``epoch_{E}`` for a save at the end of epoch E, else ``step_{N}``.
 
-    ``int(state.epoch)``, the article's way, gives several saves of one epoch the same name.
+    No two saves share a name; ``int(state.epoch)``, the article's way, gives several saves of one
+    epoch the same name.
     """
     epoch = state.epoch or 0.0
-    at_end = state.global_step == 0 or (
-        args.save_strategy == "epoch" and abs(epoch - round(epoch)) < 1e-6
-    )
-    return f"epoch_{round(epoch)}" if at_end else f"step_{state.global_step}"
+    is_whole_epoch = abs(epoch - round(epoch)) < 1e-6
+    ends_epoch = args.save_strategy == "epoch" and is_whole_epoch
+
+    if state.global_step == 0 or ends_epoch:
+        return f"epoch_{round(epoch)}"
+
+    return f"step_{state.global_step}"
+
+
+def answer_file_name(checkpoint: str) -> str:
+    """Return the name of a checkpoint's answer file.
+
+    >>> answer_file_name("epoch_3")
+    'inference_epoch3.json'
+    """
+    return f"inference_{checkpoint.replace('_', '')}.json"
 
 
 def inference_file(run_dir: Path, checkpoint: str) -> Path:
-    """Return the answer file of a checkpoint: ``infer_results/inference_epoch3.json`` for ``epoch_3``."""
-    return run_dir / "infer_results" / f"inference_{checkpoint.replace('_', '')}.json"
+    """Return the file with a checkpoint's dev answers: ``infer_results/inference_epoch3.json``."""
+    return DEV.answer_folder(run_dir) / answer_file_name(checkpoint)
 
 
 def checkpoint_of(file: Path) -> str:
-    """Return the checkpoint an answer file belongs to.
+    """Return the checkpoint that an answer file belongs to: the inverse of its naming.
 
     >>> checkpoint_of(Path("inference_epoch3.json"))
     'epoch_3'
     """
     stem = file.stem.removeprefix("inference_")
-    letters = stem.rstrip("0123456789")
-    return f"{letters.rstrip('_')}_{stem[len(letters) :]}" if letters != stem else stem
+    numbered = re.fullmatch(r"(.*?)_*([0-9]+)", stem)
 
+    if numbered is None:
+        return stem
 
-def _file_name(checkpoint: str) -> str:
-    return f"inference_{checkpoint.replace('_', '')}.json"
-
-
-BASE = "epoch_0"
+    kind, number = numbered.groups()
+    return f"{kind}_{number}"
 
 
 def checkpoint_order(name: str) -> tuple[int, str]:
-    """Return a sort key: by the number in a checkpoint's or file's name, base first.
+    """Return a sort key for checkpoints and answer files: by their number, the base first.
 
     >>> sorted(["epoch_10", "epoch_2", "epoch_0"], key=checkpoint_order)
     ['epoch_0', 'epoch_2', 'epoch_10']
     """
-    digits = "".join(char if char.isdigit() else " " for char in name).split()
-    return (int(digits[-1]) if digits else -1, name)
+    numbers = re.findall(r"[0-9]+", name)
+    number = int(numbers[-1]) if numbers else -1
+    return number, name
 
 
-Rows = Sequence[Mapping[str, Any]]
+# -- the log ---------------------------------------------------------------------------------------
 
 
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a ``log.jsonl`` that hold rewards; a half-written last line is left out."""
-    rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # the run was killed while it wrote this line
-    return [row for row in rows if "reward" in row]
+class RunLog:
+    """The log of a run: one JSON object per line, one line per logging step.
+
+    A run that was killed may leave half a last line. Reading ends there, everywhere alike. A log
+    that does not exist yet has no rows.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Take the path of a ``log.jsonl``."""
+        self.path = Path(path)
+
+    def rows(self) -> list[Row]:
+        """Return every complete row, in the order in which they were logged."""
+        return [row for _, row in self._complete_lines()]
+
+    def step_rows(self) -> list[Row]:
+        """Return the rows of training steps: those that have a reward."""
+        return [row for row in self.rows() if "reward" in row]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row; it is on disk at once, so that a killed run loses at most its last line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after ``step``, and half a last line."""
+        lines = [line for line, row in self._complete_lines() if row["step"] <= step]
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomically(self.path, lambda file: file.write(text))
+
+    def _complete_lines(self) -> Iterator[tuple[str, Row]]:
+        """Yield each line and the row it holds, up to the first that is not complete."""
+        if not self.path.is_file():
+            return
+
+        # A kill can also cut a character in half; "replace" keeps such a line from raising here.
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                return  # the run was killed while it wrote this line
+            yield line, row
+
+
+def read_log(path: str | Path) -> list[Row]:
+    """Return the rows of training steps in a ``log.jsonl``.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    log = RunLog(path)
+    if not log.path.is_file():
+        raise InputError(f"no log {path}: expected the {LOG_FILE} of a run of notebook 04")
+
+    return log.step_rows()
 
 
 def series(rows: Rows, key: str) -> tuple[list[int], list[float]]:
-    """Return (steps, values) of one logged quantity."""
-    fit = [row for row in rows if row.get(key) is not None]
-    return [row["step"] for row in fit], [row[key] for row in fit]
+    """Return the steps at which a quantity was logged, and its values."""
+    logged = [row for row in rows if row.get(key) is not None]
+    steps = [row["step"] for row in logged]
+    values = [row[key] for row in logged]
+    return steps, values
+
+
+# -- the folder ------------------------------------------------------------------------------------
+
+
+class RunFolder:
+    """Where everything of one run lies.
+
+    Attributes:
+        path: The folder itself. A relative path is taken from the working folder if it exists
+            there, else from the project.
+        log: Its :class:`RunLog`.
+
+    >>> run = RunFolder("/tmp/runs/midm")
+    >>> run.answers("epoch_3").as_posix()
+    '/tmp/runs/midm/infer_results/inference_epoch3.json'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Take the path of a run folder, which need not exist yet."""
+        folder = Path(path).expanduser()
+        self.path = folder if folder.is_absolute() else resolve_path(folder)
+        self.log = RunLog(self.path / LOG_FILE)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What :func:`describe_run` recorded when the run started.
+
+        Raises:
+            InputError: The folder has no readable ``settings.json``.
+        """
+        file = self.path / SETTINGS_FILE
+        if not file.is_file():
+            raise InputError(
+                f"no {SETTINGS_FILE} in {show_path(self.path)}: "
+                "give the folder of a run of notebook 04, runs/default for one"
+            )
+
+        return read_json(file, "run settings")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that the run was started with, by name.
+
+        Raises:
+            InputError: The folder has no readable ``settings.json``.
+        """
+        return self.description["parameters"]
+
+    def checkpoints(self) -> list[str]:
+        """Return the names of the checkpoints that can answer: the base and every saved adapter."""
+        names = []
+
+        for config in self.path.glob("*/adapter_config.json"):
+            name = config.parent.name
+            if name.startswith(("epoch_", "step_")):
+                names.append(name)
+
+        return [BASE, *sorted(names, key=checkpoint_order)]
+
+    def adapter_folder(self, checkpoint: str) -> Path:
+        """Return the folder that a checkpoint's adapter is saved to, whether or not it exists."""
+        return self.path / checkpoint
+
+    def adapter(self, checkpoint: str) -> Path | None:
+        """Return the adapter folder of a saved checkpoint, or None for the base.
+
+        Raises:
+            InputError: The run has no such checkpoint; the message lists those it has.
+        """
+        if checkpoint == BASE:
+            return None
+
+        known = self.checkpoints()
+        if checkpoint not in known:
+            run = show_path(self.path)
+            raise InputError(f"{run} has no checkpoint {checkpoint!r}; it has {', '.join(known)}")
+
+        return self.adapter_folder(checkpoint)
+
+    def answers(self, checkpoint: str, split: Split = DEV) -> Path:
+        """Return the file with a checkpoint's answers to a split."""
+        return split.answer_folder(self.path) / answer_file_name(checkpoint)
+
+    def trl_checkpoint(self, step: int) -> Path:
+        """Return TRL's own checkpoint folder of a step: weights, optimizer, random states."""
+        return self.path / f"checkpoint-{step}"
+
+    def last_complete(self) -> Path | None:
+        """Return the newest of TRL's checkpoints whose save was finished, or None.
+
+        A save is finished when the adapter and the answers are on disk, too.
+        """
+        complete = [marker.parent for marker in self.path.glob(f"checkpoint-*/{COMPLETE}")]
+        return max(complete, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step of one of TRL's checkpoint folders.
+
+    >>> step_of(Path("runs/default/checkpoint-12"))
+    12
+    """
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Return whether one of TRL's checkpoints is the last of its run."""
+    state = read_json(checkpoint / "trainer_state.json", "trainer state")
+    return state["global_step"] >= state["max_steps"]
+
+
+# -- starting and resuming -------------------------------------------------------------------------
+
+
+def open_run_folder(settings: TrainSettings, checkpoint: Path | None) -> None:
+    """Prepare the run folder of ``settings``.
+
+    Args:
+        settings: The run's parameters.
+        checkpoint: TRL's checkpoint to resume from; None starts a new run.
+
+    Raises:
+        InputError: The run cannot be resumed with these settings.
+    """
+    remove_unfinished_files(settings.run_dir)
+
+    if checkpoint:
+        rewind_run_folder(settings, checkpoint)
+    else:
+        start_run_folder(settings)
+
+
+def remove_unfinished_files(run_dir: Path) -> None:
+    """Remove what a killed run was about to write: files and folders never renamed into place."""
+    for file in run_dir.rglob(".*.tmp"):
+        file.unlink()
+
+    for folder in run_dir.glob(".*.partial"):
+        shutil.rmtree(folder)
+
+
+def start_run_folder(settings: TrainSettings) -> None:
+    """Create the run folder of ``settings`` and write its ``settings.json``.
+
+    An earlier run's files go to ``previous-N/``; none is lost.
+    """
+    run_dir = settings.run_dir
+    earlier = [run_dir / name for name in RUN_FILES if (run_dir / name).exists()]
+    for pattern in RUN_PATTERNS:
+        earlier += sorted(run_dir.glob(pattern))
+
+    if earlier:
+        number = 1 + len(list(run_dir.glob("previous-*")))
+        previous = run_dir / f"previous-{number}"
+        previous.mkdir(parents=True)
+        for path in earlier:
+            shutil.move(path, previous / path.name)
+
+    write_json(run_dir / SETTINGS_FILE, describe_run(settings))
+
+
+def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
+    """Prepare the run folder of ``settings`` to resume from ``checkpoint``.
+
+    Later log lines and unfinished checkpoints are removed. Adapters and answers of later saves stay
+    until the run writes the same ones again.
+
+    Raises:
+        InputError: The run was started with other parameters, data, model or package versions.
+    """
+    run = RunFolder(settings.run_dir)
+    check_unchanged(run, settings)
+
+    step = step_of(checkpoint)
+    for folder in run.path.glob("checkpoint-*"):
+        if step_of(folder) > step:
+            shutil.rmtree(folder)
+
+    run.log.rewind(step)
+    print(f"resuming from {checkpoint.name} of {show_path(run.path)}", flush=True)
+
+
+def check_unchanged(run: RunFolder, settings: TrainSettings) -> None:
+    """Make sure that ``settings`` continue the same run, in the same environment.
+
+    Raises:
+        InputError: A parameter, a package version or the contents of a file differ; the message
+            names the first difference.
+    """
+    before = run.description
+    now = json.loads(json.dumps(describe_run(settings)))  # as it reads once it has been a file
+
+    for part in ("parameters", "versions", "sha256"):
+        for name, value in now[part].items():
+            earlier = before[part].get(name)
+            if name not in MAY_CHANGE and earlier != value:
+                raise InputError(
+                    f"cannot resume {show_path(run.path)}: {part} {name} was {earlier!r}, "
+                    f"is {value!r}; choose another run_name, or set resume=no"
+                )
+
+
+# -- where a run came from -------------------------------------------------------------------------
+
+
+def describe_run(settings: TrainSettings) -> dict[str, Any]:
+    """Return what it takes to repeat a run: parameters, versions, hashes, machine.
+
+    This is the content of ``settings.json``. Hashes are SHA-256, of the data files and of a local
+    model.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {
+        "parameters": settings.as_dict() | {"num_processes": settings.batch_plan.D},
+        "versions": _versions(),
+        "sha256": _hashes(settings),
+        "run_dir": show_path(settings.run_dir),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if has_gpu else "cpu",
+        "cores": os.cpu_count(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        versions[package] = version(package)
+    return versions
+
+
+def _hashes(settings: TrainSettings) -> dict[str, str | None]:
+    hashes: dict[str, str | None] = {}
+    for name in ("train_data_path", "eval_data_path", "few_shot_data_path", "instruct_path"):
+        hashes[name] = sha256([getattr(settings, name)])
+
+    model = resolve_path(settings.model_name)  # a folder, a GGUF file, or the name of a hub model
+    hashes["model"] = sha256([model]) if model.exists() else None
+
+    if settings.reward_module:
+        hashes["reward_module"] = sha256([settings.reward_module])
+    return hashes
