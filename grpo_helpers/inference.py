@@ -1,10 +1,16 @@
-"""⑤ Answer a contest file with a model: batched, greedy, written in the contest's shape.
+"""⑤ Answer a contest file with a model: batched, greedy, written in the contest's format.
 
-:func:`generate_answers` works on a model in memory (the one that is training), :func:`run_inference` loads a base
-model and an adapter from disk. The article loads a second base model at every save and answers one question at a
-time; here one function serves both ways, and several processes share the questions out. From the shell:
+In: a contest file, and a run with one of its checkpoints, or a model by name. Out: one JSON file of
+answers. :func:`generate_answers` works on a model in memory (the one that is being trained);
+:func:`answer` loads a checkpoint of a run with the run's own settings; :func:`run_inference` loads
+any model, with every option given by hand. The article loads a second base model at every save and
+answers one question at a time; here one function serves both ways, and several processes share the
+questions. From the shell:
 
-    python -m grpo_helpers.inference --input_path data/test.json --output_path answers.json --model_id data/tiny_model
+    python -m grpo_helpers.inference --run runs/default --checkpoint epoch_3 \
+        --input_path data/test.json --output_path answers.json
+    python -m grpo_helpers.inference --model_id data/tiny_model \
+        --input_path data/test.json --output_path answers.json
 """
 
 from __future__ import annotations
@@ -15,99 +21,278 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.answers import strip_prefixes_and_normalize
+from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row
-from grpo_helpers.files import InputError, read_json, sha256, write_json
-from grpo_helpers.models import check_model, load_tokenizer, load_with_adapter
-from grpo_helpers.prompts import Message, load_prompted, prompt_texts, suit_template
+from grpo_helpers.files import InputError, read_json, sha256, show_path, write_json
+from grpo_helpers.models import adapter_folder, check_model, load_tokenizer, load_with_adapter
+from grpo_helpers.prompts import Message, PromptSource, load_prompted, prompt_texts, suit_template
 from grpo_helpers.questions import Item
+from grpo_helpers.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    AnsweringModel = PreTrainedModel | PeftModel
+
+Answers = dict[int, str]  # by the place of the prompt, counted from 0
+
+
+# -- a model in memory -----------------------------------------------------------------------------
 
 
 def generate_answers(
-    model: PreTrainedModel,
+    model: AnsweringModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[Message]],
     batch_size: int = 32,
     max_new_tokens: int = 96,
-    known: dict[int, str] | None = None,
-    after_batch: Callable[[dict[int, str]], None] | None = None,
+    known: Answers | None = None,
+    after_batch: Callable[[Answers], None] | None = None,
 ) -> list[str]:
     """Return the greedy answer to each prompt, in order.
 
-    Prompts are answered in batches of similar length (longest first, so that a batch too large fails at once). Where
-    ``torch.distributed`` runs, the batches are shared out over its processes and each of them gets all the answers.
-    Answers ``known``, by place, need not be computed again: a batch of known ones only is left out. ``after_batch`` is
-    called after each batch with all answers of this process so far, by place.
-    """
-    import torch.distributed as dist
+    Prompts are answered in batches of similar length, longest first, so that a batch too large for
+    the memory fails at once. In a ``torch.distributed`` run the processes share the batches, and
+    each of them gets all the answers.
 
+    Args:
+        model: Put into evaluation mode while it answers, and back afterwards.
+        tokenizer: Its tokenizer.
+        prompts: Chat messages, one list per question.
+        batch_size: Prompts answered at once.
+        max_new_tokens: Length at which an answer is cut off.
+        known: Answers that are there already; a batch of known ones only is left out.
+        after_batch: Called after each batch with all answers of this process so far.
+    """
     texts = prompt_texts(prompts, tokenizer)
-    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    shared = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-    answers, was_training = dict(known or {}), model.training
+    batches = _batches_by_length(texts, batch_size)
+    rank, world_size = _place_among_processes()
+
+    answers = dict(known or {})
+    was_training = model.training
     model.eval()
     try:
-        for chosen in batches[rank::world]:
-            if all(i in answers for i in chosen):
+        for places in batches[rank::world_size]:
+            if answers.keys() >= set(places):
                 continue
-            found = _generate(model, tokenizer, [texts[i] for i in chosen], max_new_tokens)
-            answers.update(zip(chosen, found, strict=True))
+
+            batch = [texts[place] for place in places]
+            new = _generate(model, tokenizer, batch, max_new_tokens)
+            answers.update(zip(places, new, strict=True))
             if after_batch:
                 after_batch(answers)
     finally:
         model.train(was_training)
-    if shared:
-        gathered: list = [None] * world
-        dist.all_gather_object(gathered, answers)
-        for others in gathered:
-            answers.update(others)
-    return [answers[i] for i in range(len(texts))]
+
+    answers = _gather(answers)
+    return [answers[place] for place in range(len(texts))]
 
 
-def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return every token that ends an answer: those of the generation config and the tokenizer's, as TRL does."""
+def _batches_by_length(texts: Sequence[str], batch_size: int) -> list[list[int]]:
+    """Return the places of ``texts``, longest first, in batches."""
+    places = range(len(texts))
+    longest_first = sorted(places, key=lambda place: (-len(texts[place]), place))
+
+    starts = range(0, len(texts), batch_size)
+    return [longest_first[start : start + batch_size] for start in starts]
+
+
+def _is_distributed() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
+
+
+def _place_among_processes() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes."""
+    import torch.distributed as dist
+
+    if not _is_distributed():
+        return 0, 1
+
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _gather(answers: Answers) -> Answers:
+    """Return the answers of all processes."""
+    import torch.distributed as dist
+
+    if not _is_distributed():
+        return answers
+
+    by_process: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(by_process, answers)
+
+    gathered = dict(answers)
+    for others in by_process:
+        gathered.update(others)
+    return gathered
+
+
+def stop_tokens(model: AnsweringModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return every token that ends an answer: the model's own and the tokenizer's, as in TRL."""
     own = model.generation_config.eos_token_id
-    return sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})
+    if not isinstance(own, list):
+        own = [own]
+
+    tokens = {tokenizer.eos_token_id, *own}
+    return sorted(tokens - {None})
 
 
-def _generate(model, tokenizer, texts: list[str], max_new_tokens: int) -> list[str]:
-    # The chat template has written the special tokens already: adding them again would give two BOS.
-    batch = tokenizer(
+def _generate(
+    model: AnsweringModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    max_new_tokens: int,
+) -> list[str]:
+    """Return the greedy answer to each text of one batch."""
+    # The chat template has written the special tokens already: adding them again would give two
+    # tokens for the beginning of the text.
+    encoded = tokenizer(
         texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
     )
-    batch = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
-    # As the rollouts, and greedy, whatever the model's own defaults: a penalty on repetition would forbid to copy.
-    greedy = {
-        "do_sample": False,
-        "temperature": None,
-        "top_p": None,
-        "top_k": None,
-        "repetition_penalty": 1.0,
-    }
-    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": stop_tokens(model, tokenizer)}
-    output = model.generate(**batch, **greedy, **ends, max_new_tokens=max_new_tokens)
-    return tokenizer.batch_decode(
-        output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    input_ids = encoded["input_ids"].to(model.device)
+
+    output = model.generate(
+        input_ids=input_ids,
+        attention_mask=encoded["attention_mask"].to(model.device),
+        max_new_tokens=max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=stop_tokens(model, tokenizer),
+        # Greedy, and otherwise like the rollouts, whatever the model's own defaults are: a penalty
+        # on repetition would keep it from copying the question's words.
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        repetition_penalty=1.0,
     )
+
+    completions = output[:, input_ids.shape[1] :]
+    return tokenizer.batch_decode(completions, skip_special_tokens=True)
 
 
 def write_answers(path: str | Path, items: Sequence[Item], answers: Sequence[str]) -> Path:
-    """Write answers in the contest's shape, ``output{answer, normalized_answer}``, atomically; return the path."""
+    """Write answers in the contest's format, atomically.
+
+    Each row has ``id``, ``input`` and ``output`` with ``answer`` and ``normalized_answer``.
+
+    Returns:
+        The path written.
+    """
     rows = []
+
     for item, text in zip(items, answers, strict=True):
-        row = item_to_row(
-            item, {"answer": text.strip(), "normalized_answer": strip_prefixes_and_normalize(text)}
-        )
+        output = {
+            "answer": text.strip(),
+            "normalized_answer": strip_prefixes_and_normalize(text),
+        }
+        row = item_to_row(item, output)
         rows.append({key: row[key] for key in ("id", "input", "output")})
+
     return write_json(path, rows)
+
+
+# -- a model from disk -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """Everything that decides the answers to a file.
+
+    Attributes:
+        model_id: A model folder, a hub id or a GGUF file.
+        lora_weights_path: The folder of a checkpoint's adapter; None for the base model.
+        quant_type: ``"4bit"``, ``"8bit"`` or None, as in training.
+        bf16: Whether weights that are not quantised are bfloat16, as in training.
+        few_shot_data_path: Pool of worked examples.
+        instruct_path: Instruction texts.
+        num_few_shot: Worked examples in each prompt, as in training.
+        batch_size: Prompts answered at once; decides the padding, and so the last digits.
+        max_new_tokens: Length at which an answer is cut off.
+    """
+
+    model_id: str
+    lora_weights_path: str | None = None
+    quant_type: str | None = None
+    bf16: bool = False
+    few_shot_data_path: str = PromptSource.few_shot_data_path
+    instruct_path: str = PromptSource.instruct_path
+    num_few_shot: int = PromptSource.num_few_shot
+    batch_size: int = 32
+    max_new_tokens: int = 96
+
+    @classmethod
+    def of_run(cls, run: RunFolder, checkpoint: str) -> AnswerOptions:
+        """Return the options under which a run answers while it trains, from its ``settings.json``.
+
+        Args:
+            run: The run.
+            checkpoint: ``"epoch_3"``, ``"step_20"``, or ``"epoch_0"`` for the base model.
+
+        Raises:
+            InputError: The folder has no ``settings.json``, or the run has no such checkpoint.
+        """
+        settings = run.settings
+        adapter = run.adapter(checkpoint)
+
+        return cls(
+            model_id=settings["model_name"],
+            lora_weights_path=str(adapter) if adapter else None,
+            quant_type=settings["quant_type"] if settings["use_quant"] else None,
+            bf16=settings["bf16"],
+            few_shot_data_path=settings["few_shot_data_path"],
+            instruct_path=settings["instruct_path"],
+            num_few_shot=settings["num_few_shot"],
+            batch_size=settings["inference_batch_size"],
+            max_new_tokens=settings["max_completion_length"],
+        )
+
+    @property
+    def prompt_source(self) -> PromptSource:
+        """What the prompts are made of besides the questions."""
+        return PromptSource.from_settings(self)
+
+
+def answer(
+    run: RunFolder | str | Path,
+    checkpoint: str,
+    input_path: str,
+    output_path: str | Path,
+    *,
+    progress: bool = False,
+    **changes: Any,
+) -> Path:
+    """Answer every question of a contest file with a checkpoint of a run.
+
+    Quantisation, precision, few-shot examples, instructions, lengths and batch size are the run's
+    own, read from its ``settings.json``.
+
+    Args:
+        run: The run's folder, ``"runs/default"`` for one.
+        checkpoint: ``"epoch_3"``, ``"step_20"``, or ``"epoch_0"`` for the base model.
+        input_path: The contest file; answers in it are neither needed nor read.
+        output_path: Where the answers go.
+        progress: Show a progress bar.
+        **changes: Fields of :class:`AnswerOptions` to replace, ``batch_size=8`` for one.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: The run, the checkpoint, a file or the model cannot be read.
+    """
+    if not isinstance(run, RunFolder):
+        run = RunFolder(run)
+
+    options = replace(AnswerOptions.of_run(run, checkpoint), **changes)
+    return answer_file(input_path, output_path, options, progress=progress)
 
 
 def run_inference(
@@ -116,80 +301,200 @@ def run_inference(
     model_id: str,
     lora_weights_path: str | None = None,
     *,
-    few_shot_data_path: str = "data/embedded/few_shot.json",
-    instruct_path: str = "data/instruct.json",
-    num_few_shot: int = 1,
-    quant_type: str | None = None,
-    bf16: bool = False,
-    batch_size: int = 32,
-    max_new_tokens: int = 96,
     progress: bool = False,
+    **options: Any,
 ) -> Path:
-    """Answer every question of a contest file with a base model and, if given, a checkpoint's adapter.
+    """Answer every question of a contest file with a model, every option given by hand.
 
-    Answers in it are not needed and not looked at. ``model_id`` is a model folder or hub id, ``lora_weights_path``
-    an ``epoch_{E}/`` folder or None (the base model answers); ``num_few_shot`` should be what the checkpoint was
-    trained with; ``progress`` shows a bar. Returns the path written. The answers so far are kept beside ``output_path``
-    as ``<name>.partial``; a call that was cut off goes on from there when it is made again with the same arguments.
-    InputError where a file, the model or the adapter cannot be read.
+    For a checkpoint of a run, :func:`answer` reads the options from the run itself.
+
+    Args:
+        input_path: The contest file; answers in it are neither needed nor read.
+        output_path: Where the answers go.
+        model_id: A model folder, a hub id or a GGUF file.
+        lora_weights_path: The folder of a checkpoint's adapter; None for the base model.
+        progress: Show a progress bar.
+        **options: Further fields of :class:`AnswerOptions`.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: A file, the model or the adapter cannot be read.
+    """
+    answer_options = AnswerOptions(
+        model_id=model_id, lora_weights_path=lora_weights_path, **options
+    )
+    return answer_file(input_path, output_path, answer_options, progress=progress)
+
+
+def answer_file(
+    input_path: str, output_path: str | Path, options: AnswerOptions, *, progress: bool = False
+) -> Path:
+    """Answer every question of a contest file.
+
+    The answers so far are kept beside ``output_path`` as ``<name>.partial``: an interrupted call
+    continues from there when it is made again with the same questions and options.
+
+    Args:
+        input_path: The contest file; answers in it are neither needed nor read.
+        output_path: Where the answers go.
+        options: The model, and how it answers.
+        progress: Show a progress bar.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: A file, the model or the adapter cannot be read.
     """
     from tqdm.auto import tqdm
 
-    check_model(model_id)
-    shots = (few_shot_data_path, instruct_path, num_few_shot)
-    items, prompts = load_prompted(input_path, *shots, need_answer=False)
-    how = (model_id, lora_weights_path, quant_type, bf16, batch_size, max_new_tokens)
-    adapter = sha256([lora_weights_path]) if lora_weights_path else ""
-    asked = hashlib.sha256(json.dumps([*how, adapter, prompts]).encode()).hexdigest()
-    kept = Path(output_path).with_name(f"{Path(output_path).name}.partial")
-    # What an earlier call with the same arguments left, by place.
-    before = read_json(kept, "answers so far") if kept.is_file() else {"asked": None}
-    known = (
-        {int(place): text for place, text in before["answers"].items()}
-        if before["asked"] == asked
-        else {}
+    check_model(options.model_id)
+    items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
+    partial = PartialAnswers(output_path, _fingerprint(options, prompts))
+    known = partial.read()
+
+    model = load_with_adapter(
+        options.model_id, options.lora_weights_path, options.quant_type, options.bf16
     )
-    model, tokenizer = load_with_adapter(*how[:4]), load_tokenizer(model_id)
+    tokenizer = load_tokenizer(options.model_id)
     prompts = suit_template(tokenizer, prompts)
+
     with tqdm(total=len(items), initial=len(known), disable=not progress, unit="answer") as bar:
 
-        def after_batch(answers: dict[int, str]) -> None:
-            write_json(kept, {"asked": asked, "answers": answers})
+        def after_batch(answers: Answers) -> None:
+            partial.write(answers)
             bar.update(len(answers) - bar.n)
 
         answers = generate_answers(
-            model, tokenizer, prompts, batch_size, max_new_tokens, known, after_batch
+            model,
+            tokenizer,
+            prompts,
+            batch_size=options.batch_size,
+            max_new_tokens=options.max_new_tokens,
+            known=known,
+            after_batch=after_batch,
         )
-    del model  # 4-bit layers refer to themselves: without a collection they stay on the card
+
+    # 4-bit layers refer to themselves: without a collection they stay on the card.
+    del model
     gc.collect()
+
     written = write_answers(output_path, items, answers)
-    kept.unlink(missing_ok=True)
+    partial.remove()
     return written
+
+
+def _fingerprint(options: AnswerOptions, prompts: Sequence[list[Message]]) -> str:
+    """Return a hash of everything that decides the answers: options, adapter weights, prompts."""
+    adapter = ""
+    if options.lora_weights_path is not None:
+        adapter = sha256([adapter_folder(options.lora_weights_path)])
+
+    decisive = json.dumps([asdict(options), adapter, prompts])
+    return hashlib.sha256(decisive.encode()).hexdigest()
+
+
+class PartialAnswers:
+    """The answers so far of a call that may be interrupted, in a file beside its output."""
+
+    def __init__(self, output_path: str | Path, fingerprint: str) -> None:
+        """Take the output file, and what its answers depend on."""
+        output = Path(output_path)
+        self.path = output.with_name(f"{output.name}.partial")
+        self.fingerprint = fingerprint
+
+    def read(self) -> Answers:
+        """Return the answers of an earlier call, if it had the same questions and options."""
+        if not self.path.is_file():
+            return {}
+
+        earlier = read_json(self.path, "answers so far")
+        if earlier.get("fingerprint") != self.fingerprint:
+            return {}
+
+        return {int(place): text for place, text in earlier["answers"].items()}
+
+    def write(self, answers: Answers) -> None:
+        """Replace the file, atomically."""
+        write_json(self.path, {"fingerprint": self.fingerprint, "answers": answers})
+
+    def remove(self) -> None:
+        """Remove the file; the answers are in the output now."""
+        self.path.unlink(missing_ok=True)
+
+
+# -- from the shell --------------------------------------------------------------------------------
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; what is not given on the command line is missing from its result."""
+    parser = argparse.ArgumentParser(
+        prog="python -m grpo_helpers.inference",
+        description="Answer a contest file with a checkpoint of a run, or with any model.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--input_path", required=True, help="contest file with the questions")
+    parser.add_argument("--output_path", required=True, help="file for the answers")
+
+    run = parser.add_argument_group("a checkpoint of a run; everything below is read from the run")
+    run.add_argument("--run", help="run folder, runs/default for one")
+    run.add_argument("--checkpoint", help="epoch_3 for one; epoch_0 is the base model")
+
+    model = parser.add_argument_group("any model; with --run, options that replace the run's")
+    model.add_argument("--model_id", help="model folder, hub id or GGUF file")
+    model.add_argument("--lora_weights_path", help="adapter folder; left out: the base model")
+    model.add_argument("--few_shot_data_path", help="pool of worked examples")
+    model.add_argument("--instruct_path", help="instruction texts")
+    model.add_argument("--num_few_shot", type=int, help="worked examples in each prompt")
+    model.add_argument("--quant_type", choices=["4bit", "8bit"], help="load the model quantised")
+    model.add_argument("--bf16", action="store_true", help="load the model in bfloat16")
+    model.add_argument("--batch_size", type=int, help="prompts answered at once")
+    model.add_argument("--max_new_tokens", type=int, help="longest answer, in tokens")
+    return parser
+
+
+def options_from(args: dict[str, Any]) -> AnswerOptions:
+    """Return the options that the command line names.
+
+    Args:
+        args: Arguments that were given, by name, without ``input_path`` and ``output_path``.
+
+    Raises:
+        InputError: There is neither a run nor a model, or both, or a run without a checkpoint.
+    """
+    changes = dict(args)
+    run_path = changes.pop("run", None)
+    checkpoint = changes.pop("checkpoint", None)
+
+    if run_path is None:
+        if checkpoint is not None or "model_id" not in changes:
+            raise InputError("give --run and --checkpoint, or --model_id")
+        return AnswerOptions(**changes)
+
+    if "model_id" in changes or "lora_weights_path" in changes:
+        raise InputError("--run brings its own model and adapter: leave out --model_id")
+
+    run = RunFolder(run_path)
+    if checkpoint is None:
+        known = ", ".join(run.checkpoints())
+        raise InputError(f"--run needs --checkpoint; {show_path(run.path)} has {known}")
+
+    return replace(AnswerOptions.of_run(run, checkpoint), **changes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer a file from the shell; return 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.inference", description="Answer a contest file."
-    )
-    for name in ("input_path", "output_path", "model_id"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument(
-        "--lora_weights_path",
-        help="a checkpoint's folder, epoch_3 for one; left out: the base model",
-    )
-    parser.add_argument("--few_shot_data_path", default="data/embedded/few_shot.json")
-    parser.add_argument("--instruct_path", default="data/instruct.json")
-    parser.add_argument("--quant_type", choices=["4bit", "8bit"])
-    parser.add_argument("--bf16", action="store_true")
-    for name, default in (("num_few_shot", 1), ("batch_size", 32), ("max_new_tokens", 96)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    try:
-        print(run_inference(**vars(parser.parse_args(argv)), progress=True))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    args = vars(build_parser().parse_args(argv))
+    input_path = args.pop("input_path")
+    output_path = args.pop("output_path")
+
+    def body() -> int:
+        print(answer_file(input_path, output_path, options_from(args), progress=True))
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":
