@@ -1,9 +1,10 @@
-"""Is a run still well? Rules over ``log.jsonl``, each with what to do: ``python -m grpo_helpers.health RUN``.
+"""Is a run healthy? Rules over its log, each with advice: ``python -m grpo_helpers.health RUN``.
 
-In: the rows that training logs. Out: a finding per rule; exit 1 on an alarm. The article looks at the reward curve and
-the loss; a run can go wrong with both looking well. A rule compares the mean of the last logged steps with that of the
-first ones, so that a single bad step is no alarm. The limits are rules of thumb, tried on the runs of
-``data/reference_runs``: the default run trips none, each of those that go wrong on purpose trips at least one.
+In: the rows of ``log.jsonl``. Out: a finding per rule; the command exits with 1 on an alarm. The
+article looks at the reward curve and the loss; a run can go wrong while both look fine. A rule
+compares the mean of the last logged steps with the mean of the first ones, so that a single bad
+step is no alarm. The limits are rules of thumb, tried on the runs of ``data/reference_runs``: the
+default run trips none, and each of the runs that go wrong on purpose trips at least one.
 """
 
 from __future__ import annotations
@@ -13,143 +14,338 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from grpo_helpers.files import resolve_path
-from grpo_helpers.run_folder import Rows, read_log, series
+from grpo_helpers.command_line import run_command
+from grpo_helpers.files import InputError, resolve_path
+from grpo_helpers.run_folder import LOG_FILE, Rows, RunLog, series
 
 WINDOW = 5  # logged steps at either end that are compared
-EM, LENGTH = "rewards/em_reward/mean", "completions/mean_length"
+EXACT_MATCH = "rewards/em_reward/mean"
+LENGTH = "completions/mean_length"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule says: ``alarm`` with a diagnosis and an action, or that all is well, or that it cannot say yet."""
+    """The result of one rule.
+
+    Attributes:
+        rule: The name of the rule.
+        summary: The values it compared and, on an alarm, what they mean.
+        alarm: True on an alarm, False if all is well, None if it is too early to say.
+        action: What to do about an alarm; empty if there is none.
+        measured_per_process: Whether each process of a run may come to a different finding.
+    """
 
     rule: str
-    told: str
-    alarm: bool | None  # None: it cannot say yet
+    summary: str
+    alarm: bool | None
     action: str = ""
+    measured_per_process: bool = False
+
+
+class Change(NamedTuple):
+    """How a logged quantity has changed: its means over the first and the last logged steps."""
+
+    first: float
+    last: float
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: the fields it needs, when it is an alarm, what that means and what to do about it."""
+    """One rule over the log.
+
+    Attributes:
+        name: What reports and figures call it.
+        keys: The logged quantities it needs.
+        is_broken: Takes one :class:`Change` per key; returns whether this is an alarm.
+        diagnosis: What an alarm means.
+        action: What to do about it.
+        measured_per_process: Whether each process measures its own value, so that the processes
+            of one run may disagree. Such an alarm never stops a run.
+    """
 
     name: str
     keys: tuple[str, ...]
-    broken: Callable[..., bool]  # of (first, last) of each key in turn
+    is_broken: Callable[..., bool]
     diagnosis: str
     action: str
+    measured_per_process: bool = False
 
 
-def _apart(least: float, most: float) -> Callable[[float, float], bool]:
-    return lambda first, last: first > 0 and not least <= last / first <= most
+# -- the rules -------------------------------------------------------------------------------------
+
+
+def _reward_falls(reward: Change) -> bool:
+    return reward.last < reward.first - 0.1 * abs(reward.first)
+
+
+def _exact_match_falls(exact_match: Change) -> bool:
+    return exact_match.last < exact_match.first - 0.1
+
+
+def _reward_rises_alone(reward: Change, exact_match: Change) -> bool:
+    rises = reward.last > reward.first + 0.05 * abs(reward.first)
+    falls = exact_match.last < exact_match.first - 0.05
+    return rises and falls
+
+
+def _length_halves_or_doubles(length: Change) -> bool:
+    return _leaves_range(length, lowest=0.5, highest=2.0)
+
+
+def _many_are_clipped(clipped: Change) -> bool:
+    return clipped.last > 0.2
+
+
+def _most_groups_are_equal(equal_groups: Change) -> bool:
+    return equal_groups.last > 0.8
+
+
+def _entropy_collapses_or_explodes(entropy: Change) -> bool:
+    return _leaves_range(entropy, lowest=0.1, highest=3.0)
+
+
+def _is_far_from_reference(kl: Change) -> bool:
+    return kl.last > 1.0
+
+
+def _gradients_explode(norm: Change) -> bool:
+    return norm.first > 0 and norm.last > 20 * norm.first
+
+
+def _steps_slow_down(seconds: Change) -> bool:
+    return seconds.last > 2 * seconds.first
+
+
+def _leaves_range(change: Change, lowest: float, highest: float) -> bool:
+    """Return whether a quantity has left a range of multiples of what it was at the start."""
+    if not change.first > 0:  # nor a number that is none
+        return False
+
+    ratio = change.last / change.first
+    return not lowest <= ratio <= highest
 
 
 RULES = (
-    Rule("reward", ("reward",), lambda first, last: last < first - 0.1 * abs(first),
-         "the reward falls: the policy gets worse at what it is paid for",
-         "lower the learning rate or the temperature; see whether the base answers well at this temperature"),
-    Rule("exact match", (EM,), lambda first, last: last < first - 0.1,
-         "fewer sampled sentences are right than at the start",
-         "stop and use an earlier checkpoint; lower the learning rate or the temperature"),
-    Rule("reward and exact match", ("reward", EM), lambda r0, r1, e0, e1: r1 > r0 + 0.05 * abs(r0) and e1 < e0 - 0.05,
-         "the reward rises while exact match falls: the reward is being gamed",
-         "read the completions of the last steps; take away weight from the part that rises, or mend it"),
-    Rule("completion length", (LENGTH,), _apart(0.5, 2.0),
-         "completions are twice or half as long as at the start",
-         "look for a part of the reward that pays for length or for saying nothing"),
-    Rule("clipped completions", ("completions/clipped_ratio",), lambda first, last: last > 0.2,
-         "many completions are cut off before their end and earn little, whatever they would have said",
-         "raise max_completion_length, or find out why answers do not end"),
-    Rule("groups without a signal", ("frac_reward_zero_std",), lambda first, last: last > 0.8,
-         "nearly all groups have equal rewards: most of the sampling is in vain",
-         "take harder questions, raise the temperature or G; if exact match is high, the run is simply done"),
-    Rule("entropy", ("entropy",), _apart(0.1, 3.0),
-         "the policy has become certain of one answer, or has come apart",
-         "falling: raise the temperature or lower the rate; rising: lower the rate"),
-    Rule("KL divergence", ("kl",), lambda first, last: last > 1.0,
-         "the policy is far from the reference model", "raise beta or lower the learning rate"),
-    Rule("gradient norm", ("grad_norm",), lambda first, last: last > 20 * first > 0,
-         "gradients have grown twentyfold", "lower the learning rate or max_grad_norm"),
-    Rule("seconds per step", ("step_time",), lambda first, last: last > 2 * first,
-         "steps take twice as long as at the start",
-         "see whether something else uses the machine, or whether completions have grown"),
-)  # fmt: skip
+    Rule(
+        name="reward",
+        keys=("reward",),
+        is_broken=_reward_falls,
+        diagnosis="the reward is falling: the policy is getting worse at what it is rewarded for",
+        action="lower the learning rate or the temperature; "
+        "check whether the base model answers well at this temperature",
+    ),
+    Rule(
+        name="exact match",
+        keys=(EXACT_MATCH,),
+        is_broken=_exact_match_falls,
+        diagnosis="fewer sampled sentences are right than at the start",
+        action="stop and use an earlier checkpoint; lower the learning rate or the temperature",
+    ),
+    Rule(
+        name="reward and exact match",
+        keys=("reward", EXACT_MATCH),
+        is_broken=_reward_rises_alone,
+        diagnosis="the reward rises while exact match falls: the policy is gaming the reward",
+        action="read the completions of the last steps; "
+        "lower the weight of the part that rises, or fix it",
+    ),
+    Rule(
+        name="completion length",
+        keys=(LENGTH,),
+        is_broken=_length_halves_or_doubles,
+        diagnosis="completions are more than twice or less than half as long as at the start",
+        action="look for a part of the reward that pays for length or for saying nothing",
+    ),
+    Rule(
+        name="clipped completions",
+        keys=("completions/clipped_ratio",),
+        is_broken=_many_are_clipped,
+        diagnosis="many completions are cut off, and earn little whatever they would have said",
+        action="raise max_completion_length, or find out why answers do not end",
+    ),
+    Rule(
+        name="groups without a signal",
+        keys=("frac_reward_zero_std",),
+        is_broken=_most_groups_are_equal,
+        diagnosis="nearly all groups have equal rewards: most of the sampling is wasted",
+        action="use harder questions, raise the temperature or G; "
+        "if exact match is high, the run is simply done",
+    ),
+    Rule(
+        name="entropy",
+        keys=("entropy",),
+        is_broken=_entropy_collapses_or_explodes,
+        diagnosis="the policy always gives the same answer, or answers almost at random",
+        action="if it falls, raise the temperature or lower the learning rate; "
+        "if it rises, lower the learning rate",
+    ),
+    Rule(
+        name="KL divergence",
+        keys=("kl",),
+        is_broken=_is_far_from_reference,
+        diagnosis="the policy is far from the reference model",
+        action="raise beta or lower the learning rate",
+    ),
+    Rule(
+        name="gradient norm",
+        keys=("grad_norm",),
+        is_broken=_gradients_explode,
+        diagnosis="gradients are more than twenty times as large as at the start",
+        action="lower the learning rate or max_grad_norm",
+    ),
+    Rule(
+        name="seconds per step",
+        keys=("step_time",),
+        is_broken=_steps_slow_down,
+        diagnosis="steps take more than twice as long as at the start",
+        action="check whether something else uses the machine, or whether completions have grown",
+        measured_per_process=True,
+    ),
+)
+
+
+# -- examining a log -------------------------------------------------------------------------------
 
 
 def examine(rows: Rows) -> list[Finding]:
-    """Return what every rule says of the logged ``rows``; fields that were not logged (KL with beta 0) are left out.
+    """Return the finding of every rule.
 
-    >>> rows = [{"step": i, "reward": 1 + i / 10, "rewards/em_reward/mean": 0.9 - i / 20} for i in range(10)]
+    Args:
+        rows: The rows of training steps, as :meth:`RunLog.step_rows` returns them. Rules whose
+            quantities were not logged (KL with beta 0) are left out.
+
+    >>> rows = []
+    >>> for i in range(10):
+    ...     rows.append({"step": i, "reward": 1 + i / 10, "rewards/em_reward/mean": 0.9 - i / 20})
     >>> [finding.rule for finding in examine(rows) if finding.alarm]
     ['exact match', 'reward and exact match']
     """
-    logged = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
-    lost = sorted(
-        k
-        for k in logged
-        if any(not math.isfinite(row[k]) for row in rows if isinstance(row.get(k), float))
-    )
-    told = f"not a number: {', '.join(lost)}" if lost else "all values are finite"
-    action = "lower the learning rate; in half precision, try bf16 instead of fp16" if lost else ""
-    findings = [Finding("finite numbers", told, bool(lost), action)]
+    logged = _logged_numbers(rows)
+    findings = [_check_finite(rows, logged)]
+
     for rule in RULES:
-        if not logged.issuperset(rule.keys):
-            continue
-        logs = [series(rows, key)[1] for key in rule.keys]
-        if len(logs[0]) < 2 * WINDOW:
-            findings.append(Finding(rule.name, f"not before {2 * WINDOW} logged steps", None))
-            continue
-        ends = [
-            float(np.mean(part)) for values in logs for part in (values[:WINDOW], values[-WINDOW:])
-        ]
-        names = [key.removeprefix("rewards/").removesuffix("/mean") for key in rule.keys]
-        moves = zip(names, ends[::2], ends[1::2], strict=True)
-        told = ", ".join(f"{name} {first:.3g} -> {last:.3g}" for name, first, last in moves)
-        alarm = bool(rule.broken(*ends))
-        findings.append(
-            Finding(
-                rule.name,
-                f"{told}: {rule.diagnosis}" if alarm else told,
-                alarm,
-                rule.action * alarm,
-            )
-        )
+        if logged.issuperset(rule.keys):
+            findings.append(_apply(rule, rows))
+
     return findings
 
 
+def _logged_numbers(rows: Rows) -> set[str]:
+    """Return the names of the quantities that were logged as numbers."""
+    names = set()
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                names.add(name)
+    return names
+
+
+def _check_finite(rows: Rows, logged: set[str]) -> Finding:
+    """Return an alarm if a logged value is infinite or not a number."""
+    lost = set()
+    for row in rows:
+        for name in logged:
+            value = row.get(name)
+            if isinstance(value, float) and not math.isfinite(value):
+                lost.add(name)
+
+    if not lost:
+        return Finding("finite numbers", "all values are finite", alarm=False)
+
+    return Finding(
+        "finite numbers",
+        summary=f"not a number: {', '.join(sorted(lost))}",
+        alarm=True,
+        action="lower the learning rate; in half precision, use bf16 instead of fp16",
+    )
+
+
+def _apply(rule: Rule, rows: Rows) -> Finding:
+    """Return the finding of one rule whose quantities were logged."""
+    changes = []
+    values_text = []
+
+    for key in rule.keys:
+        _, values = series(rows, key)
+        if len(values) < 2 * WINDOW:
+            return Finding(rule.name, f"too early: needs {2 * WINDOW} logged steps", alarm=None)
+
+        first = float(np.mean(values[:WINDOW]))
+        last = float(np.mean(values[-WINDOW:]))
+        changes.append(Change(first, last))
+
+        name = key.removeprefix("rewards/").removesuffix("/mean")
+        values_text.append(f"{name} {first:.3g} -> {last:.3g}")
+
+    summary = ", ".join(values_text)
+    per_process = rule.measured_per_process
+
+    if not rule.is_broken(*changes):
+        return Finding(rule.name, summary, alarm=False, measured_per_process=per_process)
+
+    return Finding(
+        rule.name,
+        summary=f"{summary}: {rule.diagnosis}",
+        alarm=True,
+        action=rule.action,
+        measured_per_process=per_process,
+    )
+
+
 def panel_text(findings: Sequence[Finding]) -> str:
-    """Return the findings as lines of text, an alarm with its action below it."""
+    """Return the findings as lines of text, an alarm with its action on the next line."""
+    signs = {True: "ALARM", False: "ok   ", None: "-    "}
     lines = []
+
     for finding in findings:
-        sign = {True: "ALARM", False: "ok   ", None: "-    "}[finding.alarm]
-        lines.append(f"{sign}  {finding.rule}: {finding.told}")
+        lines.append(f"{signs[finding.alarm]}  {finding.rule}: {finding.summary}")
         if finding.action:
             lines.append(f"       what to do: {finding.action}")
+
     return "\n".join(lines)
 
 
+# -- from the shell --------------------------------------------------------------------------------
+
+
+def examine_path(path: str) -> int:
+    """Print the findings of a run; return 1 on an alarm, else 0.
+
+    Args:
+        path: A run folder, or its ``log.jsonl``.
+
+    Raises:
+        InputError: No step was logged there.
+    """
+    log_path = resolve_path(path)
+    if log_path.is_dir():
+        log_path = log_path / LOG_FILE
+
+    rows = RunLog(log_path).step_rows()
+    if not rows:
+        raise InputError(
+            f"no logged step in {log_path}: expected the {LOG_FILE} of a run of notebook 04"
+        )
+
+    findings = examine(rows)
+    print(f"{len(rows)} logged steps")
+    print(panel_text(findings))
+    return int(any(finding.alarm for finding in findings))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Examine a run folder from the shell; return 0, 1 on an alarm, or 2 on bad input."""
+    """Examine a run from the shell; return 0, 1 on an alarm, or 2 on bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.health", description="Is a run still well?"
+        prog="python -m grpo_helpers.health", description="Is a run healthy?"
     )
     parser.add_argument("run", help="a run folder, or its log.jsonl")
-    path = resolve_path(parser.parse_args(argv).run)
-    path = path / "log.jsonl" if path.is_dir() else path
-    rows = read_log(path) if path.is_file() else []
-    if not rows:
-        print(
-            f"error: no logged step in {path}: expected the log.jsonl of a run of notebook 04",
-            file=sys.stderr,
-        )
-        return 2
-    findings = examine(rows)
-    print(f"{len(rows)} logged steps\n{panel_text(findings)}")
-    return int(any(finding.alarm for finding in findings))
+    args = parser.parse_args(argv)
+
+    return run_command(lambda: examine_path(args.run))
 
 
 if __name__ == "__main__":
