@@ -1,4 +1,9 @@
-"""Several processes, Ctrl-C, and a disk that is full."""
+"""Several processes, Ctrl-C, and a disk that is full: what surrounds the training itself.
+
+In: the settings of a run, and what goes wrong outside our code. Out: processes started by torchrun,
+a run that ends with a save, and one-line errors. The article trains in one process and has nothing
+of this.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,114 +24,158 @@ from grpo_helpers.files import InputError
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from grpo_helpers.callbacks import StopCallback
+
+# Codes of OSError that mean a full disk or a place that cannot be written. Not every system has
+# all of them.
+_CODE_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST", "EIO")
+WRITE_ERRORS = {getattr(errno, name) for name in _CODE_NAMES if hasattr(errno, name)}
+
+# The same, in the words of torch.save and of safetensors, which raise errors of their own.
+WRITE_ERROR_TEXT = re.compile(r"inline_container|os error (5|13|27|28|30|122)\)")
+
+# Lines of the processes that are passed on: the steps, and what happens when a run resumes.
+PASSED_ON = ("step ", "resuming ", "the save ")
+ERROR_LINE = re.compile(r"error: |\S*Error: ")
 
 
-_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST", "EIO")
-WRITE_ERRORS = {getattr(errno, name) for name in _NAMES}
-WRITE_SIGNS = re.compile(
-    r"inline_container|os error (5|13|27|28|30|122)\)"
-)  # torch.save, safetensors
+# -- processes -------------------------------------------------------------------------------------
+
+
+def launched_processes() -> int:
+    """Return the number of processes that this one was launched with, itself included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_processes(settings: TrainSettings) -> None:
-    """Make sure that as many processes run as were asked for, each with one GPU at most, or raise InputError."""
+    """Make sure that as many processes run as the settings say, each with one GPU at most.
+
+    Raises:
+        InputError: Fewer processes were launched, or one process sees several GPUs.
+    """
     import torch
 
-    asked, started, gpus = (
-        settings.num_processes,
-        int(os.environ.get("WORLD_SIZE", "1")),
-        torch.cuda.device_count(),
-    )
-    if started < asked:
-        command = f"torchrun --nproc_per_node {asked} -m grpo_helpers.training --params FILE"
-        raise InputError(f"num_processes is {asked}, but {started} was started; use: {command}")
-    if started == 1 and gpus > 1:
+    expected = settings.num_processes
+    launched = launched_processes()
+    gpus = torch.cuda.device_count()
+
+    if launched < expected:
+        command = f"torchrun --nproc_per_node {expected} -m grpo_helpers.training --params FILE"
+        raise InputError(f"num_processes is {expected}, but {launched} was started; use: {command}")
+    if launched == 1 and gpus > 1:
         raise InputError(
-            f"{gpus} GPUs are visible to one process: set num_processes={gpus} or CUDA_VISIBLE_DEVICES=0"
+            f"{gpus} GPUs are visible to one process: "
+            f"set num_processes={gpus} or CUDA_VISIBLE_DEVICES=0"
         )
 
 
 def launch(settings: TrainSettings) -> None:
-    """Train in ``settings.num_processes`` new processes, by torchrun; pass on their output; InputError if they fail."""
+    """Train in ``settings.num_processes`` new processes, with torchrun, and pass on their output.
+
+    Raises:
+        InputError: The processes failed; the message is their first error.
+    """
     import yaml
 
     with tempfile.TemporaryDirectory(prefix="grpo-launch-") as folder:
-        file = Path(folder) / "params.yaml"
-        file.write_text(yaml.safe_dump(settings.as_dict(), allow_unicode=True), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-        ]
-        command += [
-            str(settings.num_processes),
-            "-m",
-            "grpo_helpers.training",
-            "--params",
-            str(file),
-        ]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        lines: list[str] = []
-        try:
-            for line in process.stdout or ():
-                lines.append(line.rstrip())
-                if line.startswith(("step ", "going on ", "the save ")):
-                    print(line, end="", flush=True)
-        except BaseException:
-            process.terminate()  # torchrun ends its processes; what was saved stays
-            raise
-        finally:
-            failed = process.wait()
-    if failed:
-        errors = (
-            [line for line in lines if re.match(r"error: |\S*Error: ", line)]
-            or lines[-1:]
-            or ["no output"]
-        )
-        raise InputError(
-            f"{settings.num_processes} processes failed: {errors[0].removeprefix('error: ')}"
-        )
+        params = Path(folder) / "params.yaml"
+        text = yaml.safe_dump(settings.as_dict(), allow_unicode=True)
+        params.write_text(text, encoding="utf-8")
+
+        exit_code, lines = _run_passing_on(_torchrun_command(settings.num_processes, params))
+
+    if exit_code:
+        raise InputError(f"{settings.num_processes} processes failed: {_first_error(lines)}")
+
+
+def _torchrun_command(num_processes: int, params: Path) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    count = ["--nproc-per-node", str(num_processes)]
+    training = ["-m", "grpo_helpers.training", "--params", str(params)]
+    return [*torchrun, *count, *training]
+
+
+def _run_passing_on(command: Sequence[str]) -> tuple[int, list[str]]:
+    """Run a command, print its lines of progress, and return its exit code and all its lines."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines: list[str] = []
+
+    try:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if line.startswith(PASSED_ON):
+                print(line, end="", flush=True)
+    except BaseException:
+        process.terminate()  # torchrun ends its processes; what was saved stays
+        raise
+    finally:
+        exit_code = process.wait()
+
+    return exit_code, lines
+
+
+def _first_error(lines: Sequence[str]) -> str:
+    """Return the first error in a command's output, else its last line."""
+    for line in lines:
+        if ERROR_LINE.match(line):
+            return line.removeprefix("error: ")
+
+    return lines[-1] if lines else "no output"
+
+
+# -- signals ---------------------------------------------------------------------------------------
 
 
 @contextmanager
-def soft_interrupts(callback: TrainerCallback) -> Iterator[None]:
-    """Let Ctrl-C (the notebook's stop button) end the run after the current step, with a save; a second one at once.
+def soft_interrupts(stop: StopCallback) -> Iterator[None]:
+    """Let the first Ctrl-C (or the notebook's stop button) end the run softly, the second at once.
 
-    Not with several processes, which could stop at different steps, nor outside a program's main thread.
+    Softly means after the current step, with a save. This has no effect with several processes,
+    which could stop at different steps, nor outside a program's main thread.
     """
-    if (
-        int(os.environ.get("WORLD_SIZE", "1")) > 1
-        or threading.current_thread() is not threading.main_thread()
-    ):
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if launched_processes() > 1 or not is_main_thread:
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
 
-    def ask(*_: Any) -> None:
-        callback.asked = True
-        signal.signal(signal.SIGINT, before)
-        print("stopping after this step, with a save; once more to stop at once", flush=True)
+    original_handler = signal.getsignal(signal.SIGINT)
 
-    signal.signal(signal.SIGINT, ask)
+    def request_stop(*_: Any) -> None:
+        stop.requested = True
+        signal.signal(signal.SIGINT, original_handler)
+        print("stopping after this step, with a save; interrupt again to stop at once", flush=True)
+
+    signal.signal(signal.SIGINT, request_stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, original_handler)
+
+
+# -- disk errors -----------------------------------------------------------------------------------
 
 
 @contextmanager
-def told_write_errors(run_dir: Path) -> Iterator[None]:
-    """Tell a full disk or an unwritable folder in one line; torch and safetensors have errors of their own for it."""
+def explain_write_errors(run_dir: Path) -> Iterator[None]:
+    """Report a full disk or an unwritable folder in one line.
+
+    Raises:
+        InputError: Instead of an error that means this; other errors are passed on.
+    """
     try:
         yield
     except Exception as error:
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if getattr(error, "errno", None) in WRITE_ERRORS or WRITE_SIGNS.search(told):
-            mend = "make room and go on with resume=auto, or take another output_dir"
-            raise InputError(f"cannot write to {run_dir}: {told}; {mend}") from error
+        message = _first_line(error)
+        is_write_error = getattr(error, "errno", None) in WRITE_ERRORS
+
+        if is_write_error or WRITE_ERROR_TEXT.search(message):
+            raise InputError(
+                f"cannot write to {run_dir}: {message}; "
+                "free some space and resume with resume=auto, or choose another output_dir"
+            ) from error
         raise
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,9 +1,11 @@
-"""③ Train with TRL's ``GRPOTrainer``: settings -> prompts, model, rewards, callbacks -> a run folder.
+"""③ Train with TRL's ``GRPOTrainer``: settings -> prompts, model, rewards, callbacks -> a run.
 
-Everything the article sets is a parameter; nothing here depends on the size of the model. What differs from the
-article: the base model goes to TRL with ``peft_config`` (a quantised base alone is refused), few-shot examples are
-frozen per item, the rewards stay four functions with weights, the settings, versions and hashes of a run are written
-beside its results, and a run that was cut off goes on from its last complete checkpoint. From the shell:
+In: :class:`TrainSettings`. Out: a run folder. Everything the article sets is a parameter; nothing
+here depends on the size of the model. What differs from the article: the base model goes to TRL
+with ``peft_config`` (TRL refuses a quantised base alone), few-shot examples are frozen per item,
+the rewards stay four functions with weights, the settings, versions and hashes of a run are written
+beside its results, and an interrupted run resumes from its last complete checkpoint. From the
+shell:
 
     python -m grpo_helpers.training --params params/smoke/04_train.yaml
     torchrun --nproc_per_node 2 -m grpo_helpers.training --params params/smoke/04_train.yaml
@@ -16,15 +18,18 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from grpo_helpers import library_fixes
+from grpo_helpers.command_line import run_command
 from grpo_helpers.files import InputError, read_yaml, show_path
-from grpo_helpers.launch import check_processes, launch, soft_interrupts, told_write_errors
-from grpo_helpers.library_fixes import count_equal_groups, quiet_libraries, require_grads_once
+from grpo_helpers.launch import check_processes, explain_write_errors, launch, soft_interrupts
 from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import (
     NO_THINK,
     Message,
+    PromptSource,
     build_dataset,
     drop_long,
     load_prompted,
@@ -32,181 +37,310 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
+from grpo_helpers.run_folder import RunFolder, is_finished, open_run_folder, step_of
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, GRPOTrainer
 
+    from grpo_helpers.callbacks import StopCallback
+
+
+# -- stage 1: data and prompts ---------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """The items of a run and their prompts, checked and frozen before any weight is read."""
+    """The items of a run and their prompts, checked and frozen before any weight is read.
+
+    Attributes:
+        train_items: The train items that are used.
+        train_prompts: The prompt of each.
+        eval_items: The dev items.
+        eval_prompts: The prompt of each.
+        dropped: Ids of train items whose prompt is longer than ``max_prompt_tokens``.
+    """
 
     train_items: list[Item]
     train_prompts: list[list[Message]]
     eval_items: list[Item]
     eval_prompts: list[list[Message]]
-    dropped: list[str | int]  # ids of train items whose prompt is over max_prompt_tokens
+    dropped: list[str | int]
 
 
 def prepare(settings: TrainSettings) -> Prepared:
-    """Read and check the data, the model's configuration and the batch sizes; nothing is written, no weight is read.
+    """Read and check everything that can be checked without weights; nothing is written.
 
-    InputError for anything that would make the run fail later.
+    Raises:
+        InputError: Anything that would make the run fail later: the device, the data, the model's
+            configuration, or more prompts per round than there are items.
     """
+    _check_device(settings)
+
+    source = PromptSource.from_settings(settings)
+    train_items, train_prompts = load_prompted(settings.train_data_path, source)
+    eval_items, eval_prompts = load_prompted(settings.eval_data_path, source)
+
+    check_model(settings.model_name)
+    tokenizer = load_tokenizer(settings.model_name)
+    train_prompts = suit_template(tokenizer, train_prompts)
+    eval_prompts = suit_template(tokenizer, eval_prompts)
+
+    retained = drop_long(train_items, train_prompts, tokenizer, settings.max_prompt_tokens)
+    _check_round(settings, len(retained.items))
+
+    return Prepared(
+        train_items=retained.items,
+        train_prompts=retained.prompts,
+        eval_items=eval_items,
+        eval_prompts=eval_prompts,
+        dropped=retained.dropped_ids,
+    )
+
+
+def _check_device(settings: TrainSettings) -> None:
     import torch
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
         raise InputError(
             "device is cuda, but PyTorch sees no GPU here: run on a GPU machine, or set device=auto"
         )
-    if settings.bf16 and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
-        card = torch.cuda.get_device_name()
+
+    if settings.bf16 and has_gpu and torch.cuda.get_device_capability() < (8, 0):
         raise InputError(
-            f"bf16 needs an Ampere card (8.0) or newer, {card} is older: set bf16=false, use_quant=false"
+            f"bf16 needs an Ampere card (8.0) or newer, {torch.cuda.get_device_name()} is older: "
+            "set bf16=false, use_quant=false"
         )
-    shots = (settings.few_shot_data_path, settings.instruct_path, settings.num_few_shot)
-    items, prompts = load_prompted(settings.train_data_path, *shots)
-    eval_items, eval_prompts = load_prompted(settings.eval_data_path, *shots)
-    check_model(settings.model_name)
-    tokenizer = load_tokenizer(settings.model_name)
-    prompts, eval_prompts = (suit_template(tokenizer, found) for found in (prompts, eval_prompts))
-    items, prompts, dropped = drop_long(items, prompts, tokenizer, settings.max_prompt_tokens)
+
+
+def _check_round(settings: TrainSettings, items: int) -> None:
+    """Make sure that the train items fill at least one generation round."""
     plan = settings.batch_plan
-    if plan.steps_per_epoch(len(items)) < 1:
-        needed = f"one generation round takes {plan.prompts_per_round:g} prompts"
-        mend = "lower per_device_train_batch_size or steps_per_generation"
-        raise InputError(f"{settings.train_data_path} has {len(items)} items, {needed}: {mend}")
-    return Prepared(items, prompts, eval_items, eval_prompts, dropped)
+    if plan.steps_per_epoch(items) < 1:
+        raise InputError(
+            f"{settings.train_data_path} has {items} items, "
+            f"one generation round takes {plan.prompts_per_round:g} prompts: "
+            "lower per_device_train_batch_size or steps_per_generation"
+        )
+
+
+# -- stage 2: TRL's configuration ------------------------------------------------------------------
 
 
 def grpo_config(settings: TrainSettings) -> GRPOConfig:
-    """Return TRL's configuration for ``settings``."""
-    import torch
+    """Return TRL's configuration for ``settings``.
+
+    Raises:
+        InputError: TRL refuses it, or ``extra_grpo_args`` names no field of it.
+    """
     from trl import GRPOConfig
 
-    quiet_libraries()
-    _, weights = reward_functions(settings.reward_weights)
-    same = (
-        "per_device_train_batch_size", "num_generations", "gradient_accumulation_steps", "num_iterations",
-        "max_completion_length", "temperature", "num_train_epochs", "max_steps", "learning_rate",
-        "lr_scheduler_type", "warmup_steps", "adam_epsilon", "max_grad_norm", "beta", "loss_type", "scale_rewards",
-        "gradient_checkpointing", "bf16", "logging_steps", "save_strategy", "save_steps", "save_total_limit",
-        "eval_strategy", "report_to", "seed",
-    )  # fmt: skip
-    fields = {name: getattr(settings, name) for name in same} | {
-        "output_dir": str(settings.run_dir),
-        "steps_per_generation": settings.steps_per_generation or None,
-        "reward_weights": weights,
-        "chat_template_kwargs": NO_THINK,
-        "use_cpu": not torch.cuda.is_available(),
-        "load_best_model_at_end": False,  # GRPO's eval loss says nothing; notebook 05 chooses
-        "log_completions": True,
-        "num_completions_to_print": 0,  # they are on disk, in completions/
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
+    library_fixes.quiet_libraries()
+
+    fields = _sampling_fields(settings) | _optimizer_fields(settings) | _run_fields(settings)
     try:
         return GRPOConfig(**(fields | settings.extra_grpo_args))
     except (TypeError, ValueError) as error:
-        raise InputError(f"TRL refuses these settings: {str(error).splitlines()[0]}") from None
+        first_line = str(error).splitlines()[0]
+        raise InputError(f"TRL refuses these settings: {first_line}") from None
 
 
-def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> GRPOTrainer:
-    """Return the trainer: LoRA on the model, the course's callbacks; InputError if no parameter is trainable."""
+def _sampling_fields(settings: TrainSettings) -> dict[str, Any]:
+    """Return what decides how completions are sampled and rewarded."""
+    _, weights = reward_functions(settings.reward_weights)
+
+    return {
+        "num_generations": settings.num_generations,
+        "steps_per_generation": settings.steps_per_generation or None,
+        "num_iterations": settings.num_iterations,
+        "max_completion_length": settings.max_completion_length,
+        "temperature": settings.temperature,
+        "chat_template_kwargs": NO_THINK,
+        "reward_weights": weights,
+    }
+
+
+def _optimizer_fields(settings: TrainSettings) -> dict[str, Any]:
+    """Return what decides how the policy learns from them."""
+    return {
+        "per_device_train_batch_size": settings.per_device_train_batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "num_train_epochs": settings.num_train_epochs,
+        "max_steps": settings.max_steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "adam_epsilon": settings.adam_epsilon,
+        "max_grad_norm": settings.max_grad_norm,
+        "beta": settings.beta,
+        "loss_type": settings.loss_type,
+        "scale_rewards": settings.scale_rewards,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": settings.bf16,
+        "seed": settings.seed,
+    }
+
+
+def _run_fields(settings: TrainSettings) -> dict[str, Any]:
+    """Return what decides where the run takes place, and what it saves and logs."""
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(settings.run_dir),
+        "use_cpu": not has_gpu,
+        "dataloader_pin_memory": has_gpu,
+        "save_strategy": settings.save_strategy,
+        "save_steps": settings.save_steps,
+        "save_total_limit": settings.save_total_limit,
+        "eval_strategy": settings.eval_strategy,
+        "load_best_model_at_end": False,  # GRPO's eval loss says nothing; notebook 05 chooses
+        "logging_steps": settings.logging_steps,
+        "log_completions": True,
+        "num_completions_to_print": 0,  # they are on disk, in completions/
+        "report_to": settings.report_to,
+        "disable_tqdm": True,
+    }
+
+
+# -- stage 3: the trainer --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunTrainer:
+    """TRL's trainer of a run, and the callback that ends the run when it is asked to."""
+
+    trainer: GRPOTrainer
+    stop: StopCallback
+
+
+def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> RunTrainer:
+    """Return the trainer, with LoRA on the model and the course's callbacks.
+
+    Args:
+        settings: The run's parameters.
+        prepared: What :func:`prepare` returned for them.
+        config: What :func:`grpo_config` returned for them.
+
+    Raises:
+        InputError: No parameter is trainable.
+    """
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    from grpo_helpers import callbacks, run_folder
+    from grpo_helpers.callbacks import StopCallback, training_callbacks
 
     functions, _ = reward_functions(
         settings.reward_weights, settings.bertscore_model, settings.bertscore_layers
     )
-    run_dir = settings.run_dir
-    hooks = [
-        callbacks.LoraSaveCallback(run_dir),
-        callbacks.LogCallback(run_dir),
-        callbacks.CompleteCallback(run_dir),
-    ]
-    hooks += [callbacks.HealthCallback(run_dir, settings.stop_on_alarm), callbacks.StopCallback()]
-    if (
-        os.environ.get("ACCELERATE_USE_FSDP") != "true"
-    ):  # sharded weights answer after the run, by run_inference
-        hooks.insert(
-            1, callbacks.InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings)
-        )
+    stop = StopCallback()
+    callbacks = training_callbacks(settings, prepared.eval_items, prepared.eval_prompts, stop)
+
+    quant_type = settings.quant_type if settings.use_quant else None
     trainer = GRPOTrainer(
-        model=load_model(
-            settings.model_name, settings.quant_type if settings.use_quant else None, settings.bf16
-        ),
+        model=load_model(settings.model_name, quant_type, settings.bf16),
         args=config,
         processing_class=load_tokenizer(settings.model_name),
         train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
         eval_dataset=build_dataset(prepared.eval_items, prepared.eval_prompts),
         reward_funcs=functions,
         peft_config=lora_config(settings),
-        callbacks=hooks,
+        callbacks=callbacks,
     )
-    trainer.create_model_card = lambda *_, **__: None  # a README that knows nothing of this run
-    trainer.remove_callback(PrinterCallback)  # LogCallback prints one line a step instead
-    count_equal_groups(trainer)
-    require_grads_once(trainer.model.get_base_model())
-    if not any(p.requires_grad for p in trainer.model.parameters()):
+    trainer.remove_callback(PrinterCallback)  # LogCallback prints one line per step instead
+    library_fixes.apply_to(trainer)
+
+    if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
         raise InputError(
             "no parameter is trainable: check lora_target_modules against the model's layer names"
         )
-    return trainer
+    return RunTrainer(trainer, stop)
+
+
+# -- all stages ------------------------------------------------------------------------------------
 
 
 def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
-    """Run the whole training of ``settings`` into its run folder, in as many processes as they ask for.
+    """Run a whole training into its run folder, in as many processes as the settings say.
 
-    ``prepared`` is what :func:`prepare` returned, if it was called already. InputError where fewer processes were
-    launched than asked for, several GPUs are visible to one process, or the run cannot be resumed with these settings.
+    Args:
+        settings: The run's parameters.
+        prepared: What :func:`prepare` returned, if it was called already.
+
+    Raises:
+        InputError: The data, the model or the settings cannot be used, fewer processes were
+            launched than the settings say, several GPUs are visible to one process, the run cannot
+            be resumed with these settings, or the run folder cannot be written.
     """
     import torch
     from transformers import set_seed
 
-    from grpo_helpers import callbacks, run_folder
-
     prepared = prepared or prepare(settings)
+
     if settings.num_processes > 1 and "WORLD_SIZE" not in os.environ:
-        return launch(settings)
+        launch(settings)
+        return
+
     check_processes(settings)
     config = grpo_config(settings)  # TRL's own verdict, before the run folder is touched
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
     set_seed(settings.seed)
-    with told_write_errors(settings.run_dir):
-        with config.main_process_first(local=False, desc="run folder"):
-            checkpoint = (
-                run_folder.last_complete(settings.run_dir) if settings.resume == "auto" else None
-            )
-            if config.process_index == 0:
-                run_folder.open_run_folder(settings, checkpoint)
-        if checkpoint and run_folder.is_finished(checkpoint):
-            return print(
-                f"{show_path(settings.run_dir)} is complete: nothing to go on with", flush=True
-            )
-        trainer = build_trainer(settings, prepared, config)
-        if checkpoint:
-            run_folder.restore_position(trainer, checkpoint)
-        stop = next(
-            hook
-            for hook in trainer.callback_handler.callbacks
-            if isinstance(hook, callbacks.StopCallback)
-        )
-        with soft_interrupts(stop):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    with explain_write_errors(settings.run_dir):
+        checkpoint = _open_run(settings, config)
+        if checkpoint and is_finished(checkpoint):
+            print(f"{show_path(settings.run_dir)} is complete: nothing to resume", flush=True)
+            return
+
+        run_trainer = build_trainer(settings, prepared, config)
+        _train_from(checkpoint, run_trainer)
+
+
+def _open_run(settings: TrainSettings, config: GRPOConfig) -> Path | None:
+    """Prepare the run folder, in the first process only; return the checkpoint to resume from."""
+    checkpoint = None
+
+    with config.main_process_first(local=False, desc="run folder"):
+        if settings.resume == "auto":
+            checkpoint = RunFolder(settings.run_dir).last_complete()
+        if config.process_index == 0:
+            open_run_folder(settings, checkpoint)
+
+    return checkpoint
+
+
+def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
+    """Train to the end, from the start or from one of TRL's checkpoints."""
+    trainer = run_trainer.trainer
+    if checkpoint:
+        library_fixes.apply_on_resume(trainer, step_of(checkpoint))
+
+    with soft_interrupts(run_trainer.stop):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+# -- from the shell --------------------------------------------------------------------------------
 
 
 def read_params(path: str, changes: Sequence[Sequence[str]] = ()) -> TrainSettings:
-    """Return the settings of a YAML file, with single ones replaced (pairs of name and YAML value)."""
+    """Return the settings of a YAML file.
+
+    Args:
+        path: A profile with parameters of notebook 04.
+        changes: Parameters to replace: pairs of a name and a value in YAML.
+
+    Raises:
+        InputError: The file cannot be read, or a parameter is unknown or cannot work.
+    """
     import yaml
 
-    return TrainSettings.from_namespace(
-        read_yaml(path) | {name: yaml.safe_load(value) for name, value in changes}
-    )
+    parameters = read_yaml(path)
+    for name, value in changes:
+        parameters[name] = yaml.safe_load(value)
+
+    return TrainSettings.from_namespace(parameters)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,12 +353,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="replace one"
     )
     args = parser.parse_args(argv)
-    try:
+
+    def body() -> int:
         train(read_params(args.params, args.p))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":
