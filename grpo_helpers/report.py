@@ -1,117 +1,295 @@
-"""The article's block, the choice in words, and report.html."""
+"""What readers get of an evaluation: the article's block, the choice in words, and two files.
+
+In: scores, and the choice made from them. Out: text for a terminal, ``best_checkpoint.json`` and
+``report.html``, in which every answer can be read beside the gold one. The article's own report is
+the block; the rest says how certain the choice is.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_helpers.files import write_atomically
+from grpo_helpers.files import read_json, write_atomically, write_json
 from grpo_helpers.questions import Item
-from grpo_helpers.run_folder import BASE, _file_name, checkpoint_order
+from grpo_helpers.rewards import registered
+from grpo_helpers.run_folder import BASE, BEST_FILE, answer_file_name, checkpoint_order
 from grpo_helpers.scoring import Answers, Scores, checkpoint_means
-from grpo_helpers.selection import choose
+from grpo_helpers.selection import Choice, choose
+from grpo_helpers.statistics import TOLERANCE, Comparison
 
-PARTS = ("em", "choice", "format", "rouge1", "bertscore")  # shown beside an answer
+ARTICLE_ROWS = {  # metric -> its name in the article's block
+    "rouge1": "ROUGE-1",
+    "bertscore": "BERTScore",
+    "em": "EM",
+    "final_mean": "Final Mean",
+}
+PARTS = ("em", "choice", "format", "rouge1", "bertscore")  # scores shown beside an answer
+EXTRA = ("category", "gloss")  # what the page shows of an item's extra fields
+
+
+# -- text ----------------------------------------------------------------------------------------
 
 
 def article_block(scores: Scores, aggregate: str = "article") -> str:
-    """Return the report in the article's form."""
-    shown = (
-        ("ROUGE-1", "rouge1"),
-        ("BERTScore", "bertscore"),
-        ("EM", "em"),
-        ("Final Mean", "final_mean"),
-    )
-    means, best, lines = (
-        checkpoint_means(scores, aggregate),
-        choose(scores, "highest", aggregate),
-        [],
-    )
+    """Return the report in the article's form: a block per file, the best file at the end.
+
+    Args:
+        scores: Scores per checkpoint, metric and item.
+        aggregate: How the Final Mean is computed, one of ``metrics.AGGREGATES``.
+    """
+    means = checkpoint_means(scores, aggregate)
+    best = choose(scores, "highest", aggregate)
+    lines = []
+
     for name, row in means.items():
-        lines += [
-            f"File: {_file_name(name)}",
-            *(f"   - {label:<15}: {row[key]:.4f}" for label, key in shown),
-            "",
-        ]
-    final = f"   Final Mean : {means[best]['final_mean']:.4f}"
-    return "\n".join([*lines, "Best Final Mean:", f"   File       : {_file_name(best)}", final])
+        lines.append(f"File: {answer_file_name(name)}")
+        for metric, label in ARTICLE_ROWS.items():
+            lines.append(f"   - {label:<15}: {row[metric]:.4f}")
+        lines.append("")
+
+    lines.append("Best Final Mean:")
+    lines.append(f"   File       : {answer_file_name(best)}")
+    lines.append(f"   Final Mean : {means[best]['final_mean']:.4f}")
+    return "\n".join(lines)
 
 
-def choice_lines(report: Mapping[str, Any]) -> str:
-    """Return in two lines how sure a choice is; ``report`` is :func:`grpo_helpers.selection.describe_choice`'s."""
-    chosen, highest, rows = report["best_checkpoint"], report["highest"], report["checkpoints"]
-    others = [name for name in report["tied"] if name != highest]
-    tied = (
-        f"cannot be told from it: {', '.join(others)}."
-        if others
-        else "every other one is lower for sure."
+def choice_lines(choice: Choice) -> str:
+    """Return two lines: which checkpoint is highest, which was chosen, and how certain that is."""
+    return f"{_highest_line(choice)}\n{_chosen_line(choice)}"
+
+
+def _highest_line(choice: Choice) -> str:
+    highest = choice.checkpoints[choice.highest]
+    others = [name for name in choice.tied if name != choice.highest]
+    equal = []
+    for name in others:
+        distance = abs(choice.checkpoints[name].final_mean - highest.final_mean)
+        if distance < TOLERANCE:
+            equal.append(name)
+
+    # Of checkpoints with equal scores, the first gets all the probability: that would mislead.
+    if equal:
+        certainty = f"same Final Mean as {', '.join(equal)}"
+    else:
+        share = f"{highest.probability_best:.0%}"
+        certainty = f"also highest on {share} of resampled question sets"
+
+    if others:
+        rivals = f"statistically tied with it: {', '.join(others)}."
+    else:
+        rivals = "all others are significantly lower."
+
+    return f"Highest: {choice.highest} (of {len(choice.checkpoints)}; {certainty}); {rivals}"
+
+
+def _chosen_line(choice: Choice) -> str:
+    name = choice.best_checkpoint
+    chosen = choice.checkpoints[name]
+    final_mean = f"{chosen.final_mean:.3f} [{chosen.low:.3f}, {chosen.high:.3f}]"
+    line = f"Chosen ({choice.rule}): {name}, Final Mean {final_mean}"
+
+    gain = chosen.versus_base
+    if gain is None:
+        return f"{line}."
+
+    points = f"{100 * gain.difference:+.1f} points"
+    ends = f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+    verdict = "not significantly better"
+    if choice.better_than_base:
+        verdict = "significantly better"
+    return f"{line}; against the base {points} {ends}, p = {gain.p_holm:.2g}: {verdict}."
+
+
+# -- best_checkpoint.json ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeldOutResults:
+    """How the chosen checkpoint compares with the base on questions that did not choose it.
+
+    Attributes:
+        test: Comparisons on the test set, one per metric.
+        by_split: Comparisons on dev and on each test set, by the split's title.
+    """
+
+    test: Sequence[Comparison]
+    by_split: Mapping[str, Sequence[Comparison]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as ``best_checkpoint.json`` stores them."""
+        by_split = {}
+        for split, comparisons in self.by_split.items():
+            by_split[split] = [asdict(comparison) for comparison in comparisons]
+
+        return {
+            "test_versus_base": [asdict(comparison) for comparison in self.test],
+            "by_split": by_split,
+        }
+
+
+def evaluate_command(choice: Choice, input_dir: str | Path, label_path: str | Path) -> str:
+    """Return the command that makes the same choice again from the same answers."""
+    return (
+        "python -m grpo_helpers.evaluate_json "
+        f"--input_dir {input_dir} --label_path {label_path} "
+        f"--rule {choice.rule} --aggregate {choice.aggregate}"
     )
-    row, probability = rows[chosen], rows[highest]["probability_best"]
-    level = [
-        name
-        for name in others
-        if abs(rows[name]["final_mean"] - rows[highest]["final_mean"]) < 1e-12
-    ]
-    found = (
-        f"level with {', '.join(level)}"
-        if level
-        else f"on {probability:.0%} of resampled question sets, too"
-    )
-    first = f"Highest: {highest} (of {len(rows)}; {found}); {tied}"
-    second = f"Chosen ({report['rule']}): {chosen}, Final Mean {row['final_mean']:.3f} "
-    second += f"[{row['low']:.3f}, {row['high']:.3f}]"
-    if gain := row["versus_base"]:
-        difference, low, high = (100 * gain[key] for key in ("difference", "low", "high"))
-        verdict = f"p = {gain['p_holm']:.2g}: {'better' if report['better_than_base'] else 'not better for sure'}"
-        second += (
-            f"; against the base {difference:+.1f} points [{low:+.1f}, {high:+.1f}], {verdict}"
-        )
-    return f"{first}\n{second}."
+
+
+def write_choice(
+    output_dir: str | Path,
+    choice: Choice,
+    *,
+    input_dir: str | Path,
+    label_path: str | Path,
+    tests: HeldOutResults | None = None,
+) -> Path:
+    """Write ``best_checkpoint.json``, with the command that repeats the choice.
+
+    Args:
+        output_dir: The folder that the file goes to.
+        choice: What :func:`grpo_helpers.selection.describe_choice` returned.
+        input_dir: The folder with the answers, as the command shall name it.
+        label_path: The file with the gold answers, as the command shall name it.
+        tests: Results on the test sets. Without them, those that the file already holds are
+            retained, provided that they are of the same checkpoint.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: The file exists and is not JSON.
+    """
+    path = Path(output_dir) / BEST_FILE
+    content = choice.to_dict()
+
+    if tests is not None:
+        content |= tests.to_dict()
+    content["command"] = evaluate_command(choice, input_dir, label_path)
+
+    if tests is None and path.is_file():
+        earlier = read_json(path)
+        if earlier.get("best_checkpoint") == choice.best_checkpoint:
+            content = earlier | content
+
+    return write_json(path, content)
+
+
+# -- report.html ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReportSplit:
+    """The questions of one split with what was answered.
+
+    Attributes:
+        items: The questions with their gold answers.
+        answers: One answer per item, by checkpoint.
+        scores: Scores per checkpoint, metric and item.
+    """
+
+    items: Sequence[Item]
+    answers: Answers
+    scores: Scores
 
 
 def write_report(
     path: str | Path,
-    splits: Mapping[str, tuple[list[Item], Answers, Scores]],
+    splits: Mapping[str, ReportSplit],
     best: str,
     title: str = "answers",
 ) -> Path:
-    """Write ``report.html``: every answer beside the gold one, in one file for a browser that needs no network.
+    """Write ``report.html``: every answer beside the gold one, in one file that needs no network.
 
-    ``splits`` holds by name: items, answers by checkpoint, scores by checkpoint. ``best`` is the chosen checkpoint; a
-    question is *flipped* where it and the base differ in exact match. Answers are put into the page as text, never as
-    HTML, and the page's policy runs no script but its own.
+    A question is *flipped* where the chosen checkpoint and the base differ in exact match. Answers
+    are put into the page as text, never as HTML, and the page's policy runs no script but its own.
+
+    Args:
+        path: The file that is written.
+        splits: What the page shows, by the name of the split.
+        best: The chosen checkpoint.
+        title: The title of the page.
+
+    Returns:
+        The path of the file.
     """
-    rows: list[dict[str, Any]] = []
-    for split, (items, answers, scores) in splits.items():
-        for i, item in enumerate(items):
-            extra = {key: str(item.extra.get(key, "")) for key in ("category", "gloss")}
-            row = {"split": split, "id": str(item.id), "type": item.question_type, **extra}
-            row |= {"question": item.question, "gold": item.answer or "", "answers": {}}
-            for name, texts in answers.items():
-                parts = {part: round(scores[name][part][i], 3) for part in PARTS}
-                row["answers"][name] = {"text": texts[i], **parts}
-            rows.append(row)
-    names = sorted(
-        {name for _, answers, _ in splits.values() for name in answers}, key=checkpoint_order
-    )
+    parts = _parts_shown(splits)
+    items: list[dict[str, Any]] = []
+    names: set[str] = set()
+
+    for name, split in splits.items():
+        items.extend(_page_items(name, split, parts))
+        names.update(split.answers)
+
     data = {
         "title": title,
         "base": BASE,
         "best": best,
-        "checkpoints": names,
-        "parts": PARTS,
-        "items": rows,
+        "checkpoints": sorted(names, key=checkpoint_order),
+        "parts": parts,
+        "items": items,
     }
+    page = _filled_page(data)
+    return write_atomically(Path(path), lambda file: file.write(page))
+
+
+def _parts_shown(splits: Mapping[str, ReportSplit]) -> list[str]:
+    """Return the metrics that every checkpoint was scored by: the usual ones, and your own."""
+    own = [name for name in registered() if name not in PARTS]
+    parts = list(PARTS)
+
+    for name in own:
+        scored = [name in row for split in splits.values() for row in split.scores.values()]
+        if all(scored):
+            parts.append(name)
+
+    return parts
+
+
+def _page_items(name: str, split: ReportSplit, parts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield what the page holds of each question of a split."""
+    for place, item in enumerate(split.items):
+        answers = {}
+        for checkpoint, texts in split.answers.items():
+            answer: dict[str, Any] = {"text": texts[place]}
+            for part in parts:
+                answer[part] = _shown_score(split.scores[checkpoint][part][place])
+            answers[checkpoint] = answer
+
+        extra = {key: str(item.extra.get(key, "")) for key in EXTRA}
+        yield {
+            "split": name,
+            "id": str(item.id),
+            "type": item.question_type,
+            **extra,
+            "question": item.question,
+            "gold": item.answer or "",
+            "answers": answers,
+        }
+
+
+def _shown_score(score: float) -> float | None:
+    """Return a score as the page shows it; None where the item was not scored."""
+    if math.isnan(score):
+        return None
+    return round(score, 3)
+
+
+def _filled_page(data: Mapping[str, Any]) -> str:
+    """Return the page with its data, and with the hash of the one script that may run."""
     page = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     script = page.split("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = json.dumps(data, ensure_ascii=False).replace(
-        "<", "\\u003c"
-    )  # no tag can end or begin in it
-    text = text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no text
-    page = page.replace("SCRIPT_DIGEST", digest).replace("PAGE_DATA", text)
-    return write_atomically(Path(path), lambda file: file.write(page))
+
+    text = json.dumps(data, ensure_ascii=False)
+    text = text.replace("<", "\\u003c")  # no tag can end or begin in the data
+    text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is not text
+
+    return page.replace("SCRIPT_DIGEST", digest).replace("PAGE_DATA", text)
