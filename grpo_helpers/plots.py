@@ -1,50 +1,91 @@
 """The figures of the course: one style, one colour per quantity, a font that has Korean.
 
-In: rows of ``log.jsonl`` and score tables. Out: matplotlib figures. Colours are Okabe and Ito's, which colour-blind
-readers can tell apart; each quantity keeps its colour in every notebook.
+In: rows of ``log.jsonl``, score tables, and the choice of a checkpoint. Out: matplotlib figures.
+Each quantity keeps its colour in every notebook. The colours are Okabe and Ito's, which
+colour-blind readers can distinguish; a reward has the colour and the label of its entry in
+:mod:`grpo_helpers.rewards`, so your own rewards are drawn without a change here. What is not a
+quantity (the arm of an experiment, the value of a setting, a type of question, a split) takes its
+colours from palettes of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.health import RULES, examine
+from grpo_helpers.health import Rule as HealthRule
+from grpo_helpers.questions import CORRECTION, SELECTION
+from grpo_helpers.rewards import extra_rewards, registered
 from grpo_helpers.run_folder import series
+from grpo_helpers.selection import Choice, Versus
+from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Rows = Sequence[Mapping[str, Any]]
 
-_QUANTITIES = {  # name: colour, label
-    "em": ("#0072B2", "exact match"),
-    "rouge1": ("#E69F00", "ROUGE-1"),
-    "bertscore": ("#009E73", "BERTScore"),
-    "format": ("#CC79A7", "format"),
-    "choice": ("#56B4E9", "choice accuracy"),
-    "reward": ("#000000", "reward (weighted sum)"),
-    "final_mean": ("#D55E00", "Final Mean"),
+COLORS = {name: reward.color for name, reward in registered().items()} | {
+    "choice": "#56B4E9",
+    "reward": "#000000",
+    "final_mean": "#D55E00",
+    "other": "#999999",
 }
-COLORS = {name: color for name, (color, _) in _QUANTITIES.items()} | {"other": "#999999"}
-LABELS = {name: label for name, (_, label) in _QUANTITIES.items()}
+LABELS = {name: reward.label for name, reward in registered().items()} | {
+    "choice": "choice accuracy",
+    "reward": "reward (weighted sum)",
+    "final_mean": "Final Mean",
+}
+
+# Palettes of what is not a quantity. A test keeps the colours of each palette apart from each
+# other and from those of the quantities, for readers with any of the three kinds of colour
+# blindness too.
+ARMS = {  # an experiment's arm, by the name of its recorded runs
+    "seed": "#222255",
+    "format_only": "#B15928",
+    "gold": "#01665E",
+    "noisy": "#661100",
+}
+SETTINGS = ("#AA3377", "#225522", "#A6DBA0", "#C2A5CF")  # the values of a setting, in order
+QUESTION_TYPES = {SELECTION: "#762A83", CORRECTION: "#1B7837"}
+SPLIT_COLORS = {  # by the split's title
+    DEV.title: "#666633",
+    TEST.title: "#543005",
+    TEST_UNSEEN_WORDS.title: "#DDCC77",
+    TEST_UNSEEN_NORMS.title: "#A6DBA0",
+}
+
+ALARM_COLOR = "#c00000"
+HEALTH_COLUMNS = 4  # panels side by side
+MARKERS = {"em": "o", "choice": "v", "rouge1": "s", "bertscore": "^", "final_mean": "D"}
+EXTRA_MARKERS = ("P", "X", "*", "p", "h")  # for rewards of your own
+
+
+# -- style ---------------------------------------------------------------------------------------
 
 
 def use_course_style() -> None:
-    """Set the course's matplotlib style, with NanumGothic for Hangul where koreanize-matplotlib is installed."""
+    """Set the course's matplotlib style, with a font for Hangul if koreanize-matplotlib is there.
+
+    Its NanumGothic is loaded by path: importing the package needs ``distutils``, gone since Python
+    3.12, and changes settings.
+    """
     import matplotlib.pyplot as plt
     from matplotlib import font_manager
 
-    families = ["DejaVu Sans"]  # has the signs NanumGothic lacks
-    spec = importlib.util.find_spec("koreanize_matplotlib")
-    if spec is not None and spec.submodule_search_locations:
-        # by path: importing the package needs distutils, gone since Python 3.12, and changes settings
-        font = Path(spec.submodule_search_locations[0]) / "fonts" / "NanumGothic.ttf"
+    families = ["DejaVu Sans"]  # has the signs that NanumGothic lacks
+    package = importlib.util.find_spec("koreanize_matplotlib")
+    if package is not None and package.submodule_search_locations:
+        font = Path(package.submodule_search_locations[0]) / "fonts" / "NanumGothic.ttf"
         font_manager.fontManager.addfont(str(font))
         families.insert(0, "NanumGothic")
+
     plt.rc("font", family=families)
     plt.rc("axes", unicode_minus=False, grid=True, titlesize="medium")
     plt.rc("axes.spines", top=False, right=False)
@@ -53,147 +94,229 @@ def use_course_style() -> None:
     plt.rc("savefig", dpi=110, bbox="tight")
 
 
+def color_of(name: str) -> str:
+    """Return the colour of a quantity: a metric, a reward (your own too), or any other.
+
+    >>> color_of("em"), color_of("seconds")
+    ('#0072B2', '#999999')
+    """
+    rewards = registered()
+    if name in rewards:
+        return rewards[name].color
+    return COLORS.get(name, COLORS["other"])
+
+
+def label_of(name: str) -> str:
+    """Return what figures call a quantity; its name, if it has no label.
+
+    >>> label_of("em"), label_of("seconds")
+    ('exact match', 'seconds')
+    """
+    rewards = registered()
+    if name in rewards:
+        return rewards[name].label
+    return LABELS.get(name, name)
+
+
+def save_figure(fig: Figure, path: str | Path) -> None:
+    """Write a figure as PNG; its folder is made if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path)
+
+
+# -- a run's log ---------------------------------------------------------------------------------
+
+
 def smoothed(values: Sequence[float], window: int = 5) -> list[float]:
     """Return the moving average over the last ``window`` values.
 
     >>> smoothed([1.0, 3.0, 5.0], 2)
     [1.0, 2.0, 4.0]
     """
-    windows = (values[max(0, i - window) : i] for i in range(1, len(values) + 1))
-    return [sum(part) / len(part) for part in windows]
+    averages = []
+
+    for end in range(1, len(values) + 1):
+        recent = values[max(0, end - window) : end]
+        averages.append(sum(recent) / len(recent))
+
+    return averages
 
 
-def draw(ax: Axes, rows: Sequence[Mapping[str, Any]], key: str, name: str) -> None:
-    """Draw one logged quantity: each step thin, its moving average thick."""
+def draw(ax: Axes, rows: Rows, key: str, name: str) -> None:
+    """Draw one logged quantity: each step thin, its moving average thick.
+
+    Args:
+        ax: Where to draw.
+        rows: The rows of a log.
+        key: The quantity's name in the log.
+        name: The quantity's name in figures, which gives it colour and label.
+    """
     steps, values = series(rows, key)
-    color = COLORS.get(name, COLORS["other"])
+    color = color_of(name)
     ax.plot(steps, values, color=color, alpha=0.3, linewidth=1)
-    ax.plot(steps, smoothed(values), color=color, linewidth=2, label=LABELS.get(name, name))
+    ax.plot(steps, smoothed(values), color=color, linewidth=2, label=label_of(name))
 
 
-def plot_rewards(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return the reward and its four parts over the optimizer steps."""
+def plot_rewards(rows: Rows) -> Figure:
+    """Return the reward and its parts over the optimizer steps."""
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6))
+
     draw(left, rows, "reward", "reward")
-    title = (
-        f"Reward: {rows[0]['reward']:.2f} at the first step, {rows[-1]['reward']:.2f} at the last"
-    )
-    left.set(title=title, xlabel="optimizer step", ylabel="mean reward of a step")
+    first = rows[0]["reward"]
+    last = rows[-1]["reward"]
+    left.set_title(f"Reward: {first:.2f} at the first step, {last:.2f} at the last")
+    left.set(xlabel="optimizer step", ylabel="mean reward of a step")
+
     for name in ("em", "rouge1", "bertscore", "format"):
         draw(right, rows, f"rewards/{name}_reward/mean", name)
-    right.lines[-1].set_linestyle("--")  # the format often lies on the others
+    right.lines[-1].set_linestyle("--")  # the format often hides the others
+
+    for reward in extra_rewards():
+        key = f"rewards/{reward.trl_name}/mean"
+        if key in rows[-1]:
+            draw(right, rows, key, reward.name)
+
     right.set(title="Its parts, before weighting", xlabel="optimizer step", ylim=(0, 1.02))
     right.legend(fontsize="small", ncols=2)
     return fig
 
 
-def plot_rollouts(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return completion length and the share of groups without a signal over the optimizer steps."""
+def plot_rollouts(rows: Rows) -> Figure:
+    """Return completion length and the share of groups without a signal, step by step."""
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2))
+
     draw(left, rows, "completions/mean_length", "mean length")
     left.set(title="Completion length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
+
     draw(right, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
     draw(right, rows, "completions/clipped_ratio", "clipped completions")
     right.lines[-1].set_linestyle("--")
-    right.set(
-        title="Groups with nothing to learn from; answers cut off",
-        xlabel="optimizer step",
-        ylim=(0, 1.02),
-    )
-    right.set_ylabel("share")
+    right.set_title("Groups with nothing to learn from; answers cut off")
+    right.set(xlabel="optimizer step", ylabel="share", ylim=(0, 1.02))
     right.legend(fontsize="small")
     return fig
 
 
-def plot_health(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return what :mod:`grpo_helpers.health` looks at, a panel for each rule; the title of an alarm is red."""
+def plot_health(rows: Rows) -> Figure:
+    """Return what :mod:`grpo_helpers.health` checks, a panel per rule; alarms have a red title."""
     import matplotlib.pyplot as plt
 
     alarms = {finding.rule: finding.alarm for finding in examine(rows)}
-    shown = [rule for rule in RULES if rule.name in alarms]
-    fig, axes = plt.subplots(
-        -(-len(shown) // 4), 4, figsize=(12, 2.3 * -(-len(shown) // 4)), layout="constrained"
-    )
-    for ax, rule in zip(axes.flat, shown, strict=False):
-        for key in rule.keys:
-            draw(ax, rows, key, key.removeprefix("rewards/").split("_reward/")[0])
-        if len(rule.keys) > 1:
-            ax.legend(fontsize="x-small")
-        alarm = alarms[rule.name]
-        ax.set_title(
-            f"ALARM: {rule.name}" if alarm else rule.name,
-            color="#c00000" if alarm else "black",
-            fontsize=9,
-        )
-    for ax in axes.flat[len(shown) :]:
-        ax.axis("off")
+    rules = [rule for rule in RULES if rule.name in alarms]
+
+    height = math.ceil(len(rules) / HEALTH_COLUMNS)
+    size = (12, 2.3 * height)
+    fig, axes = plt.subplots(height, HEALTH_COLUMNS, figsize=size, layout="constrained")
+
+    for ax, rule in zip(axes.flat, rules, strict=False):
+        _draw_rule(ax, rows, rule, is_alarm=bool(alarms[rule.name]))
+
+    for empty in axes.flat[len(rules) :]:
+        empty.axis("off")
+
     fig.supxlabel("optimizer step", fontsize=9)
     return fig
 
 
-def plot_checkpoints(table: pd.DataFrame, report: Mapping[str, Any]) -> Figure:
-    """Return the dev scores of every checkpoint, the Final Mean with its interval; chosen and tied ones are marked."""
+def _draw_rule(ax: Axes, rows: Rows, rule: HealthRule, *, is_alarm: bool) -> None:
+    """Draw the quantities of one health rule."""
+    for key in rule.keys:
+        draw(ax, rows, key, key.removeprefix("rewards/").split("_reward/")[0])
+
+    if len(rule.keys) > 1:
+        ax.legend(fontsize="x-small")
+
+    if is_alarm:
+        ax.set_title(f"ALARM: {rule.name}", color=ALARM_COLOR, fontsize=9)
+    else:
+        ax.set_title(rule.name, color="black", fontsize=9)
+
+
+# -- the choice of a checkpoint --------------------------------------------------------------------
+
+
+def plot_checkpoints(table: pd.DataFrame, choice: Choice) -> Figure:
+    """Return the dev scores of every checkpoint; the chosen one and the tied ones are marked.
+
+    Args:
+        table: What :func:`grpo_helpers.scoring.scores_table` returned.
+        choice: The choice that was made from the same scores.
+    """
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(8, 3.8))
-    names, best = list(table["checkpoint"]), report["best_checkpoint"]
-    for name, marker in (
-        ("em", "o"),
-        ("choice", "v"),
-        ("rouge1", "s"),
-        ("bertscore", "^"),
-        ("final_mean", "D"),
-    ):
-        ax.plot(names, table[name], marker=marker, color=COLORS[name], label=LABELS[name])
-    ends = [[report["checkpoints"][name][end] for name in names] for end in ("low", "high")]
-    ax.fill_between(names, *ends, color=COLORS["final_mean"], alpha=0.15, label="its 95 % interval")
-    for name in report["tied"]:
-        ax.axvline(
-            name, color=COLORS["final_mean"], alpha=0.25 if name == best else 0.08, linewidth=12
-        )
-    tied = (
-        f"{n} checkpoints cannot be told apart"
-        if (n := len(report["tied"])) > 1
-        else "all others are lower"
-    )
-    ax.set_title(f"Chosen on dev: {best} (Final Mean {report['final_mean']:.3f}); {tied}")
+    names = list(table["checkpoint"])
+
+    for metric, marker in _markers(table).items():
+        color = color_of(metric)
+        ax.plot(names, table[metric], marker=marker, color=color, label=label_of(metric))
+
+    color = color_of("final_mean")
+    lows = [choice.checkpoints[name].low for name in names]
+    highs = [choice.checkpoints[name].high for name in names]
+    ax.fill_between(names, lows, highs, color=color, alpha=0.15, label="its 95 % interval")
+
+    for name in choice.tied:
+        is_chosen = name == choice.best_checkpoint
+        ax.axvline(name, color=color, alpha=0.25 if is_chosen else 0.08, linewidth=12)
+
+    ax.set_title(_choice_title(choice))
     ax.set(ylabel="score", ylim=(0, 1.02))
     ax.legend(fontsize="small", ncols=3, loc="lower right")
     return fig
 
 
-def plot_differences(report: Mapping[str, Any]) -> Figure:
-    """Return the paired differences of every checkpoint from the base and from the highest, with their intervals."""
+def _markers(table: pd.DataFrame) -> dict[str, str]:
+    """Return the metrics that are drawn, each with its marker."""
+    markers = dict(MARKERS)
+    own = [reward.name for reward in extra_rewards() if reward.name in table]
+
+    for place, name in enumerate(own):
+        markers[name] = EXTRA_MARKERS[place % len(EXTRA_MARKERS)]
+
+    return markers
+
+
+def _choice_title(choice: Choice) -> str:
+    rivals = "all others significantly lower"
+    if len(choice.tied) > 1:
+        rivals = f"{len(choice.tied)} checkpoints statistically tied"
+
+    chosen = f"{choice.best_checkpoint} (Final Mean {choice.final_mean:.3f})"
+    return f"Chosen on dev: {chosen}; {rivals}"
+
+
+def plot_differences(choice: Choice) -> Figure:
+    """Return the paired differences of every checkpoint from the base and from the highest."""
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(
-        1, 2, figsize=(11, 0.4 * len(report["checkpoints"]) + 1.6), sharey=True
-    )
-    for ax, key, to in zip(
-        axes, ("versus_base", "versus_best"), ("the base", report["highest"]), strict=True
-    ):
-        for place, row in enumerate(report["checkpoints"].values()):
-            found = row[key] or {"difference": 0.0, "low": 0.0, "high": 0.0, "p_holm": 1.0}
-            color = COLORS["other"] if found["p_holm"] > 0.05 else COLORS["final_mean"]
-            ax.plot(
-                [100 * found["low"], 100 * found["high"]],
-                [place, place],
-                color=color,
-                linewidth=3,
-                alpha=0.5,
-            )
-            ax.plot(100 * found["difference"], place, "D", color=color)
-        ax.axvline(0, color="black", linewidth=1)
-        ax.set(xlabel="points of Final Mean", title=f"Against {to} (grey: cannot be told apart)")
-    axes[0].set_yticks(range(len(report["checkpoints"])), list(report["checkpoints"]))
+    names = list(choice.checkpoints)
+    reports = list(choice.checkpoints.values())
+    size = (11, 0.4 * len(names) + 1.6)
+    fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
+
+    _draw_differences(left, "the base", [report.versus_base for report in reports])
+    _draw_differences(right, choice.highest, [report.versus_best for report in reports])
+    left.set_yticks(range(len(names)), names)
     return fig
 
 
-def save_figure(fig: Figure, path: str | Path) -> None:
-    """Write ``fig`` as PNG."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path)
+def _draw_differences(ax: Axes, reference: str, rows: Sequence[Versus | None]) -> None:
+    """Draw one difference per row with its interval; grey, if it is not significant."""
+    for place, versus in enumerate(rows):
+        if versus is None:  # the reference itself
+            ax.plot([0, 0], [place, place], color=COLORS["other"], linewidth=3, alpha=0.5)
+            ax.plot(0, place, "D", color=COLORS["other"])
+            continue
+
+        color = COLORS["final_mean"] if versus.is_significant else COLORS["other"]
+        ends = [100 * versus.low, 100 * versus.high]
+        ax.plot(ends, [place, place], color=color, linewidth=3, alpha=0.5)
+        ax.plot(100 * versus.difference, place, "D", color=color)
+
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set(xlabel="points of Final Mean", title=f"Against {reference} (grey: not significant)")
