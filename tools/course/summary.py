@@ -18,21 +18,23 @@ def summary(run_dir: Path) -> str:
     import pandas as pd
 
     from grpo_helpers.report import choice_lines
+    from grpo_helpers.selection import Choice
 
     table = pd.read_csv(run_dir / SCORES_FILE)
     report = read_json(run_dir / BEST_FILE)
+    choice = Choice.from_dict(report)
     lines = [
         table.round(4).to_string(index=False),
         "(notebook 05, section 1, explains the columns)",
         "",
     ]
 
-    if report.get("base_is_best"):
+    if choice.base_is_best:
         lines.append("Best on dev: the base model itself; training did not help.")
-        lines.append(choice_lines(report))
+        lines.append(choice_lines(choice))
         return "\n".join(lines)
 
-    lines.append(f"On dev. {choice_lines(report)}")
+    lines.append(f"On dev. {choice_lines(choice)}")
     for split, row in comparisons_on_tests(report):
         lines.append(_comparison_line(split, row))
     return "\n".join(lines)
