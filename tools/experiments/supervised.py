@@ -1,79 +1,106 @@
-"""Supervised training with the same LoRA and for the same minutes as a GRPO run: the controls of the default run.
+"""Supervised training with the same LoRA and for the same minutes as a GRPO run: its controls.
 
-``gold``: on the gold answers of the train prompts. ``noisy``: on further lessons of the careless teacher
-(``tools/tiny_model/teacher.py``), on which the embedded model was warm-started. Both go through TRL's ``SFTTrainer``, with the
-loss on the answers only, and through the course's own callbacks: their run folders look like those of notebook 04.
+``gold``: on the gold answers of the train prompts. ``noisy``: on further lessons of the careless
+teacher (``tools/tiny_model/teacher.py``), on which the embedded model was warm-started. Both use
+TRL's ``SFTTrainer``, with the loss on the answers only, and the course's own callbacks, so that
+their run folders look like those of notebook 04.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from grpo_helpers import callbacks
 from grpo_helpers.answers import format_answer, parse_gold
+from grpo_helpers.callbacks import InferenceCallback, LogCallback, LoraSaveCallback
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, write_json
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import load_instruct
+from grpo_helpers.run_folder import start_run_folder
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import Prepared, prepare
+from tools.experiments.recorded_runs import CLOCK_FILE
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
 
-BATCH = 16  # answers a step: as many prompts as a step of the default run has
+BATCH_SIZE = 16  # answers a step: as many prompts as a step of the default run has
 SAVES = 5  # as many as the default run's epochs, evenly over the minutes
-LESSONS = 500 * BATCH  # of the careless teacher, drawn once
+LESSONS = 500 * BATCH_SIZE  # of the careless teacher, drawn once
+ENDLESS = 1_000_000  # steps; the clock ends the training
 
 Row = dict[str, list[dict[str, str]]]
 
 
 class ClockCallback(TrainerCallback):
-    """Ends training when ``seconds`` of it are over, with a save at every fifth of them and one after ``first`` steps.
+    """Ends training after a given time, and saves at every fifth of it.
 
-    Only steps count, not what is done between them (answering the dev set). ``told`` is a file for the seconds that
-    had been spent at every save.
+    Only steps count, not what is done between them (saving, answering the dev set).
+
+    Args:
+        seconds: How long to train.
+        first_save: A step after which there is one more save.
+        clock_file: Gets the seconds that had been spent at every save.
     """
 
-    def __init__(self, seconds: float, first: int, told: Path):
-        self.seconds, self.first, self.told = seconds, first, told
-        self.spent, self.began, self.fifths, self.saved = 0.0, 0.0, 0, {}
+    def __init__(self, seconds: float, first_save: int, clock_file: Path):
+        self.seconds = seconds
+        self.first_save = first_save
+        self.clock_file = clock_file
+        self.spent = 0.0
+        self.step_began = 0.0
+        self.fifths = 0
+        self.seconds_at_save: dict[str, float] = {}
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Start the clock."""
-        self.began = time.perf_counter()
+        self.step_began = time.perf_counter()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Stop the clock; save or end the training where it is time."""
-        self.spent += time.perf_counter() - self.began
-        before, self.fifths = self.fifths, int(SAVES * self.spent / self.seconds)
+        """Stop the clock; ask for a save or the end of the training if it is time."""
+        self.spent += time.perf_counter() - self.step_began
+        fifths_before = self.fifths
+        self.fifths = int(SAVES * self.spent / self.seconds)
+
+        is_first_save = state.global_step == self.first_save
         control.should_training_stop = self.fifths >= SAVES
-        control.should_save = self.fifths > before or state.global_step == self.first
+        control.should_save = self.fifths > fifths_before or is_first_save
         if control.should_save:
-            self.saved[state.global_step] = round(self.spent, 2)
-            write_json(self.told, {f"step_{step}": seconds for step, seconds in self.saved.items()})
+            self.seconds_at_save[f"step_{state.global_step}"] = round(self.spent, 2)
+            write_json(self.clock_file, self.seconds_at_save)
+
+
+def training_row(prompt: list[dict[str, str]], answer: str) -> Row:
+    """Return a row as ``SFTTrainer`` takes it: prompt and completion as messages."""
+    return {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]}
 
 
 def gold_rows(prepared: Prepared) -> list[Row]:
     """Return the train prompts, each with its gold answer."""
-    golds = [parse_gold(item.answer or "") for item in prepared.train_items]
-    return [
-        row(prompt, format_answer(gold.sentences[0], gold.reason))
-        for prompt, gold in zip(prepared.train_prompts, golds, strict=True)
-    ]
+    rows = []
+    for prompt, item in zip(prepared.train_prompts, prepared.train_items, strict=True):
+        gold = parse_gold(item.answer or "")
+        rows.append(training_row(prompt, format_answer(gold.sentences[0], gold.reason)))
+    return rows
 
 
 def noisy_rows(settings: TrainSettings, count: int = LESSONS) -> list[Row]:
-    """Return further lessons of the careless teacher, other ones for every seed and none of the warm start's."""
+    """Return further lessons of the careless teacher.
+
+    Args:
+        settings: The run's data; each seed gives other lessons, none of them the warm start's.
+        count: How many lessons, a multiple of :data:`BATCH_SIZE`.
+    """
     from tools.corpus.cards import load_cards
     from tools.tiny_model.teacher import Teacher
     from tools.tiny_model.train import syllables
@@ -83,37 +110,84 @@ def noisy_rows(settings: TrainSettings, count: int = LESSONS) -> list[Row]:
         load_items(settings.train_data_path),
         load_items(settings.few_shot_data_path),
         load_instruct(project_root() / settings.instruct_path),
-        syllables(),
-        random.Random(1000 + settings.seed),
+        alphabet=syllables(),
+        rng=random.Random(1000 + settings.seed),
     )
-    calls = [teacher.lessons(BATCH, "full") for _ in range(count // BATCH)]
-    return [row(lesson.messages, lesson.answer) for lessons in calls for lesson in lessons]
 
-
-def row(prompt: list[dict[str, str]], answer: str) -> Row:
-    """Return a row as ``SFTTrainer`` takes it: prompt and completion as messages."""
-    return {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]}
+    rows = []
+    for _ in range(count // BATCH_SIZE):
+        lessons = teacher.lessons(BATCH_SIZE, "full")
+        rows += [training_row(lesson.messages, lesson.answer) for lesson in lessons]
+    return rows
 
 
 def train_supervised(settings: TrainSettings, labels: str, seconds: float) -> None:
-    """Train on ``labels`` (``gold`` or ``noisy``) for ``seconds`` of steps into the run folder of ``settings``."""
-    prepared, run_dir = prepare(settings), settings.run_dir
+    """Train on given answers into the run folder of ``settings``.
+
+    Args:
+        settings: Model, LoRA, data and seed.
+        labels: ``gold`` or ``noisy``.
+        seconds: How long to train, in seconds of training steps.
+    """
+    prepared = prepare(settings)
     rows = gold_rows(prepared) if labels == "gold" else noisy_rows(settings)
-    callbacks.start_run_folder(settings)
-    as_many_prompts = len(prepared.train_items) * round(settings.num_train_epochs) // BATCH
-    hooks = [
-        ClockCallback(seconds, as_many_prompts, run_dir / "clock.json"),
-        callbacks.LoraSaveCallback(run_dir),
-        callbacks.InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings),
-        callbacks.LogCallback(run_dir),
+
+    run_dir = settings.run_dir
+    start_run_folder(settings)
+
+    # One more save where it has seen as many prompts as the whole GRPO run.
+    prompts_of_grpo = len(prepared.train_items) * round(settings.num_train_epochs)
+    clock = ClockCallback(seconds, prompts_of_grpo // BATCH_SIZE, run_dir / CLOCK_FILE)
+    callbacks = [
+        clock,
+        LoraSaveCallback(run_dir),
+        InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings),
+        LogCallback(run_dir),
     ]
-    sft_trainer(settings, rows, hooks, max_steps=1_000_000).train()  # the clock ends it
+    sft_trainer(settings, rows, callbacks, max_steps=ENDLESS).train()
+
+
+def sft_arguments(settings: TrainSettings) -> dict[str, Any]:
+    """Return the arguments of ``SFTConfig``, most of them from ``settings``."""
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "adam_epsilon": settings.adam_epsilon,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": settings.bf16,
+        "seed": settings.seed,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "output_dir": str(settings.run_dir),
+        "per_device_train_batch_size": BATCH_SIZE,
+        "max_length": None,
+        "use_cpu": not has_gpu,
+        "dataloader_pin_memory": has_gpu,
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "logging_steps": 10,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
 
 
 def sft_trainer(
-    settings: TrainSettings, rows: list[Row], hooks: list[TrainerCallback], **changes: Any
+    settings: TrainSettings,
+    rows: list[Row],
+    callbacks: Sequence[TrainerCallback],
+    **changes: Any,
 ) -> SFTTrainer:
-    """Return TRL's trainer for ``rows`` with the model, LoRA, optimizer and seed of ``settings``."""
+    """Return TRL's trainer for ``rows``.
+
+    Args:
+        settings: Model, LoRA, optimizer and seed.
+        rows: Prompts with their answers.
+        callbacks: What happens while it trains.
+        **changes: Arguments of ``SFTConfig`` that differ from :func:`sft_arguments`.
+    """
     import torch
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
@@ -121,31 +195,15 @@ def sft_trainer(
 
     torch.set_num_threads(settings.num_threads or torch.get_num_threads())
     set_seed(settings.seed)
-    names = (
-        "learning_rate", "lr_scheduler_type", "warmup_steps", "adam_epsilon", "max_grad_norm", "bf16", "seed",
-        "gradient_checkpointing",
-    )  # fmt: skip
-    fields = {name: getattr(settings, name) for name in names} | {
-        "output_dir": str(settings.run_dir),
-        "per_device_train_batch_size": BATCH,
-        "max_length": None,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "save_strategy": "no",
-        "save_total_limit": 2,
-        "logging_steps": 10,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
+
+    quant_type = settings.quant_type if settings.use_quant else None
     trainer = SFTTrainer(
-        model=load_model(
-            settings.model_name, settings.quant_type if settings.use_quant else None, settings.bf16
-        ),
-        args=SFTConfig(**(fields | changes)),
+        model=load_model(settings.model_name, quant_type=quant_type, bf16=settings.bf16),
+        args=SFTConfig(**(sft_arguments(settings) | changes)),
         processing_class=load_tokenizer(settings.model_name),
         train_dataset=Dataset.from_list(rows),
         peft_config=lora_config(settings),
-        callbacks=hooks,
+        callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -1,0 +1,127 @@
+"""The recorded runs: whole, small, and judged by the health rules as notebook 05 says."""
+
+import pandas as pd
+import pytest
+
+from grpo_helpers.data import load_items
+from grpo_helpers.files import project_root, read_json
+from grpo_helpers.health import examine
+from tools.experiments.quoted import quotable, quoted_reward
+from tools.experiments.recorded_runs import (
+    FOLDER,
+    REAL_MODEL_RUNS,
+    RUNS,
+    about,
+    items_on_dev,
+    means_on_dev,
+    recorded_folder,
+    recorded_real_model_runs,
+    recorded_runs,
+)
+
+FILES = {
+    "about.json",
+    "settings.json",
+    "log.jsonl",
+    "scores.csv",
+    "item_scores.csv",
+    "completions.json",
+}
+TESTED = {"test_item_scores.csv"}
+
+every_run = pytest.mark.parametrize("name", [*RUNS, *REAL_MODEL_RUNS])
+
+
+def alarms(name):
+    findings = examine(recorded_folder(name).log.step_rows())
+    return {finding.rule for finding in findings if finding.alarm}
+
+
+def test_every_planned_run_is_recorded():
+    assert recorded_runs() == list(RUNS)
+    assert recorded_real_model_runs() == list(REAL_MODEL_RUNS)
+
+
+@every_run
+def test_recorded_run_has_exactly_its_files(name):
+    has_tests = name in REAL_MODEL_RUNS or RUNS[name].has_tests
+    expected = FILES | TESTED if has_tests else FILES
+    assert {path.name for path in (FOLDER / name).iterdir()} == expected
+
+
+@every_run
+def test_recorded_run_is_smaller_than_a_megabyte(name):
+    assert sum(path.stat().st_size for path in (FOLDER / name).iterdir()) < 1_000_000
+
+
+@every_run
+def test_recorded_run_names_no_path_of_this_machine(name):
+    for path in (FOLDER / name).iterdir():
+        assert str(project_root()) not in path.read_text(encoding="utf-8")
+
+
+@every_run
+def test_command_of_a_recorded_run_names_it(name):
+    assert name in about(name)["command"]
+
+
+@every_run
+def test_changes_of_a_recorded_run_are_in_its_settings(name):
+    parameters = recorded_folder(name).settings
+    assert about(name)["changed"].items() <= parameters.items()
+
+
+@every_run
+def test_means_of_a_recorded_run_are_those_of_its_items(name):
+    of_items = items_on_dev(name).groupby("checkpoint")["em"].mean()
+    of_run = means_on_dev(name)["em"]
+    assert of_items.to_dict() == pytest.approx(of_run.to_dict(), abs=1e-4)  # rounded
+
+
+def test_gamed_run_earns_more_at_its_end():
+    rows = recorded_folder("quoted").log.step_rows()
+    assert rows[-1]["reward"] > rows[0]["reward"]
+
+
+def test_gamed_run_loses_exact_match():
+    em = means_on_dev("quoted")["em"]
+    assert em.iloc[-1] < em.iloc[0] - 0.1
+
+
+def test_gamed_run_raises_the_alarm():
+    assert "reward and exact match" in alarms("quoted")
+
+
+def test_hot_run_gains_exact_match():
+    em = means_on_dev("temperature_1.0_rate_0.0003")["em"]
+    assert em.iloc[-1] > em.iloc[0]
+
+
+def test_hot_run_raises_no_alarm():
+    assert not alarms("temperature_1.0_rate_0.0003")
+
+
+def test_quoted_reward_pays_gold_answers_of_one_type_only():
+    """The check of gold answers (``rewards check``) would have shown the fault before training."""
+    items = load_items("data/embedded/train.json")
+    prompts = [[{"role": "user", "content": item.question}] for item in items]
+    earned = quoted_reward(prompts, [item.answer for item in items])
+
+    by_type = pd.Series(earned).groupby([item.question_type for item in items]).agg(["min", "max"])
+
+    assert by_type.loc["선택형"].tolist() == [1.0, 1.0]
+    assert by_type.loc["교정형"].tolist() == [0.0, 0.0]
+
+
+def test_quotable_fills_every_brace_with_every_option():
+    question = "밑줄 친 말을 고르세요.\n― {며칠/몇일} {걸려/걸례} 왔다."
+    assert quotable(question) == [
+        "며칠 걸려 왔다.",
+        "며칠 걸례 왔다.",
+        "몇일 걸려 왔다.",
+        "몇일 걸례 왔다.",
+    ]
+
+
+def test_repeats_were_made_of_recorded_runs():
+    assert set(read_json(FOLDER / "repeats.json")) <= set(RUNS)

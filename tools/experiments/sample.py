@@ -1,0 +1,124 @@
+"""Sample completions along a run: ``python -m tools.experiments.sample [--run runs/default]``.
+
+In: a finished default run. Out: ``data/reward_lab/completions.json`` with completions of the base
+model and of every checkpoint to the same dev questions, for notebook 02.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from grpo_helpers.command_line import run_command
+from grpo_helpers.files import write_json
+from grpo_helpers.prompts import Message, PromptSource, load_prompted, prompt_texts
+from grpo_helpers.run_folder import RunFolder
+from tools.experiments.reward_lab import FOLDER, describe_making, mean_scores_on_dev
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+QUESTIONS = 24
+GROUP_SIZE = 8
+
+
+def sample_group(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[Message]],
+    *,
+    temperature: float,
+    max_new_tokens: int,
+) -> list[list[str]]:
+    """Return :data:`GROUP_SIZE` sampled completions of each prompt, sampled as in training."""
+    import torch
+
+    texts = prompt_texts(prompts, tokenizer)
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    with torch.no_grad():
+        output = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=True,
+            top_k=0,  # as TRL samples; transformers' own default is 50
+            temperature=temperature,
+            num_return_sequences=GROUP_SIZE,
+            max_new_tokens=max_new_tokens,
+        )
+
+    prompt_length = batch["input_ids"].shape[1]
+    completions = tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
+
+    starts = range(0, len(completions), GROUP_SIZE)
+    return [completions[start : start + GROUP_SIZE] for start in starts]
+
+
+def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
+    """Sample every checkpoint of a run.
+
+    Args:
+        run: A run of notebook 04.
+        questions: How many dev questions are sampled, from the first on.
+
+    Returns:
+        How it was made, the ids of the questions, each checkpoint's dev scores, and its completions
+        (one list per question).
+    """
+    from peft import PeftModel
+    from transformers import set_seed
+
+    from grpo_helpers.models import load_model, load_tokenizer
+
+    parameters = run.settings
+    source = PromptSource(
+        few_shot_data_path=parameters["few_shot_data_path"],
+        instruct_path=parameters["instruct_path"],
+        num_few_shot=parameters["num_few_shot"],
+    )
+    items, prompts = load_prompted(parameters["eval_data_path"], source)
+    tokenizer = load_tokenizer(parameters["model_name"])
+
+    completions = {}
+    for name in run.checkpoints():
+        model = load_model(parameters["model_name"])
+        adapter = run.adapter(name)
+        if adapter:
+            model = PeftModel.from_pretrained(model, str(adapter))
+
+        set_seed(parameters["seed"])  # the same random numbers for every checkpoint
+        completions[name] = sample_group(
+            model.eval(),
+            tokenizer,
+            prompts[:questions],
+            temperature=parameters["temperature"],
+            max_new_tokens=parameters["max_completion_length"],
+        )
+        print(name, completions[name][0][0], flush=True)
+
+    scores = mean_scores_on_dev(run)
+    return describe_making("sample", parameters) | {
+        "questions": [item.id for item in items[:questions]],
+        "dev": {name: scores[name] for name in completions},
+        "completions": completions,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the file; return 0, or 2 if there is no such run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.sample", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--run", default="runs/default", help="a finished run of notebook 04")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        print(write_json(FOLDER / "completions.json", sample_run(RunFolder(args.run))))
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
