@@ -21,6 +21,8 @@ PAGES = [
     *ROOT.glob("docs/*.md"),
     *ROOT.glob("solutions/*.md"),
     *ROOT.glob("data/**/README.md"),
+    ROOT / "tests/README.md",
+    ROOT / "tools/README.md",
 ]
 STAGES = set("①②③④⑤⑥⑦")
 
@@ -164,3 +166,29 @@ def test_package_marks_all_seven_stages():
 )
 def test_notebook_shows_all_seven_stages(notebook):
     assert stages_in(text_of(notebook)) == STAGES
+
+
+# -- the page on tests --------------------------------------------------------------------------
+
+
+def test_page_on_tests_names_every_test_file():
+    page = text_of(ROOT / "tests/README.md")
+    files = [file.relative_to(ROOT / "tests") for file in (ROOT / "tests").rglob("test_*.py")]
+
+    missing = [str(file) for file in files if f"`{file.as_posix()}`" not in page]
+
+    assert not missing
+
+
+def test_page_on_tests_names_only_files_that_exist():
+    for file in re.findall(r"`(\w+/test_\w+\.py)`", text_of(ROOT / "tests/README.md")):
+        assert (ROOT / "tests" / file).is_file(), file
+
+
+def test_page_on_tests_says_what_to_run_for_every_module():
+    page = text_of(ROOT / "tests/README.md")
+    modules = {path.stem for path in (ROOT / "grpo_helpers").glob("*.py")} - {"__init__"}
+
+    missing = [module for module in modules if f"`{module}`" not in page]
+
+    assert not missing
