@@ -1,0 +1,171 @@
+"""Publishing a run: results, README tables, notebooks as they are committed."""
+
+import base64
+import io
+
+import nbformat
+import pytest
+
+from grpo_helpers.files import read_json, write_json
+from grpo_helpers.run_folder import RunFolder
+from tools.course import publish
+from tools.course.committed_notebooks import commit_notebook, joined_streams, small_png
+from tools.course.publish import BEGIN, END, WORDINGS, block, results, write_block
+from tools.course.summary import comparisons_on_tests
+
+COMPARISON = {
+    "metric": "em",
+    "items": 306,
+    "reference_mean": 0.5,
+    "mean": 0.9,
+    "difference": 0.4,
+    "low": 0.35,
+    "high": 0.45,
+    "wins": 130,
+    "losses": 8,
+    "p_value": 0.0,
+}
+UNSEEN = COMPARISON | {"metric": "choice", "items": 80, "difference": -0.06, "low": -0.14}
+REPORT = {
+    "best_checkpoint": "epoch_4",
+    "test_versus_base": [COMPARISON, COMPARISON | {"metric": "format", "difference": 0.0}],
+    "by_split": {
+        "dev": [COMPARISON, COMPARISON | {"metric": "choice"}],
+        "unseen words": [UNSEEN | {"metric": "em"}, UNSEEN],
+        "unseen norms": [UNSEEN | {"metric": "em"}, UNSEEN],
+    },
+}
+
+every_page = pytest.mark.parametrize("page", WORDINGS)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run: its choice, and a log of seven minutes."""
+    run = RunFolder(tmp_path / "default")
+    run.path.mkdir()
+    write_json(run.path / "best_checkpoint.json", REPORT)
+    run.log.append({"step": 1, "seconds": 20.0})
+    run.log.append({"step": 30, "seconds": 420.0})
+    return run
+
+
+def test_reported_comparisons_are_test_and_choice_on_unseen_splits():
+    named = [(split, row["metric"]) for split, row in comparisons_on_tests(REPORT)]
+    assert named == [
+        ("test", "em"),
+        ("test", "format"),
+        ("unseen words", "choice"),
+        ("unseen norms", "choice"),
+    ]
+
+
+def test_run_without_test_answers_has_no_comparisons():
+    assert comparisons_on_tests({"best_checkpoint": "epoch_4"}) == []
+
+
+def test_results_are_the_choice_and_the_minutes_of_a_run(run):
+    published = results(run.path)
+    assert published["best_checkpoint"] == "epoch_4"
+    assert published["minutes"] == 7.0
+    assert published["test"][0] == {"split": "test", **COMPARISON}
+
+
+@every_page
+def test_block_has_a_row_per_comparison(run, page):
+    rows = [line for line in block(results(run.path), page).splitlines() if "| 0.500 |" in line]
+    assert len(rows) == 4
+
+
+@every_page
+def test_block_states_choice_minutes_and_questions(run, page):
+    head = block(results(run.path), page).splitlines()[1]
+    for figure in ("epoch_4", "7", "306"):
+        assert figure in head
+
+
+def test_block_gives_gains_in_points_with_their_interval(run):
+    assert "| 0.500 | 0.900 | +40.0 [+35.0, +45.0] |" in block(results(run.path), "README.md")
+
+
+def test_block_is_replaced_between_its_marks_only(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "project_root", lambda: tmp_path)
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    published = results(run.path)
+    write_block(published, "README.md")
+    assert page.read_text(encoding="utf-8") == f"before\n{block(published, 'README.md')}\nafter\n"
+
+
+def test_published_results_of_the_course_have_every_row():
+    metrics = [row["metric"] for row in read_json(publish.RESULTS)["test"]]
+    assert metrics == ["em", "choice", "format", "choice", "choice"]
+
+
+# -- notebooks -------------------------------------------------------------------------------------
+
+
+def stream(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def test_consecutive_pieces_of_a_stream_are_joined():
+    outputs = [stream("a"), stream("b"), stream("c", name="stderr"), stream("d")]
+    assert [output.text for output in joined_streams(outputs)] == ["ab", "c", "d"]
+
+
+def test_small_png_keeps_the_size_of_a_figure():
+    from PIL import Image
+
+    original = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(original, "PNG")
+    encoded = base64.b64encode(original.getvalue()).decode("ascii")
+
+    small = Image.open(io.BytesIO(base64.b64decode(small_png(encoded))))
+    assert small.size == (256, 256)
+    assert small.mode == "P"
+
+
+@pytest.fixture
+def committed(tmp_path):
+    """A notebook, executed by papermill with one parameter, and then committed."""
+    source = nbformat.v4.new_notebook()
+    source.cells = [nbformat.v4.new_markdown_cell("text"), nbformat.v4.new_code_cell("print(1)")]
+    target = tmp_path / "notebook.ipynb"
+    nbformat.write(source, target)
+
+    executed = nbformat.read(target, as_version=4)
+    injected = nbformat.v4.new_code_cell("seed = 1", metadata={"tags": ["injected-parameters"]})
+    code = executed.cells[1]
+    code.execution_count = 7
+    code.metadata["papermill"] = {"duration": 1.5}
+    code.outputs = [stream("1"), stream("\n")]
+    executed.cells.insert(1, injected)
+    executed.metadata["papermill"] = {"duration": 2.5}
+    nbformat.write(executed, tmp_path / "executed.ipynb")
+
+    commit_notebook(tmp_path / "executed.ipynb", target)
+    return nbformat.read(target, as_version=4)
+
+
+def test_committed_notebook_has_no_injected_cell(committed):
+    assert [cell.cell_type for cell in committed.cells] == ["markdown", "code"]
+
+
+def test_committed_notebook_has_no_timings(committed):
+    assert "papermill" not in committed.metadata
+    assert committed.cells[1].metadata == {}
+
+
+def test_committed_notebook_counts_its_cells_from_one(committed):
+    assert committed.cells[1].execution_count == 1
+
+
+def test_committed_notebook_keeps_its_outputs(committed):
+    assert committed.cells[1].outputs[0].text == "1\n"
+
+
+def test_committed_notebook_knows_the_code_of_its_outputs(committed):
+    from tools.course.notebook_hash import code_hash, stored_hash
+
+    assert stored_hash(committed) == code_hash(committed)
