@@ -1,1 +1,1 @@
-"""The course's own data: norm cards, the files built from them, and every check of both."""
+"""The course's own data: norm cards, the files built from them, and the checks of both."""

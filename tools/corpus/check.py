@@ -1,8 +1,10 @@
-"""Check the data, print its counts and rates: ``python -m tools.corpus.check`` (``make check-data``); exit 1 on a fault.
+"""Check the data and print its counts and rates: ``python -m tools.corpus.check``.
 
-Reads the committed files, not the builder's memory. Six kinds of check: gold answers, forms, splits, shapes and rates,
-an independent rule checker (matchum), and a spacing model (kiwipiepy) whose disagreements were read one by one. The
-last one is large and comes with ``pip install -e ".[check]"``; without it the others still run, and the gap is said.
+In: the committed files (not the builder's memory). Out: the tables, and one line per fault; exit 1
+if there is one. ``make check-data`` installs what it needs. There are six kinds of check: gold
+answers, forms, splits, shapes and rates, an independent rule checker (matchum), and a spacing
+model (kiwipiepy) whose disagreements with us were read one by one. The last one is large and comes
+with ``pip install -e ".[check]"``; without it that check is reported as skipped.
 """
 
 from __future__ import annotations
@@ -10,33 +12,47 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import yaml
 
 from grpo_helpers.answers import parse, parse_gold
+from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms
-from tools.corpus.build import SPLITS, near_copies
 from tools.corpus.cards import CATEGORIES, Card, load_cards
+from tools.corpus.questions import BULLETS
+from tools.corpus.sentences import SPLIT_NAMES, near_copies
 
 Corpus = Mapping[str, Sequence[Item]]
-ASKED = tuple(split for split in SPLITS if split != "few_shot")
-# (wanted, tolerance) of each share, from the counts of the contest's own data.
+QUESTION_SPLITS = tuple(name for name in SPLIT_NAMES if name != "few_shot")
+SHOWN_FAULTS = 40
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A share in percent and how far the data may be from it."""
+
+    share: float
+    tolerance: float
+
+
+# The shares of the contest's own data. The names of categories are the contest's, too.
 MIX = {"한글 맞춤법": 37, "띄어쓰기": 20, "문장 부호": 20, "외래어 표기법": 17, "표준어": 6}
-SHARES: dict[str, tuple[float, float]] = {
-    **{f"{name} of all": (share, 3.0) for name, share in MIX.items()},
-    "선택형 of all": (50.0, 2.0),
-    "right form first, of 선택형": (50.0, 2.0),
-    "two lines, of 선택형": (5.0, 1.5),
-    "forms that differ in spacing only, of 선택형": (20.0, 4.0),
-    "bullet, of 교정형": (40.0, 3.0),
-    "blank ( ), of 교정형": (8.0, 1.5),
-    "nested quotes, of all": (2.5, 1.0),
-    "several right answers, of all": (1.0, 0.7),
+SHARES = {
+    **{f"{name} of all": Expected(share, 3.0) for name, share in MIX.items()},
+    "선택형 of all": Expected(50.0, 2.0),
+    "right form first, of 선택형": Expected(50.0, 2.0),
+    "two lines, of 선택형": Expected(5.0, 1.5),
+    "forms that differ in spacing only, of 선택형": Expected(20.0, 4.0),
+    "bullet, of 교정형": Expected(40.0, 3.0),
+    "blank ( ), of 교정형": Expected(8.0, 1.5),
+    "nested quotes, of all": Expected(2.5, 1.0),
+    "several right answers, of all": Expected(1.0, 0.7),
 }
 AT_LEAST = {
     "cards": 120,
@@ -50,40 +66,57 @@ AT_LEAST = {
 
 def load_corpus() -> dict[str, list[Item]]:
     """Return every split of the corpus."""
-    return {split: load_items(f"data/{split}.json") for split in SPLITS}
+    return {split: load_items(f"data/{split}.json") for split in SPLIT_NAMES}
 
 
-def _all(corpus: Corpus, splits: Iterable[str] = SPLITS) -> list[Item]:
-    return [item for split in splits for item in corpus[split]]
+def items_of(corpus: Corpus, splits: Iterable[str] = SPLIT_NAMES) -> list[Item]:
+    """Return the items of several splits in one list."""
+    items: list[Item] = []
+    for split in splits:
+        items += corpus[split]
+    return items
+
+
+def gold_answer(item: Item) -> str:
+    """Return the gold answer of an item: every item of the corpus has one."""
+    return item.answer or ""
 
 
 def gold_sentence(item: Item) -> str:
     """Return the first right sentence of an item."""
-    return parse_gold(item.answer or "").sentences[0]
+    return parse_gold(gold_answer(item)).sentences[0]
 
 
-# -- the six checks: each returns its faults, one line each --------------------------------------------------------
+# -- the six checks: each returns its faults, one line each -----------------------------------
 
 
 def gold_faults(corpus: Corpus) -> list[str]:
-    """Every alternative of every gold answer parses, has the asked format, and is an exact match."""
+    """Check that every gold answer parses, is in the required format, and is an exact match.
+
+    Every alternative of a gold answer is checked.
+    """
     faults = []
-    for item in _all(corpus):
-        for answer in (item.answer or "").split("#"):
+    for item in items_of(corpus):
+        gold = gold_answer(item)
+        for answer in gold.split("#"):
             parsed = parse(answer)
             if parsed.head != "quoted" or not parsed.reason:
                 faults.append(f"{item.id}: the gold answer does not parse: {answer}")
-            elif format_score(answer) != 1 or exact_match(answer, item.answer) != 1:
+            elif format_score(answer) != 1 or exact_match(answer, gold) != 1:
                 faults.append(f"{item.id}: the gold answer misses a reward: {answer}")
     return faults
 
 
 def form_faults(corpus: Corpus) -> list[str]:
-    """The right form stands in the gold sentence, the wrong one does not, and 교정형 has exactly one error."""
+    """Check that the gold sentence contains the right form and not the wrong one.
+
+    For a 교정형 this includes that the question has exactly one error.
+    """
     faults = []
-    for item in _all(corpus):
+    for item in items_of(corpus):
         right, wrong = choice_forms(item)
         sentence = gold_sentence(item)
+
         if not right or right not in sentence:
             faults.append(
                 f"{item.id}: the right form {right!r} is not in the gold sentence: {sentence}"
@@ -96,29 +129,52 @@ def form_faults(corpus: Corpus) -> list[str]:
 
 
 def split_faults(corpus: Corpus) -> list[str]:
-    """No near copy crosses a split, no held-out word or norm is in train, and few-shot norms are asked nowhere."""
+    """Check that nothing leaks from one split into another.
+
+    No near copy crosses a split, train has no held-out word or norm, and no question is about a
+    few-shot norm.
+    """
+    return _near_copy_faults(corpus) + _norm_faults(corpus) + _word_faults(corpus)
+
+
+def _near_copy_faults(corpus: Corpus) -> list[str]:
     sentences = {split: map(gold_sentence, items) for split, items in corpus.items()}
-    faults = [
-        f"near copies in {one} and {other}: {left} | {right}"
-        for one, other, left, right in near_copies(sentences)
-    ]
-    cards = {split: {item.extra["card"] for item in items} for split, items in corpus.items()}
-    for split in ("test_unseen_norms", "few_shot"):
-        for other in SPLITS:
-            shared = cards[split] & cards[other] if other != split else set()
-            faults += [f"norm of {split} is in {other} too: {card}" for card in sorted(shared)]
-    faults += [
-        f"norm of {s} is not in train: {c}"
-        for s in ("dev", "test")
-        for c in sorted(cards[s] - cards["train"])
-    ]
-    words = {split: {_word(item) for item in items} for split, items in corpus.items()}
-    for other in ("train", "dev", "test"):
-        faults += [
-            f"unseen word is in {other}: {word}"
-            for word in sorted(words["test_unseen_words"] & words[other])
-        ]
+    faults = []
+    for copy in near_copies(sentences):
+        faults.append(
+            f"near copies in {copy.split} and {copy.other_split}: "
+            f"{copy.sentence} | {copy.other_sentence}"
+        )
     return faults
+
+
+def _norm_faults(corpus: Corpus) -> list[str]:
+    norms = {split: set(map(_norm, items)) for split, items in corpus.items()}
+    faults = []
+    for split in ("test_unseen_norms", "few_shot"):
+        for other in SPLIT_NAMES:
+            if other == split:
+                continue
+            for norm in sorted(norms[split] & norms[other]):
+                faults.append(f"norm of {split} is in {other} too: {norm}")
+
+    for split in ("dev", "test"):
+        for norm in sorted(norms[split] - norms["train"]):
+            faults.append(f"norm of {split} is not in train: {norm}")
+    return faults
+
+
+def _word_faults(corpus: Corpus) -> list[str]:
+    words = {split: set(map(_word, items)) for split, items in corpus.items()}
+    faults = []
+    for split in ("train", "dev", "test"):
+        for word in sorted(words["test_unseen_words"] & words[split]):
+            faults.append(f"unseen word is in {split}: {word}")
+    return faults
+
+
+def _norm(item: Item) -> str:
+    return item.extra["card"]
 
 
 def _word(item: Item) -> tuple[str, str]:
@@ -126,46 +182,68 @@ def _word(item: Item) -> tuple[str, str]:
 
 
 def rate_faults(corpus: Corpus) -> list[str]:
-    """Every share lies where the contest's data has it."""
-    found = shares(corpus)
-    return [
-        f"{name}: {found[name]:.1f} %, wanted {wanted:g} +- {give:g}"
-        for name, (wanted, give) in SHARES.items()
-        if abs(found[name] - wanted) > give
-    ]
+    """Check that every share is that of the contest's data, within its tolerance."""
+    measured = shares(corpus)
+    faults = []
+    for name, expected in SHARES.items():
+        if abs(measured[name] - expected.share) > expected.tolerance:
+            faults.append(
+                f"{name}: {measured[name]:.1f} %, "
+                f"expected {expected.share:g} +- {expected.tolerance:g}"
+            )
+    return faults
 
 
 def rule_faults(corpus: Corpus) -> list[str]:
-    """matchum, a rule checker written by others, finds no error in any gold sentence beyond the excused ones."""
+    """Check that matchum finds no error in a gold sentence.
+
+    matchum is a rule checker written by others. Sentences in ``reviewed.yaml`` are excused.
+
+    Raises:
+        ImportError: matchum is not installed.
+    """
     from matchum import check
 
     excused = _reviewed()["matchum"]
-    return [
-        f"{item.id}: matchum: {found.original} -> {found.suggestion}: {gold_sentence(item)}"
-        for item in _all(corpus)
-        for found in check(gold_sentence(item)).corrections
-        if gold_sentence(item) not in excused
-    ]
+    faults = []
+    for item in items_of(corpus):
+        sentence = gold_sentence(item)
+        if sentence in excused:
+            continue
+        for correction in check(sentence).corrections:
+            faults.append(
+                f"{item.id}: matchum: {correction.original} -> {correction.suggestion}: {sentence}"
+            )
+    return faults
 
 
 def spacing_faults(corpus: Corpus) -> list[str]:
-    """kiwipiepy spaces every gold sentence as we do, or the difference was read before. It is no oracle."""
+    """Check that kiwipiepy spaces every gold sentence as we do, or that the difference was read.
+
+    The model is not always right: the differences that were read are in ``reviewed.yaml``.
+
+    Raises:
+        ImportError: kiwipiepy is not installed.
+    """
     from kiwipiepy import Kiwi
 
-    kiwi, read = Kiwi(), _reviewed()["kiwipiepy"]
-    sentences = dict.fromkeys(map(gold_sentence, _all(corpus)))
-    return [
-        f"kiwipiepy spaces otherwise, and nobody has read it: {sentence} | {other}"
-        for sentence in sentences
-        if (other := kiwi.space(sentence)) != sentence and sentence not in read
-    ]
+    kiwi = Kiwi()
+    reviewed = _reviewed()["kiwipiepy"]
+    faults = []
+    for sentence in dict.fromkeys(map(gold_sentence, items_of(corpus))):
+        spaced = kiwi.space(sentence)
+        if spaced != sentence and sentence not in reviewed:
+            faults.append(
+                f"kiwipiepy spaces this differently, and nobody has read it: {sentence} | {spaced}"
+            )
+    return faults
 
 
 def _reviewed() -> dict[str, dict[str, str]]:
+    """Return the disagreements that were read, and the verdict on each, by checker and sentence."""
     file = project_root() / "data" / "norms" / "reviewed.yaml"
-    return {
-        key: value or {} for key, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()
-    }
+    verdicts = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return {checker: by_sentence or {} for checker, by_sentence in verdicts.items()}
 
 
 CHECKS: dict[str, Callable[[Corpus], list[str]]] = {
@@ -178,106 +256,174 @@ CHECKS: dict[str, Callable[[Corpus], list[str]]] = {
 }
 
 
-# -- counts and shares ---------------------------------------------------------------------------------------------
+# -- counts and shares ------------------------------------------------------------------------
 
 
 def shares(corpus: Corpus) -> dict[str, float]:
-    """Return each share of :data:`SHARES` in percent, over all splits that are asked."""
-    items = _all(corpus, ASKED)
-    choose = [item for item in items if item.question_type == SELECTION]
-    mend = [item for item in items if item.question_type == CORRECTION]
-    braces = [item for item in choose if "{" in item.question]
-    lines = [item.question.split("\n") for item in mend]
+    """Return each share of :data:`SHARES` in percent, over all splits but few-shot."""
+    items = items_of(corpus, QUESTION_SPLITS)
+    selections = [item for item in items if item.question_type == SELECTION]
+    corrections = [item for item in items if item.question_type == CORRECTION]
+    braces = [item for item in selections if "{" in item.question]
+    categories = Counter(map(_category, items))
 
-    def percent(found: Iterable[bool], of: Sequence[Item]) -> float:
-        return 100 * sum(found) / max(1, len(of))
+    found = {}
+    for category in MIX:
+        found[f"{category} of all"] = 100 * categories[category] / max(1, len(items))
 
-    return {
-        **{
-            f"{name} of all": percent((i.extra["category"] == name for i in items), items)
-            for name in MIX
-        },
-        "선택형 of all": percent((True for _ in choose), items),
-        "right form first, of 선택형": percent((_right_first(i) for i in braces), braces),
-        "two lines, of 선택형": percent((i.question.count("\n― ") == 2 for i in choose), choose),
-        "forms that differ in spacing only, of 선택형": percent(
-            (_spacing_only(i) for i in choose), choose
-        ),
-        "bullet, of 교정형": percent((line[-1][:2] in ("― ", "ㅡ ", "— ") for line in lines), mend),
-        "blank ( ), of 교정형": percent(("( )" in i.question for i in mend), mend),
-        "nested quotes, of all": percent(('"' in gold_sentence(i) for i in items), items),
-        "several right answers, of all": percent(("#" in i.answer for i in items), items),
+    found |= {
+        "선택형 of all": 100 * len(selections) / max(1, len(items)),
+        "right form first, of 선택형": percent(right_form_is_first, braces),
+        "two lines, of 선택형": percent(_has_two_lines, selections),
+        "forms that differ in spacing only, of 선택형": percent(_differs_in_spacing, selections),
+        "bullet, of 교정형": percent(_has_bullet, corrections),
+        "blank ( ), of 교정형": percent(_has_blank, corrections),
+        "nested quotes, of all": percent(_has_nested_quotes, items),
+        "several right answers, of all": percent(_has_several_answers, items),
     }
+    return found
 
 
-def _right_first(item: Item) -> bool:
-    return item.question.split("{")[1].startswith(choice_forms(item)[0] + "/")
+def percent(property_of: Callable[[Item], bool], items: Sequence[Item]) -> float:
+    """Return the percentage of ``items`` with a property."""
+    return 100 * sum(map(property_of, items)) / max(1, len(items))
 
 
-def _spacing_only(item: Item) -> bool:
+def _category(item: Item) -> str:
+    return item.extra["category"]
+
+
+def right_form_is_first(item: Item) -> bool:
+    """Return whether the first option of an item's brace is the right one."""
+    right, _ = choice_forms(item)
+    return item.question.split("{")[1].startswith(right + "/")
+
+
+def _has_two_lines(item: Item) -> bool:
+    return item.question.count("\n― ") == 2
+
+
+def _differs_in_spacing(item: Item) -> bool:
     right, wrong = choice_forms(item)
-    return all(right.replace(" ", "") == form.replace(" ", "") for form in wrong)
+    letters = right.replace(" ", "")
+    return all(form.replace(" ", "") == letters for form in wrong)
+
+
+def _has_bullet(item: Item) -> bool:
+    last_line = item.question.split("\n")[-1]
+    return last_line[:1] in BULLETS and last_line[1:2] == " "
+
+
+def _has_blank(item: Item) -> bool:
+    return "( )" in item.question
+
+
+def _has_nested_quotes(item: Item) -> bool:
+    return '"' in gold_sentence(item)
+
+
+def _has_several_answers(item: Item) -> bool:
+    return "#" in gold_answer(item)
 
 
 def counts(corpus: Corpus, cards: Sequence[Card]) -> dict[str, int]:
     """Return the counts of :data:`AT_LEAST`."""
-    sentences = [len([s for entry in card.entries for s in entry.sentences]) for card in cards]
+    entries = 0
+    carriers = set()
+    sentences_of_card: Counter[str] = Counter()
+    for card in cards:
+        entries += len(card.entries)
+        for entry in card.entries:
+            sentences_of_card[card.id] += len(entry.sentences)
+            for carrier, _ in entry.sentences:
+                carriers.add(carrier)
+
     return {
         "cards": len(cards),
-        "entries": sum(len(card.entries) for card in cards),
-        "carrier sentences": len(
-            {s for card in cards for entry in card.entries for s, _ in entry.sentences}
-        ),
-        "sentences of the smallest card": min(sentences),
-        "items": len(_all(corpus, ASKED)),
-        "held-out norms": len({item.extra["card"] for item in corpus["test_unseen_norms"]}),
+        "entries": entries,
+        "carrier sentences": len(carriers),
+        "sentences of the smallest card": min(sentences_of_card.values()),
+        "items": len(items_of(corpus, QUESTION_SPLITS)),
+        "held-out norms": len(set(map(_norm, corpus["test_unseen_norms"]))),
     }
+
+
+# -- the report -------------------------------------------------------------------------------
 
 
 def report(corpus: Corpus, cards: Sequence[Card]) -> str:
     """Return the tables of counts, splits, lengths and rates."""
-    lines = [
-        f"{name:46} {value:6d}   (at least {AT_LEAST[name]})"
-        for name, value in counts(corpus, cards).items()
-    ]
-    lines += [""] + [f"{split:18} {len(items):5d} items" for split, items in corpus.items()] + [""]
+    lines = []
+    for name, count in counts(corpus, cards).items():
+        lines.append(f"{name:46} {count:6d}   (at least {AT_LEAST[name]})")
+
+    lines.append("")
+    for split, items in corpus.items():
+        lines.append(f"{split:18} {len(items):5d} items")
+
+    lines.append("")
+    sources: Counter[str] = Counter()
+    lengths = defaultdict(list)
+    for item in items_of(corpus, QUESTION_SPLITS):
+        sources[item.extra["source"]] += 1
+        lengths[_category(item)].append(len(parse_gold(gold_answer(item)).reason))
     for category in CATEGORIES.values():
-        lengths = [
-            len(parse_gold(i.answer).reason)
-            for i in _all(corpus, ASKED)
-            if i.extra["category"] == category
-        ]
-        lines.append(f"{category}: median reason {statistics.median(lengths):.0f} characters")
-    composed = Counter(item.extra["source"] for item in _all(corpus, ASKED))
-    lines += [f"source: {dict(composed)}", ""]
-    lines += [
-        f"{name:46} {value:6.1f} % (wanted {SHARES[name][0]:g})"
-        for name, value in shares(corpus).items()
-    ]
+        median = statistics.median(lengths[category])
+        lines.append(f"{category}: median reason {median:.0f} characters")
+    lines.append(f"source: {dict(sources)}")
+
+    lines.append("")
+    for name, share in shares(corpus).items():
+        lines.append(f"{name:46} {share:6.1f} % (expected {SHARES[name].share:g})")
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run every check, print the tables; return 1 where a check found a fault."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(argv)
-    corpus, cards = load_corpus(), load_cards()
-    print(report(corpus, cards), "\n")
+def count_faults(corpus: Corpus, cards: Sequence[Card]) -> list[str]:
+    """Return a line for each count that is too low."""
     found = counts(corpus, cards)
-    faults = [
-        f"too few {name}: {found[name]}, wanted {least}"
-        for name, least in AT_LEAST.items()
-        if found[name] < least
-    ]
+    faults = []
+    for name, least in AT_LEAST.items():
+        if found[name] < least:
+            faults.append(f"too few {name}: {found[name]}, expected at least {least}")
+    return faults
+
+
+def run_checks(corpus: Corpus) -> list[str]:
+    """Run every check and print how it ended; return all faults."""
+    faults = []
     for name, check in CHECKS.items():
         try:
             new = check(corpus)
         except ImportError as error:
             print(f"SKIPPED  {name}: {error.name} is not installed (pip install -e '.[dev,check]')")
             continue
-        print(f"{'FAULTS ' if new else 'passed '}  {name}" + (f": {len(new)}" if new else ""))
+
+        if new:
+            print(f"FAULTS   {name}: {len(new)}")
+        else:
+            print(f"passed   {name}")
         faults += new
-    print("\n".join(faults[:40]))
+    return faults
+
+
+def check_data() -> int:
+    """Print the tables and all faults; return 1 if there is a fault."""
+    corpus = load_corpus()
+    cards = load_cards()
+    print(report(corpus, cards), "\n")
+
+    faults = count_faults(corpus, cards) + run_checks(corpus)
+    print("\n".join(faults[:SHOWN_FAULTS]))
     return 1 if faults else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the data; return 0, 1 where a check found a fault, or 2 where a file is unusable."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.corpus.check", description=__doc__.splitlines()[0]
+    )
+    parser.parse_args(argv)
+    return run_command(check_data)
 
 
 if __name__ == "__main__":
