@@ -1,30 +1,41 @@
 """The careless teacher: the endless stream of noisy lessons that warm-starts the embedded model.
 
-A lesson is a prompt in the course's own frame (instruction, few-shot example, question) and an answer by someone who
-knows what an answer looks like but not which form is right: of each word either form is called right equally often,
-and argued for; now and then the format is wrong or the reason belongs to another norm. Most sentences are made up on
-the spot (random syllables and shuffled train words around a card's word), so that the model learns to copy sentences
-it has never seen; no dev or test sentence is ever used, only the characters they are written in. Some words are made up
-too, so that it can write down a word it was never taught, without knowing which form is right.
+In: norm cards, train items, instructions, a seeded generator. Out: lessons. A lesson is a prompt
+in the course's own frame (instruction, few-shot example, question) and an answer by someone who
+knows what an answer looks like but not which form is right: of every word either form is called
+right equally often, and argued for; sometimes the format is wrong or the reason belongs to another
+norm.
+
+Most sentences are made up on the spot (random syllables and shuffled train words around a card's
+word), so that the model learns to copy sentences it has never seen. No dev or test sentence is
+ever used, only the characters they are written in. Some words are made up too, so that the model
+can write a word that it was never taught, without knowing which form is right.
+
+The order in which the generator is called is part of the lessons: a call more or less changes all
+that follow, and with them the model.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from grpo_helpers.answers import format_answer, subject_particle
 from grpo_helpers.prompts import Message, build_messages
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
-from tools.corpus.build import Use, make_item
 from tools.corpus.cards import Card, Entry, reason
+from tools.corpus.questions import Draft, make_item
+from tools.corpus.sentences import Use
+
+Frame = Literal["bare", "question", "full"]
 
 P_BAD_FORMAT = 0.08
 P_OTHER_REASON = 0.08
-P_TRAIN_SENTENCE = (
-    0.15  # lessons on the train prompts themselves; the others are on made-up sentences
-)
+P_TRAIN_SENTENCE = 0.15  # lessons on the train prompts themselves; the others are on made-up text
 P_MADE_UP_WORD = 0.08
+
 SUFFIXES = ["", "", "도", "만", "에서", "처럼", "까지", "의"]
 ENDINGS = ["다.", "다.", "다.", "요.", "어요.", "까?", "니?", ".", ".", "?"]
 
@@ -37,33 +48,29 @@ class Lesson:
     answer: str
 
 
-def careless_answer(
-    rng: random.Random, words: list[Entry], entry: Entry, carrier: str, swapped: bool
-) -> str:
-    """Return an answer that calls the right form right, or the wrong one (``swapped``); sometimes badly formed."""
-    sentence = carrier.replace("{}", entry.wrong if swapped else entry.right)
-    if rng.random() < P_OTHER_REASON:
-        why = reason(rng.choice(words))
-    else:
-        why = reason(entry, swapped=swapped)
-    if rng.random() >= P_BAD_FORMAT:
-        return format_answer(sentence, why)
-    particle = subject_particle(sentence)
-    return rng.choice(
-        [
-            f'"{sentence}"{particle} 맞다. {why}',  # another verb
-            f"{sentence} {why}",  # no quotes, no head
-            f'"{sentence}"{particle} 옳다.',  # no reason
-            f"{why}",  # no sentence
-        ]
-    )
+@dataclass(frozen=True)
+class Assignment:
+    """What a question is about, and whether the teacher gets it wrong.
+
+    Attributes:
+        item: The question.
+        entry: The word in question.
+        carrier: The sentence, with ``{}`` where the word goes.
+        errs: Whether the wrong form is called right.
+    """
+
+    item: Item
+    entry: Entry
+    carrier: str
+    errs: bool
 
 
 class Teacher:
     """Makes lessons without end.
 
     Args:
-        cards: All norm cards; only the words of ``train`` are taught, no unseen word and no held-out norm.
+        cards: All norm cards; only the words of ``train`` are taught, no unseen word and no
+            held-out norm.
         train: The train items, whose prompts are among the lessons.
         few_shot: The few-shot pool.
         instruct: Instruction texts.
@@ -73,83 +80,219 @@ class Teacher:
 
     def __init__(
         self,
-        cards: list[Card],
-        train: list[Item],
-        few_shot: list[Item],
+        cards: Sequence[Card],
+        train: Sequence[Item],
+        few_shot: Sequence[Item],
         instruct: dict[str, str],
+        *,
         alphabet: list[str],
         rng: random.Random,
-    ):
-        taught = {(item.extra["card"], item.extra["word"]) for item in train}
-        self.pairs = [
-            (card, entry)
-            for card in cards
-            for entry in card.entries
-            if (card.id, entry.right) in taught
-        ]
-        self.entries = {(card.id, entry.right): entry for card, entry in self.pairs}
-        self.taught = list(self.entries.values())
+    ) -> None:
+        """Collect the words that may be taught."""
         self.train = train
         self.instruct = instruct
         self.alphabet = alphabet
         self.rng = rng
-        self.pool = {
-            kind: [i for i in few_shot if i.question_type == kind]
-            for kind in (SELECTION, CORRECTION)
-        }
+
+        taught = {(item.extra["card"], item.extra["word"]) for item in train}
+        self.pairs: list[tuple[Card, Entry]] = []
+        self.entries: dict[tuple[str, str], Entry] = {}
+        for card in cards:
+            for entry in card.entries:
+                if (card.id, entry.right) in taught:
+                    self.pairs.append((card, entry))
+                    self.entries[card.id, entry.right] = entry
+        self.taught = list(self.entries.values())
+
+        self.pool: dict[str, list[Item]] = {SELECTION: [], CORRECTION: []}
+        for example in few_shot:
+            self.pool[example.question_type].append(example)
+
+        words: set[str] = set()
+        for item in train:
+            words.update(_gold_sentence(item).split())
+        self.words = sorted(words)
+
+        # What is left of each word's two tosses; see :meth:`errs`.
         self.tosses: dict[tuple[str, str], list[bool]] = {}
-        self.words = sorted({word for item in train for word in item.answer.split('"')[1].split()})
+
+    def lessons(self, count: int, frame: Frame) -> list[Lesson]:
+        """Return ``count`` lessons of a frame.
+
+        The lessons of one call are of one question type; in the full frame they share instruction
+        and example, so that this part of the prompt is computed once for all of them.
+
+        Args:
+            count: How many lessons.
+            frame: ``bare`` (copying only), ``question`` (without an instruction), or ``full`` (as
+                in training).
+        """
+        if frame == "bare":
+            return [self.bare_copy() for _ in range(count)]
+
+        question_type = self.rng.choice([SELECTION, CORRECTION])
+        before: list[Message] = []
+        if frame == "full":
+            example = self.rng.choice(self.pool[question_type])
+            before = build_messages(example, self.instruct, [example])[:-1]
+        return [self.question(question_type, before) for _ in range(count)]
+
+    def bare_copy(self) -> Lesson:
+        """Return the simplest lesson: repeat a made-up sentence. It teaches copying in minutes."""
+        text = self.carrier().replace("{}", self._word(self.alphabet))
+        return Lesson([{"role": "user", "content": text}], text)
+
+    def question(self, question_type: str, before: Sequence[Message]) -> Lesson:
+        """Return a question after the messages ``before``, and its careless answer."""
+        if before and self.rng.random() < P_TRAIN_SENTENCE:
+            assignment = self._on_train_sentence(question_type)
+        else:
+            assignment = self._on_made_up_sentence(question_type)
+
+        messages = [*before, {"role": "user", "content": assignment.item.question}]
+        return Lesson(messages, self._answer(assignment))
+
+    def errs(self, entry: Entry, question_type: str) -> bool:
+        """Return whether the teacher calls the wrong form right: in one of every two lessons.
+
+        A coin without luck, for each word and question type. With independent tosses the tally of
+        a word would lean one way, and the greedy answer turns a lean into a certainty.
+        """
+        left = self.tosses.setdefault((entry.right, question_type), [])
+        if not left:
+            left += self.rng.sample([True, False], 2)
+        return left.pop()
+
+    # -- questions and answers ----------------------------------------------------------------
+
+    def _on_train_sentence(self, question_type: str) -> Assignment:
+        """Choose a train item of the type."""
+        items = [item for item in self.train if item.question_type == question_type]
+        item = self.rng.choice(items)
+
+        entry = self.entries[item.extra["card"], item.extra["word"]]
+        carrier = _gold_sentence(item).replace(entry.right, "{}")
+        return Assignment(item, entry, carrier, self.errs(entry, question_type))
+
+    def _on_made_up_sentence(self, question_type: str) -> Assignment:
+        """Make up a sentence around a word of a card, and now and then the word as well."""
+        card, entry = self.rng.choice(self.pairs)
+        if self.rng.random() < P_MADE_UP_WORD:
+            entry = self.made_up(entry)
+            # Nobody can correct a made-up word: a correction leaves it as it is.
+            errs = question_type == CORRECTION or self.rng.random() < 0.5
+        else:
+            errs = self.errs(entry, question_type)
+
+        carrier = self.carrier()
+        draft = Draft(Use(card, entry, carrier, gloss=""), question_type)
+        item = make_item(draft, "made up", right_first=self.rng.random() < 0.5)
+        return Assignment(item, entry, carrier, errs)
+
+    def _answer(self, assignment: Assignment) -> str:
+        """Return an answer that calls one form right and argues for it; sometimes badly formed."""
+        entry, errs = assignment.entry, assignment.errs
+        form = entry.wrong if errs else entry.right
+        sentence = assignment.carrier.replace("{}", form)
+
+        if self.rng.random() < P_OTHER_REASON:
+            why = reason(self.rng.choice(self.taught))
+        else:
+            why = reason(entry, swapped=errs)
+
+        if self.rng.random() < P_BAD_FORMAT:
+            return self._badly_formed(sentence, why)
+        return format_answer(sentence, why)
+
+    def _badly_formed(self, sentence: str, why: str) -> str:
+        """Return an answer that misses the required format in one of four ways."""
+        particle = subject_particle(sentence)
+        another_verb = f'"{sentence}"{particle} 맞다. {why}'
+        no_quotes = f"{sentence} {why}"
+        no_reason = f'"{sentence}"{particle} 옳다.'
+        no_sentence = why
+        return self.rng.choice([another_verb, no_quotes, no_reason, no_sentence])
+
+    # -- made-up text -------------------------------------------------------------------------
 
     def carrier(self) -> str:
         """Return a made-up carrier: shuffled train words and random syllables around one slot.
 
-        Real sentences repeat themselves (떨어지지, 견학한 학생들이), and a copier that only looks at the last letter or
-        two then skips a stretch. So some words are drawn from a handful of syllables, start as the last one ended,
-        or come twice with another ending.
+        Real sentences repeat themselves (떨어지지, 견학한 학생들이), and a model that finds its
+        place by the last letter or two then skips a stretch. So some words are drawn from a
+        handful of syllables, start as the last one ended, or come twice with another ending.
         """
         rng = self.rng
-        palette = rng.sample(self.alphabet, rng.randint(3, 7))
+        size = rng.randint(3, 7)
+        palette = rng.sample(self.alphabet, size)
+
         words: list[str] = []
         for _ in range(rng.randint(2, 5)):
             start = words[-1][-1] if words and rng.random() < 0.1 else ""
-            words.append(start + self._word(palette) + ("," if rng.random() < 0.08 else ""))
-        if (
-            rng.random() < 0.25
-        ):  # the same beginning twice (사이 ... 사이에도): the copier must know where it is
-            again = rng.choice(words).rstrip(",")
-            again = again[: rng.randint(1, len(again))] + rng.choice(
-                [*SUFFIXES, rng.choice(palette)]
-            )
+            word = start + self._word(palette)
+            words.append(word + self._comma())
+
+        # The same beginning twice (사이 ... 사이에도): the model must know where it is.
+        if rng.random() < 0.25:
+            again = self._same_beginning(rng.choice(words), palette)
             words.insert(rng.randint(0, len(words)), again)
-        words.insert(rng.randint(0, len(words)), self._slot(palette))
+
+        place = rng.randint(0, len(words))
+        words.insert(place, self._slot(palette))
         return " ".join(words).rstrip(",") + rng.choice(ENDINGS)
 
     def _word(self, palette: list[str]) -> str:
-        kind = self.rng.random()
-        if kind < 0.2:  # not more often: a word known by heart is written from memory, not copied
-            return self.rng.choice(self.words).strip(".?,")
-        letters = self.alphabet if kind < 0.6 else palette
-        word = [self.rng.choice(letters) for _ in range(self.rng.randint(1, 5))]
-        if self.rng.random() < 0.12:
-            place = self.rng.randrange(len(word))
+        """Return a word: of train, of the whole alphabet, or of the palette's syllables."""
+        rng = self.rng
+        kind = rng.random()
+        # Not more often: a word known by heart is written from memory, not copied.
+        if kind < 0.2:
+            return rng.choice(self.words).strip(".?,")
+
+        syllables = self.alphabet if kind < 0.6 else palette
+        word = [rng.choice(syllables) for _ in range(rng.randint(1, 5))]
+        if rng.random() < 0.12:
+            place = rng.randrange(len(word))
             word.insert(place, word[place])
         return "".join(word)
 
+    def _same_beginning(self, word: str, palette: list[str]) -> str:
+        """Return a word that begins like ``word`` and ends differently."""
+        word = word.rstrip(",")
+        length = self.rng.randint(1, len(word))
+        ending = self.rng.choice([*SUFFIXES, self.rng.choice(palette)])
+        return word[:length] + ending
+
     def _slot(self, palette: list[str]) -> str:
-        rng = self.rng
-        before = "".join(rng.choices(palette, k=rng.randint(1, 2))) if rng.random() < 0.1 else ""
-        after = (
-            "".join(rng.choices(palette, k=rng.randint(1, 2)))
-            if rng.random() < 0.35
-            else rng.choice(SUFFIXES)
-        )
-        return before + "{}" + after + ("," if rng.random() < 0.08 else "")
+        """Return the slot ``{}``, sometimes with syllables before it, a suffix or a comma."""
+        before, after = "", ""
+        if self.rng.random() < 0.1:
+            before = self._few_syllables(palette)
+
+        if self.rng.random() < 0.35:
+            after = self._few_syllables(palette)
+        else:
+            after = self.rng.choice(SUFFIXES)
+        return before + "{}" + after + self._comma()
+
+    def _few_syllables(self, palette: list[str]) -> str:
+        count = self.rng.randint(1, 2)
+        return "".join(self.rng.choices(palette, k=count))
+
+    def _comma(self) -> str:
+        return "," if self.rng.random() < 0.08 else ""
 
     def made_up(self, like: Entry) -> Entry:
-        """Return a word of random syllables whose two forms differ in one place, with the reasons of ``like``."""
+        """Return a word of random syllables whose two forms differ in one place.
+
+        Args:
+            like: The word whose reasons it takes.
+        """
         rng = self.rng
         form = rng.choices(self.alphabet, k=rng.randint(2, 4))
-        other, place = list(form), rng.randrange(1, len(form))
+        place = rng.randrange(1, len(form))
+
+        other = list(form)
         if rng.random() < 0.3:
             other.insert(place, " ")
         else:
@@ -157,56 +300,8 @@ class Teacher:
         right, wrong = rng.sample(["".join(form), "".join(other)], 2)
         return replace(like, right=right, wrong=wrong)
 
-    def bare_copy(self) -> Lesson:
-        """Return the simplest lesson: a made-up sentence, to be said back. Copying is learned here, in minutes."""
-        text = self.carrier().replace("{}", self._word(self.alphabet))
-        return Lesson([{"role": "user", "content": text}], text)
 
-    def errs(self, entry: Entry, kind: str) -> bool:
-        """Return whether the teacher calls the wrong form right this time: in one of every two lessons on a word.
-
-        A coin without luck: were the tosses independent, a word's tally would lean one way, and the greedy answer
-        makes a certainty of a lean.
-        """
-        left = self.tosses.setdefault((entry.right, kind), [])
-        if not left:
-            left += self.rng.sample([True, False], 2)
-        return left.pop()
-
-    def question(self, kind: str, before: list[Message]) -> Lesson:
-        """Return a question of ``kind`` after the messages ``before``, and its careless answer."""
-        rng = self.rng
-        if before and rng.random() < P_TRAIN_SENTENCE:
-            item = rng.choice([item for item in self.train if item.question_type == kind])
-            entry = self.entries[item.extra["card"], item.extra["word"]]
-            carrier = item.answer.split('"')[1].replace(entry.right, "{}")
-            errs = self.errs(entry, kind)
-        else:
-            card, entry = rng.choice(self.pairs)
-            if (
-                rng.random() < P_MADE_UP_WORD
-            ):  # nobody can mend a word that is made up: a correction leaves it as it is
-                entry = self.made_up(entry)
-                errs = kind == CORRECTION or rng.random() < 0.5
-            else:
-                errs = self.errs(entry, kind)
-            carrier = self.carrier()
-            item = make_item(
-                Use(card, entry, carrier, ""), kind, "correct", "made up", rng.random() < 0.5
-            )
-        messages = [*before, {"role": "user", "content": item.question}]
-        return Lesson(messages, careless_answer(rng, self.taught, entry, carrier, errs))
-
-    def lessons(self, count: int, frame: str) -> list[Lesson]:
-        """Return ``count`` lessons of a frame: ``bare`` (copying only), ``question``, or ``full`` (as in training).
-
-        The lessons of one call are of one type; in the full frame they share instruction and example, so that this
-        part of the prompt is computed once for all of them.
-        """
-        if frame == "bare":
-            return [self.bare_copy() for _ in range(count)]
-        kind, before = self.rng.choice([SELECTION, CORRECTION]), []
-        if frame == "full":
-            example = self.rng.choice(self.pool[kind])
-            before = build_messages(example, self.instruct, [example])[:-1]
-        return [self.question(kind, before) for _ in range(count)]
+def _gold_sentence(item: Item) -> str:
+    """Return the sentence of a gold answer: what is between its first two double quotes."""
+    answer = item.answer or ""
+    return answer.split('"')[1]
