@@ -202,7 +202,7 @@ def build_model(packed: PackedModel) -> BertModel:
     weights = model.state_dict()
     for name, target in tensor_names(shape["layers"]).items():
         flat = torch.from_numpy(np.array(packed.tensors[name]))
-        weights[target] = flat.reshape(-1, *weights[target].shape[1:])
+        weights[target] = flat.reshape(weights[target].shape)
     model.load_state_dict(weights)
     return model
 
