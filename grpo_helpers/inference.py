@@ -146,7 +146,7 @@ def stop_tokens(model: AnsweringModel, tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def _generate(
-    model: AnsweringModel,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     texts: list[str],
     max_new_tokens: int,

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from trl import GRPOTrainer
+
+# A GRPOTrainer, without its type: patches replace methods and read private attributes.
+Trainer = Any
 
 SAME_REWARD = 1e-6  # rewards closer than this count as equal
 LONGEST_TEXT = 512  # tokens; a limit for tokenizers that state none
@@ -48,10 +50,10 @@ def quiet_libraries() -> None:
     """Keep progress bars of model loading, and one warning, out of notebooks and logs.
 
     Library: TRL 1.16 with transformers 5.23. Symptom: a ``FutureWarning`` at every round of
-    sampling, since TRL still switches checkpointing off and on by its deprecated name.
-    Where: ``trl/models/utils.py``, ``unwrap_model_for_generation``, and
-    ``transformers/modeling_utils.py``, ``gradient_checkpointing_enable``.
-    Drift test: ``test_trl_calls_gradient_checkpointing_by_its_deprecated_name``.
+    sampling, since TRL still reads and switches checkpointing by its deprecated names.
+    Where: ``trl/models/utils.py``, ``_unwrap_model_for_generation``, and
+    ``transformers/modeling_utils.py``, ``PreTrainedModel.is_gradient_checkpointing``.
+    Drift test: ``test_trl_switches_checkpointing_by_its_deprecated_names``.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -108,14 +110,14 @@ def limit_text_length(tokenizer: PreTrainedTokenizerBase) -> None:
 # -- applied to the trainer ------------------------------------------------------------------------
 
 
-def apply_to(trainer: GRPOTrainer) -> None:
+def apply_to(trainer: Trainer) -> None:
     """Apply every patch that a trainer needs before it trains."""
     skip_model_card(trainer)
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())
 
 
-def skip_model_card(trainer: GRPOTrainer) -> None:
+def skip_model_card(trainer: Trainer) -> None:
     """Write no ``README.md`` into the run folder.
 
     Library: TRL 1.16. Symptom: every save writes a model card from a template, which says nothing
@@ -129,7 +131,7 @@ def skip_model_card(trainer: GRPOTrainer) -> None:
     trainer.create_model_card = write_nothing
 
 
-def count_equal_groups(trainer: GRPOTrainer) -> None:
+def count_equal_groups(trainer: Trainer) -> None:
     """Log the right ``frac_reward_zero_std``: the share of groups whose rewards are all equal.
 
     Library: TRL 1.16. Symptom: rewards are summed and averaged in float32, where the deviation of
@@ -161,7 +163,7 @@ def count_equal_groups(trainer: GRPOTrainer) -> None:
     trainer._generate_and_score_completions = generate_score_and_count
 
 
-def require_grads_once(model: PreTrainedModel) -> None:
+def require_grads_once(model: Any) -> None:
     """Remove the old hook at the embeddings before a new one is registered.
 
     Library: transformers 5.23. Symptom: with gradient checkpointing, each round of sampling leaves
@@ -181,7 +183,7 @@ def require_grads_once(model: PreTrainedModel) -> None:
 # -- applied to the trainer of a run that resumes --------------------------------------------------
 
 
-def apply_on_resume(trainer: GRPOTrainer, step: int) -> None:
+def apply_on_resume(trainer: Trainer, step: int) -> None:
     """Put a new trainer where the interrupted one was after ``step`` optimizer steps.
 
     A save inside a round of sampling cannot be resumed exactly. This happens only where completions
@@ -198,7 +200,7 @@ def apply_on_resume(trainer: GRPOTrainer, step: int) -> None:
     keep_adapter_dtypes(trainer)
 
 
-def restore_batch_count(trainer: GRPOTrainer, batches: int) -> None:
+def restore_batch_count(trainer: Trainer, batches: int) -> None:
     """Restore the trainer's count of micro-batches.
 
     Library: TRL 1.16. Symptom: the count decides when completions are sampled; it is not saved, and
@@ -217,7 +219,7 @@ def restore_batch_count(trainer: GRPOTrainer, batches: int) -> None:
         print("the save was inside a round of sampling: its rest is sampled anew", flush=True)
 
 
-def replay_shuffles(trainer: GRPOTrainer, epochs: int) -> None:
+def replay_shuffles(trainer: Trainer, epochs: int) -> None:
     """Shuffle the train prompts as often as the interrupted run had.
 
     Library: TRL 1.16. Symptom: the sampler draws each epoch's order from a generator of its own,
@@ -229,7 +231,7 @@ def replay_shuffles(trainer: GRPOTrainer, epochs: int) -> None:
 
     new_sampler = trainer._get_train_sampler
 
-    def shuffled_sampler(dataset: Any = None) -> torch.utils.data.Sampler:
+    def shuffled_sampler(dataset: Any = None) -> Any:
         sampler = new_sampler(dataset)
         if sampler.shuffle:
             for _ in range(epochs):
@@ -239,7 +241,7 @@ def replay_shuffles(trainer: GRPOTrainer, epochs: int) -> None:
     trainer._get_train_sampler = shuffled_sampler
 
 
-def keep_adapter_dtypes(trainer: GRPOTrainer) -> None:
+def keep_adapter_dtypes(trainer: Trainer) -> None:
     """Keep the precision of the adapter when its weights are read back.
 
     Library: PEFT 0.21, by way of transformers 5.23. Symptom: the bfloat16 adapter of a quantised

@@ -187,7 +187,7 @@ def load_with_adapter(
         InputError: The model cannot be found, or the folder holds no adapter.
     """
     folder = adapter_folder(lora_weights_path) if lora_weights_path is not None else None
-    model = load_model(name, quant_type, bf16)
+    model: Any = load_model(name, quant_type, bf16)
 
     if folder is not None:
         from peft import PeftModel

@@ -234,6 +234,7 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
     functions, _ = reward_functions(
         settings.reward_weights, settings.bertscore_model, settings.bertscore_layers
     )
+    reward_funcs: list[Any] = list(functions)
     stop = StopCallback()
     callbacks = training_callbacks(settings, prepared.eval_items, prepared.eval_prompts, stop)
 
@@ -244,18 +245,23 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
         processing_class=load_tokenizer(settings.model_name),
         train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
         eval_dataset=build_dataset(prepared.eval_items, prepared.eval_prompts),
-        reward_funcs=functions,
+        reward_funcs=reward_funcs,
         peft_config=lora_config(settings),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line per step instead
     library_fixes.apply_to(trainer)
 
-    if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
+    _check_trainable(trainer.model)
+    return RunTrainer(trainer, stop)
+
+
+def _check_trainable(model: Any) -> None:
+    """Make sure that the adapter found layers to sit on."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(
             "no parameter is trainable: check lora_target_modules against the model's layer names"
         )
-    return RunTrainer(trainer, stop)
 
 
 # -- all stages ------------------------------------------------------------------------------------
