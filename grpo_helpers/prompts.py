@@ -1,9 +1,14 @@
-"""② Prompts: instruction + few-shot examples of the item's type -> chat messages -> the dataset TRL trains on.
+"""② Prompts: instruction + few-shot examples of the item's type -> messages -> TRL's dataset.
 
-Counterpart of the article's ``CustomDataset`` (here :func:`build_dataset`) and ``Category_FewShotGenerater`` (here
-:class:`CategoryFewShotGenerator`). Two differences, both deliberate. The article draws few-shot examples at random
-each time an item is read, so the G completions of one group answer G different prompts; here they are drawn once, by
-a seed made from the item's id. And a prompt is a list of chat messages, so each model's own chat template applies.
+In: items of a contest file. Out: one list of chat messages per item, and the dataset TRL trains
+on. Counterpart of the article's ``CustomDataset`` (here :func:`build_dataset`) and
+``Category_FewShotGenerater`` (here :class:`CategoryFewShotGenerator`). There are two differences,
+both deliberate:
+
+* The article draws few-shot examples at random each time an item is read, so the G completions of
+  one group answer G different prompts. Here they are drawn once, with a seed made from the item's
+  id.
+* A prompt is a list of chat messages, so each model's own chat template applies.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.answers import parse_gold
@@ -23,66 +29,142 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-
-Message = dict[str, str]
+Message = dict[str, str]  # "role" and "content"
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
-NO_THINK = {
-    "enable_thinking": False
-}  # Qwen3 and its like answer at once; other chat templates do not look
+
+# Makes Qwen3 and similar models answer at once; other chat templates ignore it.
+NO_THINK = {"enable_thinking": False}
 
 
-def load_instruct(path: str) -> dict[str, str]:
-    """Return the texts of :data:`INSTRUCT_KEYS` (for all items, and by type), or raise InputError if one is missing."""
-    texts = read_json(path, "instruct file")
-    missing = [
-        key
-        for key in INSTRUCT_KEYS
-        if not isinstance(texts, dict) or not isinstance(texts.get(key), str)
-    ]
-    if missing:
-        raise InputError(
-            f"{path}: needs the keys {', '.join(INSTRUCT_KEYS)}, each a string; wrong: {missing[0]}"
+@dataclass(frozen=True)
+class PromptSource:
+    """What a prompt is made of besides the question; fields are named as in the settings.
+
+    Attributes:
+        few_shot_data_path: Contest file of worked examples; not read if ``num_few_shot`` is 0.
+        instruct_path: JSON file of the instruction texts.
+        num_few_shot: Worked examples in each prompt, 0 or more.
+    """
+
+    few_shot_data_path: str = "data/embedded/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    num_few_shot: int = 1
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> PromptSource:
+        """Return the source that the parameters of a notebook name."""
+        return cls(
+            few_shot_data_path=settings.few_shot_data_path,
+            instruct_path=settings.instruct_path,
+            num_few_shot=settings.num_few_shot,
         )
-    return texts
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What :func:`drop_long` leaves: items and prompts, and the ids of the items left out."""
+
+    items: list[Item]
+    prompts: list[list[Message]]
+    dropped_ids: list[str | int]
+
+
+# -- few-shot examples -----------------------------------------------------------------------------
 
 
 class CategoryFewShotGenerator:
-    """Draws ``num_few_shot`` (0 or more) examples of an item's own type from a pool of items with answers.
+    """Draws worked examples of an item's own type, the same ones every time.
 
-    The draw is seeded by the item's id: one item has one prompt in every epoch, process and checkpoint. The item
-    itself, its sentence and near copies of it are never drawn.
+    The draw is seeded by the item's id: an item has the same prompt in every epoch, process and
+    checkpoint. The item itself, its sentence and near copies of it are never drawn.
     """
 
-    def __init__(self, pool: Sequence[Item], num_few_shot: int):
+    def __init__(self, pool: Sequence[Item], num_few_shot: int) -> None:
+        """Prepare to draw from a pool.
+
+        Args:
+            pool: Items with answers.
+            num_few_shot: Examples per prompt, 0 or more.
+
+        Raises:
+            InputError: ``num_few_shot`` is negative.
+        """
         if num_few_shot < 0:
             raise InputError(f"num_few_shot is {num_few_shot}; it must be 0 or more")
+
         self.num_few_shot = num_few_shot
-        self._pool = [(item, _sentence_ngrams(item)) for item in pool]
+        self._pool = [(example, _sentence_ngrams(example)) for example in pool]
 
     def examples(self, item: Item) -> list[Item]:
-        """Return the examples of ``item`` in prompt order; raise InputError if the pool holds too few of its type."""
+        """Return the ``num_few_shot`` examples for ``item``, in prompt order.
+
+        Raises:
+            InputError: The pool has too few usable examples of the item's type.
+        """
         if not self.num_few_shot:
             return []
-        own = _sentence_ngrams(item)
-        pool = [(e, grams) for e, grams in self._pool if e.question_type == item.question_type]
-        fit = [
-            e
-            for e, grams in pool
-            if e.question != item.question and jaccard(own, grams) <= NEAR_COPY
-        ]
-        if len(fit) < self.num_few_shot:
-            held = f"few-shot pool holds {len(fit)} usable {item.question_type} examples for id {item.id!r}"
-            asked = f"num_few_shot asks for {self.num_few_shot}"
-            raise InputError(f"{held}, {asked}: lower num_few_shot or enlarge the pool")
-        seed = int.from_bytes(
-            hashlib.sha256(f"{item.question_type}/{item.id}".encode()).digest()[:8]
-        )
-        return random.Random(seed).sample(fit, self.num_few_shot)
+
+        usable = self._usable_examples(item)
+        if len(usable) < self.num_few_shot:
+            raise InputError(
+                f"the few-shot pool has {len(usable)} usable {item.question_type} examples "
+                f"for id {item.id!r}, but num_few_shot is {self.num_few_shot}: "
+                "lower num_few_shot or enlarge the pool"
+            )
+
+        rng = random.Random(_seed_of(item))
+        return rng.sample(usable, self.num_few_shot)
+
+    def _usable_examples(self, item: Item) -> list[Item]:
+        """Return the examples of the item's type that do not give its answer away."""
+        own_ngrams = _sentence_ngrams(item)
+        usable = []
+
+        for example, ngrams in self._pool:
+            same_type = example.question_type == item.question_type
+            same_question = example.question == item.question
+
+            if same_type and not same_question and jaccard(own_ngrams, ngrams) <= NEAR_COPY:
+                usable.append(example)
+
+        return usable
 
 
 def _sentence_ngrams(item: Item) -> set[str]:
+    """Return the character n-grams of the right sentence, or of the question if there is none."""
     sentences = parse_gold(item.answer).sentences if item.answer else ()
-    return char_ngrams(sentences[0] if sentences else question_sentences(item.question)[0])
+
+    if sentences:
+        return char_ngrams(sentences[0])
+
+    return char_ngrams(question_sentences(item.question)[0])
+
+
+def _seed_of(item: Item) -> int:
+    """Return a seed that depends on the item alone; Python's ``hash`` differs between processes."""
+    key = f"{item.question_type}/{item.id}"
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:8])
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def load_instruct(path: str) -> dict[str, str]:
+    """Return the instruction texts: ``prompt`` for all items, the others by question type.
+
+    Raises:
+        InputError: The file cannot be read, or one of :data:`INSTRUCT_KEYS` is missing or is not a
+            string.
+    """
+    texts = read_json(path, "instruct file")
+
+    for key in INSTRUCT_KEYS:
+        if not isinstance(texts, dict) or not isinstance(texts.get(key), str):
+            needed = ", ".join(INSTRUCT_KEYS)
+            raise InputError(f"{path}: needs the keys {needed}, each a string; wrong: {key}")
+
+    return texts
 
 
 def build_messages(
@@ -90,36 +172,100 @@ def build_messages(
 ) -> list[Message]:
     """Return the chat messages of one prompt: system instruction, few-shot turns, the question."""
     by_type = "selection_prompt" if item.question_type == SELECTION else "correction_prompt"
-    messages = [{"role": "system", "content": f"{instruct['prompt']} {instruct[by_type]}".strip()}]
+    instruction = f"{instruct['prompt']} {instruct[by_type]}".strip()
+
+    messages = [{"role": "system", "content": instruction}]
     for example in examples:
         messages.append({"role": "user", "content": example.question})
         messages.append({"role": "assistant", "content": example.answer or ""})
-    return [*messages, {"role": "user", "content": item.question}]
+    messages.append({"role": "user", "content": item.question})
+
+    return messages
 
 
 def build_prompts(
     items: Iterable[Item], instruct: dict[str, str], few_shot: CategoryFewShotGenerator
 ) -> list[list[Message]]:
-    """Return the prompt of each item, few-shot examples frozen."""
+    """Return the prompt of each item, few-shot examples included."""
     return [build_messages(item, instruct, few_shot.examples(item)) for item in items]
+
+
+def load_prompted(
+    data_path: str, source: PromptSource, *, need_answer: bool = True
+) -> tuple[list[Item], list[list[Message]]]:
+    """Read a contest file and build the prompt of each of its items.
+
+    Args:
+        data_path: The contest file.
+        source: Where instructions and worked examples come from, and how many examples.
+        need_answer: Whether every row must have an answer.
+
+    Returns:
+        The items, and the prompt of each, in file order.
+
+    Raises:
+        InputError: A file cannot be used, or the few-shot pool is too small.
+    """
+    items = load_items(data_path, need_answer)
+
+    # The pool is not read where no example is wanted: such a run needs no few-shot file.
+    pool = load_items(source.few_shot_data_path) if source.num_few_shot else []
+    few_shot = CategoryFewShotGenerator(pool, source.num_few_shot)
+
+    instruct = load_instruct(source.instruct_path)
+    return items, build_prompts(items, instruct, few_shot)
+
+
+# -- the model's chat template ---------------------------------------------------------------------
+
+
+def suit_template(
+    tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]
+) -> list[list[Message]]:
+    """Return ``prompts`` in a form that the model's chat template accepts.
+
+    Some templates (Gemma's for one) refuse a system message; its text then goes to the start of
+    the first user message.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        tokenizer.apply_chat_template(prompts[0], tokenize=False)
+    except TemplateError:
+        return [_without_system_message(prompt) for prompt in prompts]
+
+    return prompts
+
+
+def _without_system_message(prompt: list[Message]) -> list[Message]:
+    system, first, *rest = prompt
+    merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+    return [merged, *rest]
 
 
 def prompt_texts(
     prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
 ) -> list[str]:
-    """Return each prompt after the model's chat template, generation prompt included."""
-    return [
-        tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True, **NO_THINK)
-        for p in prompts
-    ]
+    """Return each prompt as the model reads it: after its chat template, ready to be answered."""
+    texts = []
+
+    for prompt in prompts:
+        text = tokenizer.apply_chat_template(
+            prompt, tokenize=False, add_generation_prompt=True, **NO_THINK
+        )
+        texts.append(text)
+
+    return texts
 
 
 def prompt_lengths(
     prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
-    """Return the tokens of each prompt after the model's chat template."""
-    # Not verbose: a prompt longer than the model's limit is counted here, not read.
-    encoded = tokenizer(prompt_texts(prompts, tokenizer), add_special_tokens=False, verbose=False)
+    """Return the length of each prompt in tokens, after the model's chat template."""
+    texts = prompt_texts(prompts, tokenizer)
+
+    # Not verbose: a prompt beyond the model's limit is only counted here, so no warning is due.
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
 
 
@@ -128,69 +274,62 @@ def drop_long(
     prompts: Sequence[list[Message]],
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
-) -> tuple[list[Item], list[list[Message]], list[str | int]]:
-    """Return (items, prompts, ids dropped): prompts of more than ``limit`` tokens are left out whole, none is cut.
+) -> Retained:
+    """Leave out every item whose prompt is too long; no prompt is ever cut.
 
-    TRL 1.16 truncates no prompt, so one long prompt sets the memory of its round. A limit of 0 drops nothing; raises
-    InputError if every prompt is longer than the limit.
+    TRL 1.16 does not truncate prompts, so one long prompt sets the memory of its whole round.
+
+    Args:
+        items: The items.
+        prompts: The prompt of each item.
+        tokenizer: Counts the tokens, with its chat template.
+        limit: The most tokens a prompt may have; 0 leaves nothing out.
+
+    Raises:
+        InputError: Every prompt is longer than the limit.
     """
     if not limit:
-        return list(items), list(prompts), []
+        return Retained(list(items), list(prompts), [])
+
     lengths = prompt_lengths(prompts, tokenizer)
-    kept = [i for i, length in enumerate(lengths) if length <= limit]
-    if not kept:
+    retained = Retained([], [], [])
+
+    for item, prompt, length in zip(items, prompts, lengths, strict=True):
+        if length > limit:
+            retained.dropped_ids.append(item.id)
+        else:
+            retained.items.append(item)
+            retained.prompts.append(prompt)
+
+    if not retained.items:
         raise InputError(
-            f"max_prompt_tokens is {limit}, but the shortest prompt has {min(lengths)} tokens: raise it"
+            f"max_prompt_tokens is {limit}, but the shortest prompt has {min(lengths)} tokens: "
+            "raise it"
         )
-    dropped = [item.id for item, length in zip(items, lengths, strict=True) if length > limit]
-    return [items[i] for i in kept], [prompts[i] for i in kept], dropped
+
+    return retained
+
+
+# -- TRL's dataset ---------------------------------------------------------------------------------
 
 
 def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Dataset:
-    """Return the dataset TRL trains on: ``prompt`` (messages), ``references`` (gold answer), ``question_type``, ``id``.
+    """Return the dataset that TRL trains on.
 
-    TRL hands every column but the prompt to the rewards.
+    Columns: ``prompt`` (messages), ``references`` (gold answer), ``question_type`` and ``id``. TRL
+    passes every column but the prompt on to the rewards.
     """
     from datasets import Dataset
 
-    rows: list[dict[str, Any]] = [
-        {
+    rows: list[dict[str, Any]] = []
+
+    for item, prompt in zip(items, prompts, strict=True):
+        row = {
             "prompt": prompt,
             "references": item.answer,
             "question_type": item.question_type,
             "id": str(item.id),
         }
-        for item, prompt in zip(items, prompts, strict=True)
-    ]
+        rows.append(row)
+
     return Dataset.from_list(rows)
-
-
-def load_prompted(
-    data_path: str,
-    few_shot_path: str,
-    instruct_path: str,
-    num_few_shot: int,
-    need_answer: bool = True,
-) -> tuple[list[Item], list[list[Message]]]:
-    """Return the items of a contest file and the prompt of each."""
-    items = load_items(data_path, need_answer)
-    few_shot = CategoryFewShotGenerator(
-        load_items(few_shot_path) if num_few_shot else [], num_few_shot
-    )
-    return items, build_prompts(items, load_instruct(instruct_path), few_shot)
-
-
-def suit_template(
-    tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]
-) -> list[list[Message]]:
-    """Return ``prompts`` as the chat template takes them; a system message it refuses goes before the user's."""
-    from jinja2 import TemplateError
-
-    try:
-        tokenizer.apply_chat_template(prompts[0], tokenize=False)
-        return prompts
-    except TemplateError:
-        return [
-            [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-            for system, first, *rest in prompts
-        ]

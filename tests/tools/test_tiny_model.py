@@ -8,7 +8,7 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.models import load_model, load_tokenizer
-from grpo_helpers.prompts import load_instruct, load_prompted
+from grpo_helpers.prompts import PromptSource, load_instruct, load_prompted
 from tools.corpus.cards import load_cards
 from tools.tiny_model import train as tiny_model
 from tools.tiny_model.copying import copied, copy_share
@@ -128,9 +128,7 @@ def test_the_embedded_model_is_small_and_says_its_maximum_length():
 def test_the_embedded_model_copies_unseen_sentences_and_knows_the_form():
     from grpo_helpers.inference import generate_answers
 
-    items, prompts = load_prompted(
-        "data/smoke/test.json", "data/embedded/few_shot.json", "data/instruct.json", 1
-    )
+    items, prompts = load_prompted("data/smoke/test.json", PromptSource())
     answers = generate_answers(
         load_model("data/tiny_model"), load_tokenizer("data/tiny_model"), prompts
     )

@@ -169,11 +169,9 @@ def test_one_preset_as_weights_or_as_one_function_gives_trl_the_same_advantages(
     from trl import GRPOConfig, GRPOTrainer
 
     from grpo_helpers.models import load_model, load_tokenizer
-    from grpo_helpers.prompts import build_dataset, load_prompted
+    from grpo_helpers.prompts import PromptSource, build_dataset, load_prompted
 
-    items, prompts = load_prompted(
-        "data/smoke/train.json", "data/embedded/few_shot.json", "data/instruct.json", 1
-    )
+    items, prompts = load_prompted("data/smoke/train.json", PromptSource())
     functions, weights = rewards.reward_functions(preset)
 
     def one_function(prompts, completions, **columns):

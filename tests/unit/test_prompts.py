@@ -1,6 +1,8 @@
 """Prompts and few-shot examples."""
 
+import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -9,6 +11,7 @@ from grpo_helpers.files import InputError
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.prompts import (
     CategoryFewShotGenerator,
+    PromptSource,
     build_dataset,
     build_prompts,
     drop_long,
@@ -16,31 +19,76 @@ from grpo_helpers.prompts import (
     load_prompted,
     prompt_lengths,
 )
+from grpo_helpers.questions import Item
+from grpo_helpers.settings import TrainSettings
 
 POOL = load_items("data/embedded/few_shot.json")
 TRAIN = load_items("data/embedded/train.json")
 INSTRUCT = load_instruct("data/instruct.json")
+TRAIN_PATH = "data/embedded/train.json"
 
 
-def test_an_item_has_the_same_examples_whenever_and_wherever_it_is_asked():
-    first = CategoryFewShotGenerator(POOL, 2)
-    expected = {item.id: [e.id for e in first.examples(item)] for item in TRAIN}
-    random.seed(1)  # the global dice must not matter, nor the order of asking
-    second = CategoryFewShotGenerator(POOL, 2)
-    assert {i.id: [e.id for e in second.examples(i)] for i in reversed(TRAIN)} == expected
+# -- few-shot examples -----------------------------------------------------------------------------
 
 
-def test_examples_are_of_the_items_own_type_and_vary_between_items():
+def ids_of_examples(generator, items):
+    return {item.id: [example.id for example in generator.examples(item)] for item in items}
+
+
+def test_examples_do_not_depend_on_the_global_generator():
+    expected = ids_of_examples(CategoryFewShotGenerator(POOL, 2), TRAIN)
+    random.seed(1)
+    assert ids_of_examples(CategoryFewShotGenerator(POOL, 2), TRAIN) == expected
+
+
+def test_examples_do_not_depend_on_the_order_of_items():
+    expected = ids_of_examples(CategoryFewShotGenerator(POOL, 2), TRAIN)
+    backwards = list(reversed(TRAIN))
+    assert ids_of_examples(CategoryFewShotGenerator(POOL, 2), backwards) == expected
+
+
+def test_examples_are_of_the_items_own_type():
     generator = CategoryFewShotGenerator(POOL, 1)
-    drawn = [(item, generator.examples(item)[0]) for item in TRAIN]
-    assert all(item.question_type == example.question_type for item, example in drawn)
-    assert len({example.id for _, example in drawn}) > 10
+    for item in TRAIN:
+        (example,) = generator.examples(item)
+        assert example.question_type == item.question_type
 
 
-def test_an_item_is_never_its_own_example():
+def test_examples_vary_between_items():
+    generator = CategoryFewShotGenerator(POOL, 1)
+    drawn = {generator.examples(item)[0].id for item in TRAIN}
+    assert len(drawn) > 10
+
+
+def test_item_is_never_its_own_example():
     generator = CategoryFewShotGenerator(TRAIN, 3)
     for item in TRAIN:
-        assert all(e.id != item.id and e.answer != item.answer for e in generator.examples(item))
+        assert item.id not in [example.id for example in generator.examples(item)]
+
+
+def test_example_never_has_the_items_answer():
+    generator = CategoryFewShotGenerator(TRAIN, 3)
+    for item in TRAIN:
+        assert item.answer not in [example.answer for example in generator.examples(item)]
+
+
+def test_near_copy_of_another_shape_is_never_an_example():
+    item = TRAIN[0]
+    copy = Item("copy", item.question_type, "다음 중 ...\n― 다른 물음이다.", item.answer)
+    same_type = Counter(example.question_type for example in POOL)[item.question_type]
+
+    generator = CategoryFewShotGenerator([*POOL, copy], same_type)
+
+    assert "copy" not in [example.id for example in generator.examples(item)]
+
+
+def test_no_examples_are_drawn_when_none_are_wanted():
+    assert CategoryFewShotGenerator([], 0).examples(TRAIN[0]) == []
+
+
+def test_negative_number_of_examples_is_refused():
+    with pytest.raises(InputError, match="num_few_shot is -1; it must be 0 or more"):
+        CategoryFewShotGenerator(POOL, -1)
 
 
 def test_too_small_a_pool_is_refused():
@@ -48,74 +96,135 @@ def test_too_small_a_pool_is_refused():
         CategoryFewShotGenerator(POOL[:1], 2).examples(TRAIN[0])
 
 
-def test_a_prompt_is_instruction_examples_question():
-    prompt = build_prompts(TRAIN[:1], INSTRUCT, CategoryFewShotGenerator(POOL, 2))[0]
-    assert [m["role"] for m in prompt] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-        "assistant",
-        "user",
-    ]
+# -- messages --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompt():
+    """The prompt of the first train item, with two examples."""
+    return build_prompts(TRAIN[:1], INSTRUCT, CategoryFewShotGenerator(POOL, 2))[0]
+
+
+def test_prompt_is_instruction_examples_question(prompt):
+    turns = ["user", "assistant"]
+    assert [message["role"] for message in prompt] == ["system", *turns, *turns, "user"]
+
+
+def test_prompt_ends_with_the_question(prompt):
     assert prompt[-1]["content"] == TRAIN[0].question
+
+
+def test_prompt_does_not_contain_the_answer(prompt):
     assert TRAIN[0].answer not in str(prompt)
 
 
-def test_an_instruct_file_without_a_key_is_refused(tmp_path):
+def test_instruct_file_without_a_key_is_refused(tmp_path):
     file = tmp_path / "instruct.json"
     file.write_text('{"prompt": "x", "selection_prompt": "y"}')
-    with pytest.raises(InputError, match="correction_prompt"):
+    with pytest.raises(InputError, match="wrong: correction_prompt"):
         load_instruct(str(file))
+
+
+def test_instruct_file_with_a_list_is_refused(tmp_path):
+    file = tmp_path / "instruct.json"
+    file.write_text(json.dumps(["prompt"]))
+    with pytest.raises(InputError, match="wrong: prompt"):
+        load_instruct(str(file))
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+def test_source_takes_its_fields_from_the_settings():
+    settings = TrainSettings(num_few_shot=3)
+    expected = PromptSource(settings.few_shot_data_path, settings.instruct_path, 3)
+    assert PromptSource.from_settings(settings) == expected
+
+
+def test_default_source_is_that_of_the_settings():
+    assert PromptSource() == PromptSource.from_settings(TrainSettings())
+
+
+def test_pool_is_not_read_when_no_examples_are_wanted():
+    source = PromptSource(few_shot_data_path="no/such.json", num_few_shot=0)
+    _, prompts = load_prompted(TRAIN_PATH, source)
+    assert [message["role"] for message in prompts[0]] == ["system", "user"]
 
 
 def test_all_prompts_of_a_group_are_identical_in_trls_own_sampler():
     from trl.trainer.utils import RepeatSampler
 
-    items, prompts = load_prompted(
-        "data/embedded/train.json", "data/embedded/few_shot.json", "data/instruct.json", 1
+    group_size = 8
+    dataset = build_dataset(*load_prompted(TRAIN_PATH, PromptSource()))
+    sampler = RepeatSampler(
+        dataset, mini_repeat_count=group_size, batch_size=2, repeat_count=1, seed=0
     )
-    dataset = build_dataset(items, prompts)
-    order = list(RepeatSampler(dataset, mini_repeat_count=8, batch_size=2, repeat_count=1, seed=0))
-    groups = [
-        [str(dataset[i]["prompt"]) for i in order[start : start + 8]]
-        for start in range(0, len(order), 8)
+    texts = [str(dataset[index]["prompt"]) for index in sampler]
+
+    groups = [texts[start : start + group_size] for start in range(0, len(texts), group_size)]
+
+    assert len(groups) > 10
+    assert all(len(set(group)) == 1 for group in groups)
+
+
+# -- prompts over the limit ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("data/tiny_model")
+
+
+@pytest.fixture(scope="module")
+def prompted():
+    return load_prompted(TRAIN_PATH, PromptSource())
+
+
+@pytest.fixture(scope="module")
+def median_length(prompted, tokenizer):
+    lengths = prompt_lengths(prompted[1], tokenizer)
+    return sorted(lengths)[len(lengths) // 2]
+
+
+@pytest.fixture(scope="module")
+def retained(prompted, tokenizer, median_length):
+    """What is left when the limit is the median length."""
+    return drop_long(*prompted, tokenizer, median_length)
+
+
+def test_limit_below_the_longest_prompt_drops_items(retained):
+    assert retained.dropped_ids
+
+
+def test_every_item_is_either_retained_or_dropped(retained):
+    retained_ids = [item.id for item in retained.items]
+    assert sorted(retained_ids + retained.dropped_ids) == sorted(item.id for item in TRAIN)
+
+
+def test_no_retained_prompt_is_over_the_limit(retained, tokenizer, median_length):
+    assert max(prompt_lengths(retained.prompts, tokenizer)) <= median_length
+
+
+def test_retained_prompts_are_uncut(retained, prompted):
+    prompt_of = {item.id: prompt for item, prompt in zip(*prompted, strict=True)}
+    assert retained.prompts == [prompt_of[item.id] for item in retained.items]
+
+
+def test_dropped_prompts_are_over_the_limit(retained, prompted, tokenizer, median_length):
+    dropped = [
+        prompt
+        for item, prompt in zip(*prompted, strict=True)
+        if item.id in set(retained.dropped_ids)
     ]
-    assert len(groups) > 10 and all(len(set(group)) == 1 for group in groups)
+    assert min(prompt_lengths(dropped, tokenizer)) > median_length
 
 
-def test_prompts_over_the_limit_are_dropped_whole_and_named():
-    tokenizer = load_tokenizer("data/tiny_model")
-    items, prompts = load_prompted(
-        "data/embedded/train.json", "data/embedded/few_shot.json", "data/instruct.json", 1
-    )
-    lengths = prompt_lengths(prompts, tokenizer)
-    limit = sorted(lengths)[len(lengths) // 2]
-    kept, kept_prompts, dropped = drop_long(items, prompts, tokenizer, limit)
-    assert dropped and len(kept) == len(kept_prompts) == len(items) - len(dropped)
-    assert {item.id for item in items} == {item.id for item in kept} | set(dropped)
-    assert max(prompt_lengths(kept_prompts, tokenizer)) <= limit < max(lengths)
-    assert all(prompt in prompts for prompt in kept_prompts), "a kept prompt is not cut"
+def test_no_limit_drops_nothing(prompted, tokenizer):
+    items, prompts = prompted
+    retained = drop_long(items, prompts, tokenizer, limit=0)
+    assert (retained.items, retained.prompts, retained.dropped_ids) == (items, prompts, [])
 
 
-def test_no_limit_drops_nothing_and_a_limit_below_all_prompts_is_refused():
-    tokenizer = load_tokenizer("data/tiny_model")
-    items, prompts = (
-        TRAIN[:2],
-        build_prompts(TRAIN[:2], INSTRUCT, CategoryFewShotGenerator(POOL, 1)),
-    )
-    assert drop_long(items, prompts, tokenizer, 0) == (items, prompts, [])
+def test_limit_below_all_prompts_is_refused(prompted, tokenizer):
     with pytest.raises(InputError, match="max_prompt_tokens is 5, but the shortest prompt has"):
-        drop_long(items, prompts, tokenizer, 5)
-
-
-def test_an_example_is_no_near_copy_of_the_question_whatever_its_shape():
-    copy = TRAIN[0]
-    pool = [
-        *POOL,
-        copy.__class__("other", copy.question_type, "다음 중 ...\n― 다른 물음이다.", copy.answer),
-    ]
-    drawn = CategoryFewShotGenerator(
-        pool, len([i for i in POOL if i.question_type == copy.question_type])
-    )
-    assert all(example.id != "other" for example in drawn.examples(copy))
+        drop_long(*prompted, tokenizer, limit=5)

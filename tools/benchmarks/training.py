@@ -42,11 +42,11 @@ def answer(way: str, adapter: str) -> dict[str, float | list[str]]:
     """Return seconds, peak memory (MiB) and answers of one way, in this process; the model in training is there."""
     from grpo_helpers.inference import generate_answers
     from grpo_helpers.models import load_tokenizer, load_with_adapter
-    from grpo_helpers.prompts import load_prompted
+    from grpo_helpers.prompts import PromptSource, load_prompted
 
     settings = TrainSettings()
-    shots = (settings.few_shot_data_path, settings.instruct_path, settings.num_few_shot)
-    _, prompts = load_prompted(settings.eval_data_path, *shots)
+    source = PromptSource.from_settings(settings)
+    _, prompts = load_prompted(settings.eval_data_path, source)
     prompts = prompts[:QUESTIONS]
     live = load_with_adapter(settings.model_name, adapter)
     tokenizer = load_tokenizer(settings.model_name)
