@@ -1,9 +1,10 @@
 """The answer format ``"sentence"가 옳다. reason``: read it from any text, and write it.
 
-In: an answer as a person or a model wrote it. Out: :class:`Answer`. The article splits with one regular expression
-that refuses nested quotes, so it rejects some of the contest's own gold answers; this parser looks for the first
-closing quote followed by 가/이 옳다 instead, and never raises. The two older ways to split an answer, the contest
-scorer's and the article's, stand beside it (:func:`split_official`, :func:`split_seed`): published figures need them.
+In: an answer as a person or a model wrote it. Out: :class:`Answer`. The article splits answers with
+one regular expression that refuses nested quotes, so it rejects some of the contest's own gold
+answers; this parser looks for the first closing quote followed by 가/이 옳다 instead, and never
+raises. The two older ways to split an answer, the contest scorer's (:func:`split_official`) and the
+article's (:func:`split_seed`), are kept because published figures depend on them.
 """
 
 from __future__ import annotations
@@ -12,54 +13,86 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-_QUOTES = str.maketrans(
-    {"“": '"', "”": '"', "„": '"', "‟": '"', "＂": '"', "‘": "'", "’": "'", "‚": "'", "＇": "'"}
+_STRAIGHT_QUOTES = str.maketrans(
+    {
+        "“": '"',
+        "”": '"',
+        "„": '"',
+        "‟": '"',
+        "＂": '"',
+        "‘": "'",
+        "’": "'",
+        "‚": "'",
+        "＇": "'",
+    }
 )
 _SPACES = re.compile(r"\s+")
-_PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")
-_HEAD = re.compile(
-    r"""["']\s*(?P<particle>으?[이가])\s*옳다"""
-)  # 으가 is a slip in the contest's own gold answers
+_PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")  # [답변]: "answer:"
+
+# What ends the quoted sentence. 으가 is a slip in the contest's own gold answers.
+_QUOTED_HEAD = re.compile(r"""["']\s*(?P<particle>으?[이가])\s*옳다""")
 _OTHER_HEAD = re.compile(
-    r"""["']\s*(?P<particle>으로|로|[와과]\s*같이)\s*(?:고쳐\s*)?(?:쓴다|써야\s*한다|적는다|적어야\s*한다)"""
+    r"""["']\s*(?P<particle>으로|로|[와과]\s*같이)\s*"""
+    r"""(?:고쳐\s*)?(?:쓴다|써야\s*한다|적는다|적어야\s*한다)"""
 )
+_HEADS = {"quoted": _QUOTED_HEAD, "other": _OTHER_HEAD}
+
 _OUTER_QUOTE = re.compile(r"""^["']|["']$""")
 _ALTERNATIVE = re.compile(r"""(["'])\s*(?:혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*\1""")
+
+# Hangul syllables are ordered by their final consonant; the first of every 28 has none.
+_FIRST_SYLLABLE, _LAST_SYLLABLE = "가", "힣"
+_FINALS = 28
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One parsed answer. Its head is what ends the quoted sentence: 가 옳다 in the asked form."""
+    """One parsed answer. Its head is what ends the quoted sentence: 가 옳다 in the required form.
 
-    sentences: tuple[
-        str, ...
-    ]  # called right: one, or several where alternatives are allowed; empty without a head
-    particle: str  # 이 or 가 (or what stood in its place); empty without a head
-    reason: str  # what follows the head, stripped; empty if nothing does
-    head: str  # "quoted" for the asked form, "other" for 으로 고쳐 쓴다 and its like, "none" without a head
+    Attributes:
+        sentences: What the answer calls right: one sentence, or several where it names
+            alternatives; empty without a head.
+        particle: 이 or 가, or whatever is in its place; empty without a head.
+        reason: What follows the head, stripped; may be empty.
+        head: ``"quoted"`` for the required form, ``"other"`` for 으로 고쳐 쓴다 ("is corrected to")
+            and similar forms, ``"none"`` without a head.
+    """
+
+    sentences: tuple[str, ...]
+    particle: str
+    reason: str
+    head: str
+
+
+# -- normalising -----------------------------------------------------------------------------------
 
 
 def normalize_quotes(text: str) -> str:
-    """Return ``text`` with curly quotes made straight and every run of white space folded to one space.
+    r"""Return ``text`` with straight quotes, and with every run of white space as one space.
 
-    >>> normalize_quotes("“며칠”이\\u00a0 옳다.")
+    >>> normalize_quotes("“며칠”이\u00a0 옳다.")
     '"며칠"이 옳다.'
     """
-    return _SPACES.sub(" ", text.translate(_QUOTES)).strip()
+    straight = text.translate(_STRAIGHT_QUOTES)
+    return _SPACES.sub(" ", straight).strip()
 
 
 def strip_prefixes_and_normalize(text: str) -> str:
-    """Return ``text`` without a leading ``[답변]:`` ("answer:") and with quotes and spaces normalised.
+    """Return ``text`` without a leading ``[답변]:`` ("answer:"), quotes and spaces normalised.
 
     >>> strip_prefixes_and_normalize('[답변]: “며칠”이 옳다. ')
     '"며칠"이 옳다.'
     """
-    # Spaces are folded first: the pattern would try every split of a long run of them.
-    return normalize_quotes(_PREFIX.sub("", normalize_quotes(text)))
+    # Spaces are folded first: the prefix pattern would try every way to split a long run of them.
+    text = normalize_quotes(text)
+    return normalize_quotes(_PREFIX.sub("", text))
+
+
+# -- parsing ---------------------------------------------------------------------------------------
 
 
 def parse(text: str) -> Answer:
-    """Return the parts of one answer; never raises on any string.
+    """Return the parts of one answer; never raises, whatever the string.
 
     >>> parse('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     Answer(sentences=('며칠이 걸렸다.',), particle='가', reason='소리대로 적는다.', head='quoted')
@@ -67,55 +100,101 @@ def parse(text: str) -> Answer:
     'none'
     """
     text = strip_prefixes_and_normalize(text)
-    for kind, pattern in (("quoted", _HEAD), ("other", _OTHER_HEAD)):
-        found = list(pattern.finditer(text))
-        if found:
-            # The head is at the first closing quote of the kind that opened the text, else at the first of any kind:
-            # "'며칠'이 옳다고 본다." inside double quotes does not end the sentence it stands in.
-            head = next((match for match in found if match[0][0] == text[0]), found[0])
+
+    for kind, pattern in _HEADS.items():
+        head = _find_head(pattern, text)
+
+        if head:
+            quoted = text[: head.start() + 1]  # up to and including the closing quote
             reason = text[head.end() :].lstrip(" .,").rstrip()
-            return Answer(_alternatives(text[: head.start() + 1]), head["particle"], reason, kind)
+            return Answer(_alternatives(quoted), head["particle"], reason, kind)
+
     return Answer((), "", "", "none")
 
 
+def _find_head(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the head of an answer, or None.
+
+    It is at the first closing quote of the kind that opens the text, or, without one, at the first
+    of any kind: "'며칠'이 옳다고 본다." inside double quotes does not end the sentence around it.
+    """
+    first = None
+
+    for match in pattern.finditer(text):
+        if match[0][0] == text[0]:
+            return match
+        if first is None:
+            first = match
+
+    return first
+
+
 def _alternatives(quoted: str) -> tuple[str, ...]:
-    """Return the sentences of ``"a" 또는 "b"``, each without its outer quotes; inner ones are part of a sentence."""
-    parts, start = [], 0
+    """Return the different sentences of ``"a" 또는 "b"`` ("a" or "b"), without outer quotes."""
+    parts = []
+    start = 0
+
     for match in _ALTERNATIVE.finditer(quoted):
-        if (
-            match[1] == quoted[-1]
-        ):  # else: '사과'나 '배' inside a double-quoted sentence is one sentence
+        # '사과'나 '배' inside a double-quoted sentence does not separate two sentences.
+        if match[1] == quoted[-1]:
             parts.append(quoted[start : match.start() + 1])
             start = match.end() - 1
-    return tuple(
-        dict.fromkeys(
-            _OUTER_QUOTE.sub("", part.strip()).strip() for part in [*parts, quoted[start:]]
-        )
-    )
+    parts.append(quoted[start:])
+
+    sentences = [_OUTER_QUOTE.sub("", part.strip()).strip() for part in parts]
+    return _unique(sentences)
+
+
+def _unique(texts: list[str]) -> tuple[str, ...]:
+    """Return the texts without repetitions, in order of first appearance."""
+    return tuple(dict.fromkeys(texts))
 
 
 def parse_gold(text: str) -> Answer:
-    """Return the parts of a gold answer: the sentences of all its ``#``-separated alternatives, the first's reason."""
-    parts = [parse(part) for part in text.split("#")]
-    sentences = tuple(dict.fromkeys(s for part in parts for s in part.sentences))
-    return Answer(sentences, parts[0].particle, parts[0].reason, parts[0].head)
+    """Return the parts of a gold answer, where ``#`` separates whole alternative answers.
+
+    The sentences are those of all alternatives; the particle, reason and head are the first's.
+
+    >>> parse_gold('"하나"가 옳다. 까닭.#"둘"이 옳다. 까닭.').sentences
+    ('하나', '둘')
+    """
+    alternatives = [parse(part) for part in text.split("#")]
+
+    sentences: list[str] = []
+    for alternative in alternatives:
+        sentences.extend(alternative.sentences)
+
+    first = alternatives[0]
+    return Answer(_unique(sentences), first.particle, first.reason, first.head)
+
+
+# -- the older ways to split an answer -------------------------------------------------------------
 
 
 def split_official(text: str) -> tuple[str, str]:
-    """Return (answer, reason) as the contest's scorer splits them.
+    """Return the answer and the reason as the contest's scorer splits them.
 
-    The answer ends at the first 가 옳다 anywhere, and only without one at the first 이 옳다; straight quotes are
-    deleted from it, curly ones are not. Without either the whole text is the answer.
+    The answer ends at the first 가 옳다 anywhere, and only without one at the first 이 옳다;
+    straight quotes are deleted from it, curly ones are not. Without either, all of the text is the
+    answer and the reason is empty.
 
     >>> split_official('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')
     """
-    before, end, reason = text.partition("가 옳다" if "가 옳다" in text else "이 옳다")
-    return (before + end).replace('"', "").replace("'", "").strip(), reason.lstrip(" .,").strip()
+    ending = "가 옳다" if "가 옳다" in text else "이 옳다"
+    before, found_ending, reason = text.partition(ending)
+
+    answer = before + found_ending
+    answer = answer.replace('"', "").replace("'", "").strip()
+
+    return answer, reason.lstrip(" .,").strip()
 
 
 def split_seed(text: str) -> tuple[str, str]:
-    """Return (answer, reason) as the article splits them: like the contest, after NFKC, curly quotes and spaces.
+    """Return the answer and the reason as the article splits them.
+
+    This is the contest's way after Unicode normalisation (NFKC), with curly quotes made straight
+    and spaces folded.
 
     >>> split_seed("“며칠이  걸렸다.”가 옳다. 소리대로 적는다.")
     ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')
@@ -123,20 +202,27 @@ def split_seed(text: str) -> tuple[str, str]:
     return split_official(normalize_quotes(unicodedata.normalize("NFKC", text)))
 
 
+# -- writing ---------------------------------------------------------------------------------------
+
+
 def subject_particle(text: str) -> str:
-    """Return 이 after a final consonant and 가 after a vowel, by the last Hangul syllable of ``text``.
+    """Return the particle that follows ``text``: 이 after a final consonant, 가 after a vowel.
+
+    The last Hangul syllable decides; without any it is 가.
 
     >>> subject_particle("며칠이 걸렸다."), subject_particle("봄")
     ('가', '이')
     """
-    last = next((char for char in reversed(text) if "가" <= char <= "힣"), "가")
-    return (
-        "이" if (ord(last) - ord("가")) % 28 else "가"
-    )  # of each 28 syllables the first has no final
+    for char in reversed(text):
+        if _FIRST_SYLLABLE <= char <= _LAST_SYLLABLE:
+            final = (ord(char) - ord(_FIRST_SYLLABLE)) % _FINALS
+            return "이" if final else "가"
+
+    return "가"
 
 
 def format_answer(sentence: str, reason: str) -> str:
-    """Return the asked form of an answer.
+    """Return an answer in the required form.
 
     >>> format_answer("며칠이 걸렸다.", "소리대로 적는다.")
     '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'

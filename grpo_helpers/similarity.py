@@ -1,19 +1,61 @@
-"""How alike two sentences are: character n-grams and their Jaccard similarity."""
+"""How similar two texts are, and where they differ.
+
+In: two texts. Out: the Jaccard similarity of their character n-grams, which finds near copies
+between splits, or the words that changed from one to the other. The article compares no sentences;
+here a near copy of a question must not be its few-shot example.
+"""
 
 from __future__ import annotations
+
+from difflib import SequenceMatcher
 
 NEAR_COPY = 0.6  # character 5-gram Jaccard above which two sentences count as copies of each other
 
 
 def char_ngrams(text: str, n: int = 5) -> set[str]:
-    """Return the set of character n-grams of ``text`` (the whole text if it is shorter than n)."""
-    return {text[i : i + n] for i in range(len(text) - n + 1)} or {text}
+    """Return the set of character n-grams of ``text`` (all of the text if it is shorter than n).
+
+    >>> sorted(char_ngrams("며칠이다", 3))
+    ['며칠이', '칠이다']
+    """
+    starts = range(len(text) - n + 1)
+    return {text[start : start + n] for start in starts} or {text}
 
 
 def jaccard(left: set[str], right: set[str]) -> float:
-    """Return the Jaccard similarity of two sets, 0 to 1.
+    """Return the Jaccard similarity of two sets, 0 to 1; two empty sets are the same.
 
     >>> jaccard({"a", "b"}, {"b", "c"})
     0.3333333333333333
     """
-    return len(left & right) / len(left | right) if left or right else 1.0
+    if not left and not right:
+        return 1.0
+
+    return len(left & right) / len(left | right)
+
+
+def changed_words(before: str, after: str) -> str:
+    """Return what changed between two texts, compared word by word.
+
+    Returns:
+        ``"old words -> new words"`` for each place that differs, separated by commas. One side is
+        empty where words were only added or only removed. Empty if all words are the same.
+
+    >>> changed_words("노력한만큼 성적이 올랐다.", "노력한 만큼 성적이 올랐다.")
+    '노력한만큼 -> 노력한 만큼'
+    """
+    old, new = before.split(), after.split()
+
+    # autojunk would ignore words that are frequent in long texts.
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    changes = []
+
+    for kind, old_start, old_end, new_start, new_end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+
+        old_words = " ".join(old[old_start:old_end])
+        new_words = " ".join(new[new_start:new_end])
+        changes.append(f"{old_words} -> {new_words}")
+
+    return ", ".join(changes)

@@ -233,7 +233,7 @@ BAD_TRAIN_FILES = {
     ),
     "a row without an answer": ([ROW | {"output": {}}], "output.answer is missing"),
     "an unknown question type": ([ROW | {"input": ESSAY}], "unknown question_type"),
-    "an id used twice": ([ROW, ROW], "is used in row 1 already"),
+    "an id used twice": ([ROW, ROW], "is already used in row 1"),
     "text that is not JSON": ("[{]", "is not JSON: line 1"),
 }
 # Parameters, and what the refusal says.

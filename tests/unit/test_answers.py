@@ -12,6 +12,7 @@ from grpo_helpers.answers import (
     subject_particle,
 )
 
+# Text: sentences, particle, reason.
 CASES = {
     '"며칠이 걸렸다."가 옳다. 까닭이다.': (("며칠이 걸렸다.",), "가", "까닭이다."),
     "“며칠이 걸렸다.”가 옳다. 까닭이다.": (("며칠이 걸렸다.",), "가", "까닭이다."),
@@ -33,10 +34,14 @@ CASES = {
     "며칠": ((), "", ""),
     "": ((), "", ""),
 }
+PIECES = [
+    *['"', "'", "“", "”", "가 옳다", "이 옳다.", " 혹은 "],
+    *["\n", "\x00", "\ud800", "{", "}", "#", "봄", "ㄱ", "𝕏"],
+]
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_an_answer_is_taken_apart(text):
+def test_answer_is_parsed_into_its_parts(text):
     parsed = parse(text)
     assert (parsed.sentences, parsed.particle, parsed.reason) == CASES[text]
 
@@ -45,50 +50,34 @@ def test_gold_alternatives_are_separated_by_a_hash():
     assert parse_gold('"하나"가 옳다. 까닭.#"둘"이 옳다. 까닭.').sentences == ("하나", "둘")
 
 
-def test_what_is_formatted_is_parsed_back():
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [("sentences", ("며칠이 걸렸다.",)), ("reason", "소리대로 적는다."), ("head", "quoted")],
+)
+def test_formatted_answer_is_parsed_back(attribute, expected):
     parsed = parse(format_answer("며칠이 걸렸다.", "소리대로 적는다."))
-    assert (parsed.sentences, parsed.reason, parsed.head) == (
-        ("며칠이 걸렸다.",),
-        "소리대로 적는다.",
-        "quoted",
-    )
+    assert getattr(parsed, attribute) == expected
 
 
-def test_the_particle_follows_the_last_sound():
-    assert [subject_particle(word) for word in ("봄", "나무", "할 거야?", "123")] == [
-        "이",
-        "가",
-        "가",
-        "가",
-    ]
+@pytest.mark.parametrize(
+    ("word", "particle"), [("봄", "이"), ("나무", "가"), ("할 거야?", "가"), ("123", "가")]
+)
+def test_particle_follows_the_last_sound(word, particle):
+    assert subject_particle(word) == particle
 
 
-def test_a_prefix_goes_and_spaces_fold():
+def test_prefix_is_removed_before_quotes_and_spaces_are_normalised():
     assert strip_prefixes_and_normalize(" 답변:  ‘봄’이\u00a0 옳다 ") == "'봄'이 옳다"
 
 
-def test_no_string_makes_the_parser_raise():
-    dice = random.Random(0)
-    pieces = [
-        '"',
-        "'",
-        "“",
-        "”",
-        "가 옳다",
-        "이 옳다.",
-        " 혹은 ",
-        "\n",
-        "\x00",
-        "\ud800",
-        "{",
-        "}",
-        "#",
-        "봄",
-        "ㄱ",
-        "𝕏",
-    ]
+def test_parser_finds_sentences_exactly_where_there_is_a_head():
+    rng = random.Random(0)
     for _ in range(3000):
-        parsed = parse("".join(dice.choices(pieces, k=dice.randint(0, 12))))
+        length = rng.randint(0, 12)
+        parsed = parse("".join(rng.choices(PIECES, k=length)))
         assert (parsed.head == "none") == (parsed.sentences == ())
-    assert parse('"' * 10_000).head == "none"
-    assert parse("가 옳다" * 2_000).head == "none"
+
+
+@pytest.mark.parametrize("text", ['"' * 10_000, "가 옳다" * 2_000], ids=["quotes", "endings"])
+def test_long_repetitions_have_no_head(text):
+    assert parse(text).head == "none"

@@ -1,13 +1,15 @@
-"""Loading and writing contest files."""
+"""Loading contest files."""
 
+import copy
 import json
-import os
+from types import SimpleNamespace
 
 import pytest
 
 from grpo_helpers.data import item_to_row, load_items
-from grpo_helpers.files import InputError, write_atomically, write_json
-from grpo_helpers.questions import Item
+from grpo_helpers.files import InputError, write_json
+from grpo_helpers.prompts import CategoryFewShotGenerator, build_messages, load_instruct
+from grpo_helpers.questions import CORRECTION, SELECTION, Item, question_sentences
 
 GOOD = {
     "id": "1",
@@ -17,183 +19,258 @@ GOOD = {
     },
     "output": {"answer": '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'},
 }
-
-
-def changed(**changes):
-    row = json.loads(json.dumps(GOOD))
-    for path, value in changes.items():
-        *parents, last = path.split("__")
-        target = row
-        for key in parents:
-            target = target[key]
-        if value is None:
-            del target[last]
-        else:
-            target[last] = value
-    return row
-
-
-BAD_FILES = {
-    "an empty list": ("[]", "non-empty JSON list"),
-    "an object instead of a list": ("{}", "non-empty JSON list"),
-    "text that is not JSON": ('[{"id": 1,}]', "not JSON: line 1"),
-    "a row that is no object": ('["text"]', "row 1: expected an object"),
-    "a row without id": (json.dumps([changed(id=None)]), "row 1: needs an id"),
-    "a row without input": (json.dumps([changed(input=None)]), "needs input"),
-    "a row without question": (
-        json.dumps([changed(input__question=None)]),
-        "input.question is missing",
-    ),
-    "a blank question": (
-        json.dumps([changed(input__question="  ")]),
-        "input.question is missing or empty",
-    ),
-    "a row without answer": (json.dumps([changed(output=None)]), "output.answer is missing"),
-    "an unknown type": (
-        json.dumps([changed(input__question_type="서술형")]),
-        "unknown question_type '서술형'",
-    ),
-    "an id used twice": (json.dumps([GOOD, changed(id=1)]), "row 2: id 1 is used in row 1 already"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_a_bad_file_is_refused_in_one_line_that_names_file_and_place(case, tmp_path):
-    text, expected = BAD_FILES[case]
-    file = tmp_path / "contest.json"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError) as error:
-        load_items(file)
-    message = str(error.value)
-    assert expected in message and "contest.json" in message and "\n" not in message
-
-
 FLAT = {
     "Question": GOOD["input"]["question"],
     "Question_Type": "선택형",
     "Answer": GOOD["output"]["answer"],
 }
-VARIANTS = {
-    "the contest's shape": ("a.json", json.dumps([GOOD]), "1"),
-    "the flat variant with a description": (
-        "a.json",
-        json.dumps([FLAT | {"Description": "며칠"}]),
-        1,
+
+
+def with_changes(**changes):
+    """GOOD with other values; ``input__question`` is a key of a key, and None deletes one."""
+    row = copy.deepcopy(GOOD)
+
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        target = row
+        for key in parents:
+            target = target[key]
+
+        if value is None:
+            del target[last]
+        else:
+            target[last] = value
+
+    return row
+
+
+def as_file(*rows):
+    return json.dumps(list(rows))
+
+
+def as_lines(*rows):
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+# -- files that are refused ------------------------------------------------------------------------
+
+# What is wrong: the file's name, its text, part of the message.
+REFUSED = {
+    "an empty list": ("contest.json", "[]", "non-empty JSON list"),
+    "an object instead of a list": ("contest.json", "{}", "non-empty JSON list"),
+    "text that is not JSON": ("contest.json", '[{"id": 1,}]', "not JSON: line 1"),
+    "a row that is no object": ("contest.json", '["text"]', "row 1: expected an object"),
+    "a row without id": (
+        "contest.json",
+        as_file(with_changes(id=None)),
+        "row 1: needs an id",
     ),
-    "a test file without answers": ("a.json", json.dumps([changed(output=None)]), "1"),
-    "one object a line": (
-        "a.jsonl",
-        json.dumps(GOOD) + "\n\n" + json.dumps(GOOD | {"id": "2"}) + "\n",
-        "1",
+    "an id that is a truth value": (
+        "contest.json",
+        as_file(with_changes(id=True)),
+        "row 1: needs an id",
     ),
-    "a byte order mark": ("a.json", "\ufeff" + json.dumps([GOOD]), "1"),
-    "flat objects a line": ("a.jsonl", "\ufeff" + json.dumps(FLAT | {"id": "q7"}), "q7"),
-}
-
-
-@pytest.mark.parametrize("case", VARIANTS)
-def test_contest_files_are_read_as_they_come(case, tmp_path):
-    name, text, item_id = VARIANTS[case]
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    item = load_items(tmp_path / name, need_answer=False)[0]
-    assert (item.id, item.question_type, item.question) == (
-        item_id,
-        "선택형",
-        GOOD["input"]["question"],
-    )
-    assert item.answer == (None if "without" in case else GOOD["output"]["answer"])
-
-
-BAD_LINES = {
-    "a broken line": (json.dumps(GOOD) + "\n{oops\n", "not JSON: line 2"),
-    "an empty file": ("\n", "found an empty file"),
+    "a row without input": (
+        "contest.json",
+        as_file(with_changes(input=None)),
+        "needs input",
+    ),
+    "a row without question": (
+        "contest.json",
+        as_file(with_changes(input__question=None)),
+        "input.question is missing",
+    ),
+    "a blank question": (
+        "contest.json",
+        as_file(with_changes(input__question="  ")),
+        "input.question is missing or empty",
+    ),
+    "a row without answer": (
+        "contest.json",
+        as_file(with_changes(output=None)),
+        "output.answer is missing",
+    ),
+    "an unknown type": (
+        "contest.json",
+        as_file(with_changes(input__question_type="서술형")),
+        "unknown question_type '서술형'",
+    ),
+    "an id used twice": (
+        "contest.json",
+        as_file(GOOD, with_changes(id=1)),
+        "row 2: id 1 is already used in row 1",
+    ),
+    "a broken line": (
+        "contest.jsonl",
+        as_lines(GOOD) + "\n{oops\n",
+        "not JSON: line 2",
+    ),
+    "an empty file": ("contest.jsonl", "\n", "found an empty file"),
     "a flat row without a type": (
-        json.dumps({"Question": "x", "Answer": "y"}),
+        "contest.jsonl",
+        as_lines({"Question": "x", "Answer": "y"}),
         "unknown question_type None",
     ),
     "a flat row without an answer": (
-        json.dumps({"Question": "x", "Question_Type": "선택형"}),
+        "contest.jsonl",
+        as_lines({"Question": "x", "Question_Type": "선택형"}),
         "answer is missing",
     ),
 }
 
 
-@pytest.mark.parametrize("case", BAD_LINES)
-def test_a_bad_jsonl_file_is_refused_in_one_line(case, tmp_path):
-    text, told = BAD_LINES[case]
-    (tmp_path / "contest.jsonl").write_text(text, encoding="utf-8")
+@pytest.fixture(params=REFUSED)
+def refusal(request, tmp_path):
+    """A refused file: its name, the message, and what the message should say."""
+    name, text, expected = REFUSED[request.param]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
     with pytest.raises(InputError) as error:
-        load_items(tmp_path / "contest.jsonl")
-    assert (
-        told in str(error.value)
-        and "contest.jsonl" in str(error.value)
-        and "\n" not in str(error.value)
-    )
+        load_items(tmp_path / name)
+
+    return SimpleNamespace(file=name, message=str(error.value), expected=expected)
 
 
-QUESTION_SHAPES = {
-    "a brace of one": '"{며칠} 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.',
-    "a brace of three": '"{며칠/몇일/몇 일} 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.',
-    "two braces": '"{며칠/몇일} 뒤에 {봬요/뵈요}." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.',
-    "a bullet": "다음 문장에서 어문 규범에 부합하지 않는 부분을 찾아 고치고, 그 이유를 설명하세요.\n― 몇일 걸렸다.",
-    "the vowel as a bullet": "다음 문장에서 ... 설명하세요.\nㅡ 몇일 걸렸다.",
-    "a long dash": "다음 문장에서 ... 설명하세요.\n— 몇일 걸렸다.",
-    "two lines": "다음 중 어문 규범에 부합하는 것을 선택하고, ...\n― 며칠 걸렸다.\n― 몇일 걸렸다.",
-    "a blank": '다음 문장이 ... 문장 부호를 추가하고, ...\n"지은아( ) 이리 오렴."',
-    "nested quotes": '"그는 "{며칠/몇일} 걸렸다."라고 했다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.',
-}
+def test_refusal_says_what_is_wrong(refusal):
+    assert refusal.expected in refusal.message
 
 
-@pytest.mark.parametrize("shape", QUESTION_SHAPES)
-def test_every_question_shape_goes_through_prompts_and_few_shot_unharmed(shape):
-    from grpo_helpers.prompts import CategoryFewShotGenerator, build_messages, load_instruct
-    from grpo_helpers.questions import question_sentences
-
-    question = QUESTION_SHAPES[shape]
-    kind = "선택형" if "{" in question or "다음 중" in question else "교정형"
-    item = Item("x", kind, question)
-    few_shot = CategoryFewShotGenerator(load_items("data/few_shot.json"), 2)
-    messages = build_messages(item, load_instruct("data/instruct.json"), few_shot.examples(item))
-    assert messages[-1] == {"role": "user", "content": question} and len(messages) == 6
-    for sentence in question_sentences(question):
-        assert (
-            sentence in question
-            and not sentence.startswith(("―", "ㅡ", "—", '"'))
-            and "설명하세요" not in sentence
-        )
+def test_refusal_names_the_file(refusal):
+    assert refusal.file in refusal.message
 
 
-def test_a_missing_file_is_named():
+def test_refusal_is_one_line(refusal):
+    assert "\n" not in refusal.message
+
+
+def test_missing_file_is_named():
     with pytest.raises(InputError, match=r"not found: no/such\.json"):
         load_items("no/such.json")
 
 
-def test_a_file_in_another_encoding_is_refused(tmp_path):
+def test_file_in_another_encoding_is_refused(tmp_path):
     file = tmp_path / "old.json"
     file.write_bytes(json.dumps([GOOD], ensure_ascii=False).encode("cp949"))
     with pytest.raises(InputError, match="not UTF-8"):
         load_items(file)
 
 
-def test_an_item_survives_the_way_to_a_row_and_back(tmp_path):
+# -- files that are read ---------------------------------------------------------------------------
+
+# What is read: the file's name, its text, the id of its first item.
+READ = {
+    "the contest's shape": ("a.json", as_file(GOOD), "1"),
+    "the flat variant with a description": ("a.json", as_file(FLAT | {"Description": "며칠"}), 1),
+    "one object a line": ("a.jsonl", as_lines(GOOD) + "\n\n" + as_lines(GOOD | {"id": "2"}), "1"),
+    "a byte order mark": ("a.json", "\ufeff" + as_file(GOOD), "1"),
+    "flat objects a line": ("a.jsonl", "\ufeff" + as_lines(FLAT | {"id": "q7"}), "q7"),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_contest_file_is_read_without_conversion(case, tmp_path):
+    name, text, item_id = READ[case]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
+    item = load_items(tmp_path / name)[0]
+
+    expected = Item(item_id, "선택형", GOOD["input"]["question"], GOOD["output"]["answer"])
+    assert item == expected
+
+
+@pytest.fixture
+def without_answers(tmp_path):
+    return write_json(tmp_path / "test.json", [with_changes(output=None)])
+
+
+def test_file_without_answers_is_read_if_none_are_needed(without_answers):
+    (item,) = load_items(without_answers, need_answer=False)
+    assert item == Item("1", "선택형", GOOD["input"]["question"], None)
+
+
+def test_description_of_a_flat_row_is_kept(tmp_path):
+    file = write_json(tmp_path / "flat.json", [FLAT | {"Description": "며칠"}])
+    assert load_items(file)[0].extra == {"Description": "며칠"}
+
+
+def test_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
+    file = tmp_path / "a.jsonl"
+    row = GOOD | {"note": "one\u2028two"}
+    file.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    assert load_items(file)[0].extra == {"note": "one\u2028two"}
+
+
+def test_item_is_written_back_as_the_row_it_was(tmp_path):
     row = GOOD | {"category": "한글 맞춤법"}
-    items = load_items(write_json(tmp_path / "a.json", [row]))
-    assert item_to_row(items[0]) == row
+    (item,) = load_items(write_json(tmp_path / "a.json", [row]))
+    assert item_to_row(item) == row
 
 
-def test_json_is_written_as_utf8_with_hangul_as_it_is(tmp_path):
-    text = write_json(tmp_path / "out.json", {"말": 1}).read_text(encoding="utf-8")
-    assert text == '{\n    "말": 1\n}\n'
+def test_item_without_answer_is_written_with_an_empty_output(without_answers):
+    (item,) = load_items(without_answers, need_answer=False)
+    assert item_to_row(item)["output"] == {}
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
-    target = write_json(tmp_path / "out.json", [1])
+def test_item_is_written_with_another_output():
+    item = Item("1", "선택형", "...", "gold")
+    assert item_to_row(item, {"answer": "mine"})["output"] == {"answer": "mine"}
 
-    def half_then_fail(file):
-        file.write("[1, 2")
-        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(target, half_then_fail)
-    assert json.loads(target.read_text()) == [1]
-    assert os.listdir(tmp_path) == ["out.json"]
+# -- question shapes, from the file to the prompt --------------------------------------------------
+
+CHOOSE = "가운데 올바른 것을 선택하고, 그 이유를 설명하세요."
+CORRECT = "다음 문장에서 어문 규범에 부합하지 않는 부분을 찾아 고치고, 그 이유를 설명하세요."
+SHAPES = {
+    "a brace of one": f'"{{며칠}} 걸렸다." {CHOOSE}',
+    "a brace of three": f'"{{며칠/몇일/몇 일}} 걸렸다." {CHOOSE}',
+    "two braces": f'"{{며칠/몇일}} 뒤에 {{봬요/뵈요}}." {CHOOSE}',
+    "a bullet": f"{CORRECT}\n― 몇일 걸렸다.",
+    "the vowel as a bullet": "다음 문장에서 ... 설명하세요.\nㅡ 몇일 걸렸다.",
+    "a long dash": "다음 문장에서 ... 설명하세요.\n— 몇일 걸렸다.",
+    "two lines": "다음 중 어문 규범에 부합하는 것을 선택하고, ...\n― 며칠 걸렸다.\n― 몇일 걸렸다.",
+    "a blank": '다음 문장이 ... 문장 부호를 추가하고, ...\n"지은아( ) 이리 오렴."',
+    "nested quotes": f'"그는 "{{며칠/몇일}} 걸렸다."라고 했다." {CHOOSE}',
+}
+
+
+@pytest.fixture(scope="module")
+def few_shot():
+    return CategoryFewShotGenerator(load_items("data/few_shot.json"), 2)
+
+
+@pytest.fixture(params=SHAPES)
+def shaped(request, few_shot):
+    """A question of one shape, and its prompt."""
+    question = SHAPES[request.param]
+    is_choice = "{" in question or "다음 중" in question
+    item = Item("x", SELECTION if is_choice else CORRECTION, question)
+    instruct = load_instruct("data/instruct.json")
+    messages = build_messages(item, instruct, few_shot.examples(item))
+
+    return SimpleNamespace(question=question, messages=messages)
+
+
+def test_question_of_any_shape_ends_the_prompt_unchanged(shaped):
+    assert shaped.messages[-1] == {"role": "user", "content": shaped.question}
+
+
+def test_question_of_any_shape_gets_its_examples(shaped):
+    assert len(shaped.messages) == 6  # instruction, two examples of two messages, question
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sentences_are_taken_from_the_question(shape):
+    for sentence in question_sentences(SHAPES[shape]):
+        assert sentence in SHAPES[shape]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sentences_start_after_bullet_or_quote(shape):
+    for sentence in question_sentences(SHAPES[shape]):
+        assert not sentence.startswith(("―", "ㅡ", "—", '"'))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sentences_do_not_contain_the_instruction(shape):
+    for sentence in question_sentences(SHAPES[shape]):
+        assert "설명하세요" not in sentence
