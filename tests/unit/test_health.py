@@ -1,4 +1,6 @@
-"""The health rules: quiet on a run that is well, each tripped by the fault it is for."""
+"""The health rules: quiet on a healthy run, each tripped by the fault it is for."""
+
+from __future__ import annotations
 
 import json
 import math
@@ -8,25 +10,20 @@ import pytest
 from grpo_helpers.health import RULES, WINDOW, examine, main, panel_text
 from grpo_helpers.run_folder import read_log
 
-WELL = {
-    "reward": 1.0, "rewards/em_reward/mean": 0.5, "completions/mean_length": 70.0, "completions/clipped_ratio": 0.0,
-    "frac_reward_zero_std": 0.1, "entropy": 0.2, "kl": 0.01, "grad_norm": 0.02, "step_time": 11.0, "loss": 0.0,
-}  # fmt: skip
+HEALTHY = {
+    "reward": 1.0,
+    "rewards/em_reward/mean": 0.5,
+    "completions/mean_length": 70.0,
+    "completions/clipped_ratio": 0.0,
+    "frac_reward_zero_std": 0.1,
+    "entropy": 0.2,
+    "kl": 0.01,
+    "grad_norm": 0.02,
+    "step_time": 11.0,
+    "loss": 0.0,
+}
 
-
-def run(steps=20, **last):
-    """Return rows in which the named fields begin as usual and then move evenly to ``last``."""
-    moved = [max(0, i - WINDOW) / max(1, steps - 1 - WINDOW) for i in range(steps)]
-    return [
-        {"step": i + 1, **WELL, **{k: WELL[k] + (v - WELL[k]) * moved[i] for k, v in last.items()}}
-        for i in range(steps)
-    ]
-
-
-def alarms(rows):
-    return {finding.rule for finding in examine(rows) if finding.alarm}
-
-
+# What each rule's quantities end with where it is broken.
 FAULTS = {
     "reward": {"reward": 0.5},
     "exact match": {"rewards/em_reward/mean": 0.2},
@@ -41,93 +38,165 @@ FAULTS = {
 }
 
 
+def rows_ending_with(last=None, steps=20):
+    """Return rows in which quantities start out healthy and then move evenly to ``last``."""
+    rows = []
+    for place in range(steps):
+        moved = max(0, place - WINDOW) / max(1, steps - 1 - WINDOW)
+        row = {"step": place + 1, **HEALTHY}
+        for name, value in (last or {}).items():
+            row[name] = HEALTHY[name] + (value - HEALTHY[name]) * moved
+        rows.append(row)
+    return rows
+
+
+def alarms(rows):
+    """Return the names of the rules that alarm."""
+    return {finding.rule for finding in examine(rows) if finding.alarm}
+
+
+def finding_of(rule, rows):
+    """Return the finding of one rule."""
+    (finding,) = [finding for finding in examine(rows) if finding.rule == rule]
+    return finding
+
+
+def write_log(path, rows, tail=""):
+    """Write a log, and ``tail`` after its last line."""
+    lines = [json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + tail, encoding="utf-8")
+    return path
+
+
+# -- rules -----------------------------------------------------------------------------------------
+
+
 def test_every_rule_has_a_fault_here():
     assert set(FAULTS) == {rule.name for rule in RULES}
 
 
 @pytest.mark.parametrize("rule", FAULTS)
-def test_a_fault_trips_its_rule_and_says_what_to_do(rule):
-    rows = run(**FAULTS[rule])
-    (finding,) = [found for found in examine(rows) if found.rule == rule]
-    assert finding.alarm and finding.action and "->" in finding.told
-    assert not alarms(run(**{key: WELL[key] for key in FAULTS[rule]}))
+def test_fault_trips_its_rule(rule):
+    assert finding_of(rule, rows_ending_with(FAULTS[rule])).alarm
 
 
-def test_a_run_that_improves_is_well():
-    assert not alarms(run(reward=1.3, **{"rewards/em_reward/mean": 0.95, "entropy": 0.08}))
+@pytest.mark.parametrize("rule", FAULTS)
+def test_alarm_says_what_to_do(rule):
+    assert finding_of(rule, rows_ending_with(FAULTS[rule])).action
 
 
-def test_a_single_bad_step_is_no_alarm_and_a_number_that_is_none_is():
-    rows = run()
+@pytest.mark.parametrize("rule", FAULTS)
+def test_summary_shows_first_and_last_value(rule):
+    assert "->" in finding_of(rule, rows_ending_with(FAULTS[rule])).summary
+
+
+def test_steady_run_is_healthy():
+    assert not alarms(rows_ending_with())
+
+
+def test_improving_run_is_healthy():
+    better = {"reward": 1.3, "rewards/em_reward/mean": 0.95, "entropy": 0.08}
+
+    assert not alarms(rows_ending_with(better))
+
+
+def test_single_bad_step_is_no_alarm():
+    rows = rows_ending_with()
     rows[-1] |= {"reward": 0.7, "grad_norm": 0.9}
+
     assert not alarms(rows)
+
+
+def test_value_that_is_not_a_number_is_an_alarm():
+    rows = rows_ending_with()
     rows[7]["loss"] = math.nan
+
     assert alarms(rows) == {"finite numbers"}
 
 
-def test_kl_is_left_out_where_it_is_not_logged_and_a_short_run_is_not_judged():
-    rows = [
-        {key: value for key, value in row.items() if key != "kl"}
-        for row in run(steps=2 * WINDOW - 1, reward=0.1)
-    ]
+def test_rule_without_its_quantity_is_left_out():
+    rows = rows_ending_with()
+    for row in rows:
+        del row["kl"]
+
     assert "KL divergence" not in {finding.rule for finding in examine(rows)}
-    assert not alarms(rows) and any("not before" in finding.told for finding in examine(rows))
-    signs = {
-        line.split()[0]
-        for line in panel_text(examine(rows)).splitlines()
-        if "finite numbers" not in line
-    }
+
+
+# -- short runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_run():
+    """One step fewer than the rules need, and a reward that falls."""
+    return rows_ending_with({"reward": 0.1}, steps=2 * WINDOW - 1)
+
+
+def test_short_run_has_no_alarm(short_run):
+    assert not alarms(short_run)
+
+
+def test_short_run_says_that_it_is_too_early(short_run):
+    assert "too early" in finding_of("reward", short_run).summary
+
+
+def test_panel_marks_rules_that_cannot_say_yet(short_run):
+    findings = [finding for finding in examine(short_run) if finding.rule != "finite numbers"]
+    signs = {line.split()[0] for line in panel_text(findings).splitlines()}
+
     assert signs == {"-"}
 
 
-def test_the_command_exits_by_what_it_finds(tmp_path, capsys):
-    log = tmp_path / "log.jsonl"
-    assert main([str(tmp_path)]) == 2 and "no logged step" in capsys.readouterr().err
-    log.write_text(
-        "\n".join(json.dumps(row) for row in run()) + '\n{"step": 21, "rew', encoding="utf-8"
-    )
-    assert main([str(tmp_path)]) == 0 and len(read_log(log)) == 20
-    log.write_text("\n".join(json.dumps(row) for row in run(reward=0.3)), encoding="utf-8")
+# -- processes -------------------------------------------------------------------------------------
+
+
+def test_only_seconds_per_step_are_measured_by_each_process():
+    measured = [rule.name for rule in RULES if rule.measured_per_process]
+
+    assert measured == ["seconds per step"]
+
+
+def test_finding_knows_that_its_rule_is_measured_per_process():
+    rows = rows_ending_with(FAULTS["seconds per step"])
+
+    assert finding_of("seconds per step", rows).measured_per_process
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_command_refuses_a_folder_without_a_log(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: no logged step")
+
+
+def test_command_returns_0_on_a_healthy_run(tmp_path):
+    write_log(tmp_path / "log.jsonl", rows_ending_with())
+
+    assert main([str(tmp_path)]) == 0
+
+
+def test_command_returns_1_on_an_alarm(tmp_path):
+    log = write_log(tmp_path / "log.jsonl", rows_ending_with({"reward": 0.3}))
+
     assert main([str(log)]) == 1
-    told = capsys.readouterr().out
-    assert "ALARM  reward" in told and "what to do: lower the learning rate" in told
 
 
-def test_a_run_that_is_asked_to_stops_on_an_alarm_with_a_save(tmp_path):
-    """Answers may have 8 tokens only, so all are cut off."""
-    from grpo_helpers.training import read_params, train
+def test_command_prints_the_alarm(tmp_path, capsys):
+    log = write_log(tmp_path / "log.jsonl", rows_ending_with({"reward": 0.3}))
+    main([str(log)])
 
-    changes = {
-        "output_dir": tmp_path,
-        "max_steps": 30,
-        "save_steps": 30,
-        "max_completion_length": 8,
-    }
-    changes |= {
-        "stop_on_alarm": True,
-        "num_threads": 1,
-        "num_generations": 2,
-        "per_device_train_batch_size": 2,
-    }
-    train(
-        read_params(
-            "params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]
-        )
-    )
-    rows = read_log(tmp_path / "smoke/log.jsonl")
-    assert len(rows) == 2 * WINDOW and (tmp_path / f"smoke/step_{2 * WINDOW}").is_dir()
+    assert "ALARM  reward" in capsys.readouterr().out
 
 
-def test_slow_steps_are_told_but_end_no_run(tmp_path, capsys):
-    """Each process measures its own seconds: if one of several ended the run for them, the others would wait for it."""
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+def test_command_prints_what_to_do(tmp_path, capsys):
+    log = write_log(tmp_path / "log.jsonl", rows_ending_with({"reward": 0.3}))
+    main([str(log)])
 
-    from grpo_helpers.callbacks import HealthCallback
+    assert "what to do: lower the learning rate" in capsys.readouterr().out
 
-    hook = HealthCallback(tmp_path, stop=True)
-    state, control = TrainerState(is_world_process_zero=True), TrainerControl()
-    for step in range(2 * WINDOW):
-        state.global_step = step + 1
-        logs = {"reward": 1.0, "step_time": 1.0 if step < WINDOW else 3.0}
-        hook.on_log(TrainingArguments(str(tmp_path)), state, control, logs=logs)
-    assert "ALARM  seconds per step" in capsys.readouterr().out and not control.should_training_stop
+
+def test_half_written_last_line_is_left_out(tmp_path):
+    log = write_log(tmp_path / "log.jsonl", rows_ending_with(), tail='\n{"step": 21, "rew')
+
+    assert main([str(log)]) == 0
+    assert len(read_log(log)) == 20

@@ -1,0 +1,174 @@
+"""Which options a file is answered with: the run's own, or those of the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from grpo_helpers.files import InputError, write_json
+from grpo_helpers.inference import (
+    AnswerOptions,
+    PartialAnswers,
+    build_parser,
+    main,
+    options_from,
+)
+from grpo_helpers.run_folder import RunFolder
+
+PARAMETERS = {
+    "model_name": "data/tiny_model",
+    "use_quant": True,
+    "quant_type": "8bit",
+    "bf16": True,
+    "few_shot_data_path": "data/few_shot.json",
+    "instruct_path": "data/other_instruct.json",
+    "num_few_shot": 3,
+    "inference_batch_size": 7,
+    "max_completion_length": 50,
+}
+FILES = ["--input_path", "data/smoke/dev.json", "--output_path", "answers.json"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with one checkpoint and parameters that are not the default ones."""
+    write_json(tmp_path / "settings.json", {"parameters": PARAMETERS})
+    (tmp_path / "epoch_1").mkdir()
+    (tmp_path / "epoch_1/adapter_config.json").write_text("{}")
+    return RunFolder(tmp_path)
+
+
+def options_of(*words):
+    """Return the options that a command line names."""
+    args = vars(build_parser().parse_args([*FILES, *words]))
+    del args["input_path"], args["output_path"]
+    return options_from(args)
+
+
+# -- from a run ------------------------------------------------------------------------------------
+
+
+def test_run_decides_every_option(run):
+    assert AnswerOptions.of_run(run, "epoch_1") == AnswerOptions(
+        model_id="data/tiny_model",
+        lora_weights_path=str(run.path / "epoch_1"),
+        quant_type="8bit",
+        bf16=True,
+        few_shot_data_path="data/few_shot.json",
+        instruct_path="data/other_instruct.json",
+        num_few_shot=3,
+        batch_size=7,
+        max_new_tokens=50,
+    )
+
+
+def test_base_of_a_run_has_no_adapter(run):
+    assert AnswerOptions.of_run(run, "epoch_0").lora_weights_path is None
+
+
+def test_run_without_quantisation_ignores_its_kind(run):
+    write_json(run.path / "settings.json", {"parameters": PARAMETERS | {"use_quant": False}})
+
+    assert AnswerOptions.of_run(run, "epoch_1").quant_type is None
+
+
+def test_unknown_checkpoint_is_refused_with_the_known_ones(run):
+    with pytest.raises(InputError, match=r"no checkpoint 'epoch_9'; it has epoch_0, epoch_1"):
+        AnswerOptions.of_run(run, "epoch_9")
+
+
+def test_folder_without_settings_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r"no settings\.json"):
+        AnswerOptions.of_run(RunFolder(tmp_path), "epoch_1")
+
+
+# -- from the command line -------------------------------------------------------------------------
+
+
+def test_command_line_takes_options_from_the_run(run):
+    words = ("--run", str(run.path), "--checkpoint", "epoch_1")
+
+    assert options_of(*words) == AnswerOptions.of_run(run, "epoch_1")
+
+
+def test_command_line_replaces_single_options_of_the_run(run):
+    words = ("--run", str(run.path), "--checkpoint", "epoch_1", "--batch_size", "2")
+
+    assert options_of(*words).batch_size == 2
+    assert options_of(*words).num_few_shot == 3
+
+
+def test_model_on_the_command_line_has_default_options():
+    assert options_of("--model_id", "data/tiny_model") == AnswerOptions(model_id="data/tiny_model")
+
+
+def test_old_arguments_of_the_command_line_still_work():
+    words = (
+        *("--model_id", "m", "--lora_weights_path", "runs/a/epoch_1", "--quant_type", "4bit"),
+        *("--bf16", "--few_shot_data_path", "f", "--instruct_path", "i", "--num_few_shot", "0"),
+        *("--batch_size", "1", "--max_new_tokens", "9"),
+    )
+
+    assert options_of(*words) == AnswerOptions(
+        model_id="m",
+        lora_weights_path="runs/a/epoch_1",
+        quant_type="4bit",
+        bf16=True,
+        few_shot_data_path="f",
+        instruct_path="i",
+        num_few_shot=0,
+        batch_size=1,
+        max_new_tokens=9,
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--checkpoint", "epoch_1")])
+def test_neither_run_nor_model_is_refused(words):
+    with pytest.raises(InputError, match="give --run and --checkpoint, or --model_id"):
+        options_of(*words)
+
+
+def test_run_and_model_together_are_refused(run):
+    with pytest.raises(InputError, match="--run brings its own model"):
+        options_of("--run", str(run.path), "--checkpoint", "epoch_1", "--model_id", "m")
+
+
+def test_run_without_a_checkpoint_lists_those_it_has(run):
+    with pytest.raises(InputError, match=r"--run needs --checkpoint; .* has epoch_0, epoch_1"):
+        options_of("--run", str(run.path))
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    assert main([*FILES, "--run", str(tmp_path), "--checkpoint", "epoch_1"]) == 2
+    assert capsys.readouterr().err.startswith("error: no settings.json")
+
+
+# -- answers so far --------------------------------------------------------------------------------
+
+
+def test_answers_so_far_are_read_back(tmp_path):
+    PartialAnswers(tmp_path / "a.json", "same").write({0: "며칠", 12: "몇 일"})
+
+    assert PartialAnswers(tmp_path / "a.json", "same").read() == {0: "며칠", 12: "몇 일"}
+
+
+def test_answers_under_other_options_are_not_taken(tmp_path):
+    PartialAnswers(tmp_path / "a.json", "one").write({0: "며칠"})
+
+    assert PartialAnswers(tmp_path / "a.json", "other").read() == {}
+
+
+def test_answers_of_an_earlier_version_are_not_taken(tmp_path):
+    old = {"asked": "0", "answers": {"0": "며칠"}}
+    (tmp_path / "a.json.partial").write_text(json.dumps(old), encoding="utf-8")
+
+    assert PartialAnswers(tmp_path / "a.json", "0").read() == {}
+
+
+def test_removed_answers_leave_no_file(tmp_path):
+    partial = PartialAnswers(tmp_path / "a.json", "same")
+    partial.write({0: "며칠"})
+    partial.remove()
+
+    assert list(tmp_path.iterdir()) == []

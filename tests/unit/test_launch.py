@@ -1,0 +1,140 @@
+"""What surrounds a training: first errors of processes, Ctrl-C, and disks that are full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from grpo_helpers.files import InputError
+from grpo_helpers.launch import (
+    _first_error,
+    _run_passing_on,
+    explain_write_errors,
+    soft_interrupts,
+)
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (["loading", "error: no file x", "error: later"], "no file x"),
+        (["Traceback", "torch.OutOfMemoryError: full", "end"], "torch.OutOfMemoryError: full"),
+        (["loading", "killed"], "killed"),
+        ([], "no output"),
+    ],
+)
+def test_first_error_of_processes_is_found(lines, error):
+    assert _first_error(lines) == error
+
+
+@pytest.fixture
+def chatty():
+    """A command that prints a step, something else, and fails."""
+    code = "print('step 1'); print('something else'); raise SystemExit(3)"
+    return [sys.executable, "-c", code]
+
+
+def test_lines_of_progress_are_passed_on(chatty, capsys):
+    _run_passing_on(chatty)
+
+    assert capsys.readouterr().out == "step 1\n"
+
+
+def test_exit_code_and_every_line_are_returned(chatty):
+    assert _run_passing_on(chatty) == (3, ["step 1", "something else"])
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stop():
+    """What stands for the callback that stops a run."""
+    return SimpleNamespace(requested=False)
+
+
+def interrupt():
+    """Do what Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_first_interrupt_requests_a_stop(stop, capsys):
+    with soft_interrupts(stop):
+        interrupt()
+
+    assert stop.requested
+    assert "stopping after this step" in capsys.readouterr().out
+
+
+def test_second_interrupt_stops_at_once(stop):
+    with pytest.raises(KeyboardInterrupt), soft_interrupts(stop):
+        interrupt()
+        interrupt()
+
+
+def test_interrupts_are_as_before_once_the_run_is_over(stop):
+    before = signal.getsignal(signal.SIGINT)
+    with soft_interrupts(stop):
+        pass
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_several_processes_take_no_soft_interrupts(stop, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    with pytest.raises(KeyboardInterrupt), soft_interrupts(stop):
+        interrupt()
+    assert not stop.requested
+
+
+def test_other_threads_leave_signals_alone(stop):
+    entered = []
+
+    def body():
+        with soft_interrupts(stop):
+            entered.append(True)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+
+    assert entered == [True]
+
+
+# -- disks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        RuntimeError("[enforce fail at inline_container.cc:664] unexpected pos"),
+        RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
+    ],
+)
+def test_write_error_is_explained_in_one_line(tmp_path, error):
+    with pytest.raises(InputError) as caught, explain_write_errors(tmp_path):
+        raise error
+
+    message = str(caught.value)
+    assert message.startswith(f"cannot write to {tmp_path}: ")
+    assert "resume=auto" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("error", [ValueError("os error"), OSError(errno.ENOENT, "No such file")])
+def test_other_errors_are_passed_on(tmp_path, error):
+    with pytest.raises(type(error)) as caught, explain_write_errors(tmp_path):
+        raise error
+
+    assert caught.value is error

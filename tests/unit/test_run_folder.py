@@ -1,0 +1,182 @@
+"""The run folder: its names, its log, its checkpoints, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from grpo_helpers.files import InputError, write_json
+from grpo_helpers.run_folder import (
+    BASE,
+    RunFolder,
+    RunLog,
+    answer_file_name,
+    checkpoint_name,
+    checkpoint_of,
+    checkpoint_order,
+    inference_file,
+    read_log,
+    series,
+)
+from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with two saved adapters, one unfinished folder, and its settings."""
+    for name in ("epoch_10", "epoch_2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+    (tmp_path / "epoch_3").mkdir()
+    write_json(tmp_path / "settings.json", {"parameters": {"model_name": "tiny"}})
+    return RunFolder(tmp_path)
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "epoch", "step", "name"),
+    [
+        ("epoch", 3.0, 18, "epoch_3"),
+        ("epoch", 2.9999999, 18, "epoch_3"),
+        ("epoch", 2.5, 15, "step_15"),
+        ("steps", 3.0, 18, "step_18"),
+        ("steps", 0.0, 0, "epoch_0"),
+        ("steps", None, 0, "epoch_0"),
+    ],
+)
+def test_checkpoint_is_named_by_its_epoch_or_its_step(strategy, epoch, step, name):
+    args = SimpleNamespace(save_strategy=strategy)
+    state = SimpleNamespace(epoch=epoch, global_step=step)
+
+    assert checkpoint_name(args, state) == name
+
+
+@pytest.mark.parametrize("checkpoint", ["epoch_0", "epoch_3", "step_120"])
+def test_name_of_an_answer_file_gives_the_checkpoint_back(checkpoint, tmp_path):
+    assert checkpoint_of(tmp_path / answer_file_name(checkpoint)) == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint"),
+    [("inference_epoch_3.json", "epoch_3"), ("warm.json", "warm"), ("inference_b2.json", "b_2")],
+)
+def test_answer_files_of_other_names_have_checkpoints_too(name, checkpoint, tmp_path):
+    assert checkpoint_of(tmp_path / name) == checkpoint
+
+
+def test_names_without_a_number_come_first():
+    assert sorted(["step_2", "warm", "epoch_1"], key=checkpoint_order)[0] == "warm"
+
+
+def test_dev_answers_have_one_path(run):
+    assert inference_file(run.path, "epoch_3") == run.answers("epoch_3", DEV)
+
+
+@pytest.mark.parametrize(
+    ("split", "folder"),
+    [(TEST, "test_results"), (TEST_UNSEEN_WORDS, "test_results/unseen_words")],
+)
+def test_answers_to_a_test_split_lie_in_its_folder(run, split, folder):
+    assert run.answers("epoch_3", split) == run.path / folder / "inference_epoch3.json"
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log of three steps, one of them logged twice, whose last line is half-written."""
+    rows = [{"step": 1, "reward": 1.0}, {"step": 2, "reward": 2.0}, {"step": 2, "loss": 0.5}]
+    lines = [json.dumps(row) for row in rows]
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(lines) + '\n{"step": 3, "rew', encoding="utf-8")
+    return RunLog(path)
+
+
+def test_log_rows_end_before_a_half_written_line(log):
+    assert [row["step"] for row in log.rows()] == [1, 2, 2]
+
+
+def test_step_rows_are_those_with_a_reward(log):
+    assert [row["reward"] for row in log.step_rows()] == [1.0, 2.0]
+
+
+def test_read_log_returns_the_rows_of_steps(log):
+    assert read_log(log.path) == log.step_rows()
+
+
+def test_log_line_that_ends_inside_a_character_is_left_out(log):
+    with log.path.open("ab") as file:
+        file.write("며".encode()[:2])
+
+    assert len(log.rows()) == 3
+
+
+def test_log_that_does_not_exist_has_no_rows(tmp_path):
+    assert RunLog(tmp_path / "log.jsonl").rows() == []
+
+
+def test_reading_a_missing_log_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no log .* expected the log.jsonl of a run"):
+        read_log(tmp_path / "log.jsonl")
+
+
+def test_rewound_log_ends_at_the_step(log):
+    log.rewind(1)
+
+    assert log.path.read_text(encoding="utf-8") == '{"step": 1, "reward": 1.0}\n'
+
+
+def test_appended_row_is_one_line(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"step": 1, "text": "며칠"})
+
+    assert log.path.read_text(encoding="utf-8") == '{"step": 1, "text": "며칠"}\n'
+
+
+def test_series_leaves_out_rows_without_the_quantity(log):
+    assert series(log.rows(), "reward") == ([1, 2], [1.0, 2.0])
+
+
+# -- checkpoints -----------------------------------------------------------------------------------
+
+
+def test_checkpoints_are_the_base_and_every_saved_adapter(run):
+    assert run.checkpoints() == [BASE, "epoch_2", "epoch_10"]
+
+
+def test_base_has_no_adapter(run):
+    assert run.adapter(BASE) is None
+
+
+def test_saved_checkpoint_has_its_folder_as_adapter(run):
+    assert run.adapter("epoch_2") == run.path / "epoch_2"
+
+
+def test_unknown_checkpoint_is_refused_with_the_known_ones(run):
+    message = r"no checkpoint 'epoch_3'; it has epoch_0, epoch_2, epoch_10"
+
+    with pytest.raises(InputError, match=message):
+        run.adapter("epoch_3")
+
+
+def test_unfinished_checkpoints_are_not_resumed_from(run):
+    run.trl_checkpoint(4).mkdir()
+
+    assert run.last_complete() is None
+
+
+# -- settings --------------------------------------------------------------------------------------
+
+
+def test_settings_are_the_parameters_of_the_run(run):
+    assert run.settings["model_name"] == "tiny"
+
+
+def test_folder_without_settings_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no settings.json in .* give the folder of a run"):
+        _ = RunFolder(tmp_path).settings
