@@ -106,10 +106,11 @@ def prepare_base() -> None:
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = Path(assemble(FOLDER / "gemma-3-270m-q4_k_m.gguf"))
-    full = AutoTokenizer.from_pretrained(FOLDER, gguf_file=file.name, padding_side="left")
+    full: Any = AutoTokenizer.from_pretrained(FOLDER, gguf_file=file.name, padding_side="left")
     full.chat_template = TEMPLATE
 
-    model = load_model(str(file)).to(torch.bfloat16)
+    model: Any = load_model(str(file))
+    model = model.to(torch.bfloat16)
     tokenizer = trim(model, full, words=("user", "model"), special=("<start_of_turn>", END_OF_TURN))
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)],
@@ -127,9 +128,10 @@ def warm_start(settings: TrainSettings) -> None:
     from transformers import AutoTokenizer
 
     started = time.time()
-    trainer = sft_trainer(
+    rows = gold_rows(prepare(settings))
+    trainer: Any = sft_trainer(
         settings,
-        gold_rows(prepare(settings)),
+        rows,
         [],
         num_train_epochs=WARM_START_EPOCHS,
         per_device_train_batch_size=WARM_START_BATCH_SIZE,
@@ -142,7 +144,7 @@ def warm_start(settings: TrainSettings) -> None:
 
     facts = {
         "epochs": WARM_START_EPOCHS,
-        "items": len(trainer.train_dataset),
+        "items": len(rows),
         "learning_rate": settings.learning_rate,
         "losses": [row["loss"] for row in trainer.state.log_history if "loss" in row],
         "minutes": round((time.time() - started) / 60, 1),

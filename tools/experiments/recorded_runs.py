@@ -25,7 +25,7 @@ TEMPERATURES = (0.6, 1.0)
 RATES = (3e-4, 1e-3)
 
 # The steps of the default run, and of one of its epochs: other group sizes have other epochs.
-SAME_STEPS = {"max_steps": 30, "save_strategy": "steps", "save_steps": 6}
+SAME_STEPS: dict[str, Any] = {"max_steps": 30, "save_strategy": "steps", "save_steps": 6}
 
 # Weights that nobody should train with.
 FORMAT_ONLY_WEIGHTS = {"format": 1.0}
@@ -83,6 +83,7 @@ def _default_and_controls() -> dict[str, PlannedRun]:
 
 
 def _other_settings() -> dict[str, PlannedRun]:
+    changed: dict[str, Any]
     runs = {}
 
     for temperature in TEMPERATURES:
@@ -94,7 +95,7 @@ def _other_settings() -> dict[str, PlannedRun]:
     runs["weights_code"] = PlannedRun({"reward_weights": "code"})
 
     for group_size in GROUP_SIZES:
-        changed = {"num_generations": group_size, **SAME_STEPS}
+        changed = {"num_generations": group_size} | SAME_STEPS
         runs[f"generations_{group_size}"] = PlannedRun(changed)
 
     return runs

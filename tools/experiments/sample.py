@@ -18,21 +18,32 @@ from grpo_helpers.run_folder import RunFolder
 from tools.experiments.reward_lab import FOLDER, describe_making, mean_scores_on_dev
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 QUESTIONS = 24
 GROUP_SIZE = 8
 
 
 def sample_group(
-    model: PreTrainedModel,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[Message]],
     *,
     temperature: float,
     max_new_tokens: int,
 ) -> list[list[str]]:
-    """Return :data:`GROUP_SIZE` sampled completions of each prompt, sampled as in training."""
+    """Sample completions of each prompt as in training.
+
+    Args:
+        model: A causal language model, with or without an adapter.
+        tokenizer: Its tokenizer.
+        prompts: Prompts as messages.
+        temperature: The temperature of the run.
+        max_new_tokens: Length at which a completion is cut off.
+
+    Returns:
+        Per prompt :data:`GROUP_SIZE` completions.
+    """
     import torch
 
     texts = prompt_texts(prompts, tokenizer)
@@ -82,7 +93,7 @@ def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
 
     completions = {}
     for name in run.checkpoints():
-        model = load_model(parameters["model_name"])
+        model: Any = load_model(parameters["model_name"])
         adapter = run.adapter(name)
         if adapter:
             model = PeftModel.from_pretrained(model, str(adapter))

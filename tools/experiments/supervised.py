@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from grpo_helpers.answers import format_answer, parse_gold
 from grpo_helpers.callbacks import InferenceCallback, LogCallback, LoraSaveCallback
 from grpo_helpers.data import load_items
-from grpo_helpers.files import project_root, write_json
+from grpo_helpers.files import write_json
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import load_instruct
 from grpo_helpers.run_folder import start_run_folder
@@ -109,7 +109,7 @@ def noisy_rows(settings: TrainSettings, count: int = LESSONS) -> list[Row]:
         load_cards(),
         load_items(settings.train_data_path),
         load_items(settings.few_shot_data_path),
-        load_instruct(project_root() / settings.instruct_path),
+        load_instruct(settings.instruct_path),
         alphabet=syllables(),
         rng=random.Random(1000 + settings.seed),
     )

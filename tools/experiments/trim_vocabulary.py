@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 KOREAN = re.compile(r"[▁\s!-~가-힣ㄱ-ㆎ‐-‧「-』·×÷°]+")
@@ -129,5 +128,5 @@ def _cut_rows(model: PreTrainedModel, rows: list[int]) -> None:
             table.weight.copy_(weight)
 
 
-def _tables(model: PreTrainedModel) -> list[torch.nn.Module]:
+def _tables(model: PreTrainedModel) -> list[Any]:
     return [model.get_input_embeddings(), model.get_output_embeddings()]

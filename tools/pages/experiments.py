@@ -94,9 +94,9 @@ def _control_row(label: str, arm: str) -> dict[str, Any]:
         figures["dev, last"].append(em.iloc[-1])
 
         tested = _means_on_tests(name)
-        figures["test"].append(tested.loc[TEST.key, "em"])
+        figures["test"].append(tested["em"][TEST.key])
         for split in UNSEEN_SPLITS:
-            figures[f"choice, {split.title}"].append(tested.loc[split.key, "choice"])
+            figures[f"choice, {split.title}"].append(tested["choice"][split.key])
 
     row = {"same base, same minutes": label}
     for heading, values in figures.items():
@@ -125,7 +125,8 @@ def control_figures() -> dict[str, str]:
         first_rows.append(gold.iloc[1])  # after as many prompts as GRPO saw
 
         grpo = means_on_dev(f"seed_{seed}")
-        best_rows.append(grpo.loc[grpo["em"].idxmax()])
+        best = str(grpo["em"].idxmax())
+        best_rows.append(grpo.loc[best])
         last_rows.append(grpo.iloc[-1])
 
     gold_first = pd.DataFrame(first_rows)
@@ -191,7 +192,7 @@ def seed_figures() -> dict[str, str]:
         "luck": f"{spread.luck:.1f}",
         "lead": f"{spread.lead:.1f}",
         "of_questions": f"{spread.of_questions:.1f}",
-        "winners": ", ".join(curves.idxmax()),
+        "winners": ", ".join(map(str, curves.idxmax())),
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -45,7 +46,7 @@ def _line(cells: Any) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def mean_and_range(values: Sequence[float], digits: int = 3) -> str:
+def mean_and_range(values: Sequence[float] | pd.Series, digits: int = 3) -> str:
     """Return the mean of ``values`` with the lowest and the highest.
 
     >>> mean_and_range([0.5, 0.75])

@@ -29,13 +29,14 @@ from tools.experiments.recorded_runs import (
 from tools.pages.markdown import table
 
 
-def mean_and_interval(values: Sequence[float] | np.ndarray) -> str:
+def mean_and_interval(values: Sequence[float]) -> str:
     """Return the mean of ``values`` with its 95 % interval over the questions.
 
     >>> mean_and_interval([1.0, 1.0])
     '1.000 [1.000, 1.000]'
     """
-    low, high = paired_bootstrap(values, np.zeros(len(values)))
+    zeros = [0.0] * len(values)
+    low, high = paired_bootstrap(values, zeros)
     return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -61,7 +62,7 @@ def _dev_row(run: str, checkpoint: str) -> dict[str, Any]:
     return {
         "learning rate": _learning_rate(run) if is_own else "-",
         "checkpoint": checkpoint,
-        "dev exact match": mean_and_interval(items["em"].to_numpy()),
+        "dev exact match": mean_and_interval(items["em"].tolist()),
         SELECTION: f"{by_type[SELECTION]:.3f}",
         CORRECTION: f"{by_type[CORRECTION]:.3f}",
         "choice": f"{means['choice']:.3f}",
@@ -90,13 +91,14 @@ def _test_row(tested: pd.DataFrame, split: Split) -> dict[str, Any]:
     scores = scores_from_table(tested[tested["split"] == split.key])
     gain = compare(scores, chosen, "warm", "em")
     low, high = 100 * gain.low, 100 * gain.high
+    em = {checkpoint: metrics["em"].tolist() for checkpoint, metrics in scores.items()}
 
     return {
         "split": split.title,
         "questions": gain.items,
-        "base": mean_and_interval(scores["base"]["em"]),
-        "warm start": mean_and_interval(scores["warm"]["em"]),
-        "chosen": f"{mean_and_interval(scores[chosen]['em'])} ({chosen})",
+        "base": mean_and_interval(em["base"]),
+        "warm start": mean_and_interval(em["warm"]),
+        "chosen": f"{mean_and_interval(em[chosen])} ({chosen})",
         "GRPO added, points": f"{100 * gain.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
     }
 
@@ -110,13 +112,13 @@ def figures() -> dict[str, str]:
 
     on_test = scores_from_table(tested[tested["split"] == TEST.key])
     points = 100 * compare(on_test, chosen, "warm", "em").difference
-    seconds = means.loc[chosen, "train_seconds"] - means.loc["warm", "train_seconds"]
-    minutes = seconds / 60
+    seconds = means["train_seconds"]
+    minutes = (seconds[chosen] - seconds["warm"]) / 60
 
     return {
         "real_questions": str(items_on_dev(run)["id"].nunique()),
-        "real_base_format": f"{means.loc['base', 'format']:.3f}",
-        "real_warm_points": f"{100 * means.loc['warm', 'em']:.1f}",
+        "real_base_format": f"{means['format']['base']:.3f}",
+        "real_warm_points": f"{100 * means['em']['warm']:.1f}",
         "real_points": f"{points:.1f}",
         "real_minutes": f"{minutes:.0f}",
         "real_cost": f"{minutes / points:.1f}",
