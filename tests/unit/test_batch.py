@@ -11,9 +11,11 @@ import pytest
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, nearest_legal, propose
 from grpo_helpers.files import InputError
 
+LETTERS = {name: letter for letter, name in TRL_NAMES.items()}
+
 
 def trl_verdict(B: int, G: int, A: int, S: int | None, D: int = 1) -> str:
-    """Return the error text of the real GRPOConfig, or "" where it accepts; on D processes where D is given."""
+    """Return the error text of the real GRPOConfig on D processes, or "" where it accepts."""
     from trl import GRPOConfig
 
     class Launched(GRPOConfig):
@@ -44,7 +46,7 @@ def our_verdict(B: int, G: int, A: int, S: int | None, D: int = 1) -> str:
     return ""
 
 
-def is_legal(**plan: int) -> bool:
+def is_legal(**plan: int | None) -> bool:
     try:
         BatchPlan(**plan)
     except InputError:
@@ -52,124 +54,168 @@ def is_legal(**plan: int) -> bool:
     return True
 
 
-def grid() -> list[tuple[int, int, int, int]]:
-    """B, G, A, S of the issue: 1..4, 2..6, 1..4, 1..4."""
-    return list(product(range(1, 5), range(2, 7), range(1, 5), range(1, 5)))
+def is_on_policy(plan: BatchPlan) -> bool:
+    """Whether every completion is trained on by the very weights that sampled it."""
+    return plan.A % (plan.S * plan.num_iterations) == 0
 
 
-def test_the_small_grid_gets_trls_own_verdict():
-    for B, G, A, S in grid():
+def refused_settings() -> list[dict[str, int | None]]:
+    """Return the settings of a small grid that TRL refuses."""
+    refused = []
+    for B, G, A, S in product(range(1, 6), range(1, 8), range(1, 5), (None, 1, 2, 3)):
+        setting = {"B": B, "G": G, "A": A, "S": S}
+        if not is_legal(**setting):
+            refused.append(setting)
+    return refused
+
+
+def hints_of(setting: dict[str, int | None]) -> list[str]:
+    """Return the changes that the error of a refused setting proposes."""
+    with pytest.raises(InputError) as raised:
+        BatchPlan(**setting)
+    return str(raised.value).split(" Nearest legal: ")[1].split(", or ")
+
+
+def changes_of(hint: str) -> dict[str, int]:
+    """Return a hint such as ``num_generations 4`` as a change of the setting."""
+    pairs = re.findall(r"(\w+_\w+) (\d+)", hint)
+    return {LETTERS[name]: int(value) for name, value in pairs}
+
+
+# -- TRL's own verdict -----------------------------------------------------------------------------
+
+
+def test_small_grid_gets_the_verdict_of_trl():
+    for B, G, A, S in product(range(1, 5), range(2, 7), range(1, 5), range(1, 5)):
         assert our_verdict(B, G, A, S) == trl_verdict(B, G, A, S), (B, G, A, S)
 
 
-def test_a_missing_s_follows_a_as_in_trl():
+def test_missing_s_follows_a_as_in_trl():
     for B, G, A in product((1, 2, 3), (2, 3, 4, 8), (1, 4, 8)):
         assert our_verdict(B, G, A, None) == trl_verdict(B, G, A, None), (B, G, A)
 
 
+@pytest.mark.parametrize("devices", [1, 2, 3])
 @pytest.mark.parametrize(
-    "setting", [(2, 8, 1, 2), (3, 4, 1, 1), (1, 1, 1, 1), (2, 1, 4, None), (1, 6, 2, 3)]
+    ("B", "G", "A", "S"),
+    [(2, 8, 1, 2), (3, 4, 1, 1), (1, 1, 1, 1), (2, 1, 4, None), (1, 6, 2, 3)],
 )
-def test_several_devices_and_single_generations_get_trls_own_verdict(setting):
-    for devices in (1, 2, 3):
-        assert our_verdict(*setting, D=devices) == trl_verdict(*setting, D=devices)
+def test_several_devices_get_the_verdict_of_trl(B, G, A, S, devices):
+    assert our_verdict(B, G, A, S, D=devices) == trl_verdict(B, G, A, S, D=devices)
 
 
 @pytest.mark.slow
-def test_the_large_grid_gets_trls_own_verdict():
-    """B, A, S in 1..8, G in 2..8, D in 1, 2, 4."""
-    for B, A, S, G, D in product(range(1, 9), range(1, 9), range(1, 9), range(2, 9), (1, 2, 4)):
-        assert our_verdict(B, G, A, S, D) == trl_verdict(B, G, A, S, D), (B, G, A, S, D)
+def test_large_grid_gets_the_verdict_of_trl():
+    sizes = range(1, 9)
+    for B, A, S, G, D in product(sizes, sizes, sizes, range(2, 9), (1, 2, 4)):
+        ours = our_verdict(B, G, A, S, D=D)
+        assert ours == trl_verdict(B, G, A, S, D=D), (B, G, A, S, D)
 
 
-def test_the_errors_are_trls_words_on_one_line():
-    with pytest.raises(
-        ValueError,
-        match=re.escape("generation_batch_size (8) must be divisible by num_generations (6)."),
-    ):
+def test_error_for_a_broken_group_is_in_words_of_trl():
+    words = "generation_batch_size (8) must be divisible by num_generations (6)."
+    with pytest.raises(ValueError, match=re.escape(words)):
         BatchPlan(B=2, G=6, A=4)
-    with pytest.raises(
-        InputError, match="GRPO requires at least 2 generations per prompt"
-    ) as raised:
+
+
+def test_error_for_a_group_of_one_is_one_line():
+    with pytest.raises(InputError, match="GRPO requires at least 2 generations") as raised:
         BatchPlan(B=2, G=1, A=4)
     assert "\n" not in str(raised.value)
 
 
-def test_every_setting_the_error_proposes_is_legal():
-    key_of = {name: key for key, name in TRL_NAMES.items()}
-    for B, G, A, S in product(range(1, 6), range(1, 8), range(1, 5), (None, 1, 2, 3)):
-        plan = {"B": B, "G": G, "A": A, "S": S}
-        if is_legal(**plan):
-            continue
-        with pytest.raises(InputError) as raised:
-            BatchPlan(**plan)
-        hints = str(raised.value).split(" Nearest legal: ")[1].split(", or ")
-        assert hints
-        for hint in hints:
-            changes = {
-                key_of[name]: int(value) for name, value in re.findall(r"(\w+_\w+) (\d+)", hint)
-            }
-            assert changes, hint
-            assert is_legal(**{**plan, **changes}), (plan, hint)
-
-
-def test_the_proposed_group_sizes_are_the_nearest():
-    assert nearest_legal(B=4, G=5, A=3)[:2] == [{"num_generations": 4}, {"num_generations": 6}]
-    assert {"per_device_train_batch_size": 5} in nearest_legal(B=4, G=5, A=3)
-
-
 @pytest.mark.parametrize("field", ["B", "G", "A", "D", "S", "num_iterations"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
-def test_anything_but_a_whole_number_from_one_up_is_refused_by_name(field, value):
+def test_size_that_is_no_whole_number_is_refused_by_name(field, value):
     with pytest.raises(InputError, match=TRL_NAMES[field]):
         BatchPlan(**{"B": 2, "G": 2, field: value})
 
 
-def test_the_gpu_profile_is_counted_as_written():
-    plan = BatchPlan(B=2, G=8, A=16, S=4)
-    assert (plan.completions_per_step, plan.prompts_per_step) == (32, 4)
-    assert (plan.generation_batch_size, plan.prompts_per_round, plan.rounds_per_step) == (8, 1, 4)
-    assert plan.on_policy
-    assert (plan.steps_per_epoch(102), plan.dropped_prompts(102)) == (26, 0)
+# -- what the error proposes -----------------------------------------------------------------------
 
 
-def test_devices_multiply_completions_and_rounds_drop_what_does_not_fill_them():
+def test_error_always_proposes_a_change():
+    for setting in refused_settings():
+        for hint in hints_of(setting):
+            assert changes_of(hint), (setting, hint)
+
+
+def test_every_proposed_change_makes_the_setting_legal():
+    for setting in refused_settings():
+        for hint in hints_of(setting):
+            assert is_legal(**{**setting, **changes_of(hint)}), (setting, hint)
+
+
+def test_proposed_group_sizes_are_the_nearest():
+    groups = nearest_legal(B=4, G=5, A=3)[:2]
+    assert groups == [{"num_generations": 4}, {"num_generations": 6}]
+
+
+def test_proposed_batch_size_is_the_nearest():
+    assert {"per_device_train_batch_size": 5} in nearest_legal(B=4, G=5, A=3)
+
+
+# -- counts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu_profile() -> BatchPlan:
+    return BatchPlan(B=2, G=8, A=16, S=4)
+
+
+def test_gpu_profile_has_four_prompts_in_a_step(gpu_profile):
+    assert (gpu_profile.completions_per_step, gpu_profile.prompts_per_step) == (32, 4)
+
+
+def test_gpu_profile_samples_four_rounds_in_a_step(gpu_profile):
+    assert (gpu_profile.generation_batch_size, gpu_profile.prompts_per_round) == (8, 1)
+    assert gpu_profile.rounds_per_step == 4
+
+
+def test_gpu_profile_is_on_policy(gpu_profile):
+    assert is_on_policy(gpu_profile)
+
+
+def test_gpu_profile_drops_no_prompt_of_an_epoch(gpu_profile):
+    assert (gpu_profile.steps_per_epoch(102), gpu_profile.dropped_prompts(102)) == (26, 0)
+
+
+def test_devices_multiply_completions_and_round():
     plan = BatchPlan(B=4, G=8, A=2, D=2)
-    assert (plan.completions_per_step, plan.generation_batch_size, plan.prompts_per_round) == (
-        16,
-        16,
-        2,
-    )
-    assert (plan.steps_per_epoch(7), plan.dropped_prompts(7)) == (3, 1)
-    assert (plan.steps_per_epoch(1), plan.dropped_prompts(1)) == (0, 1)
+    assert (plan.completions_per_step, plan.generation_batch_size) == (16, 16)
+    assert plan.prompts_per_round == 2
 
 
-def test_a_plan_is_off_policy_where_a_round_outlives_an_optimizer_step():
-    assert not BatchPlan(B=2, G=4, A=2, S=4).on_policy
-    assert not BatchPlan(B=2, G=4, A=2, num_iterations=2).on_policy
+@pytest.mark.parametrize(("prompts", "steps", "dropped"), [(7, 3, 1), (1, 0, 1)])
+def test_round_that_is_not_full_is_dropped(prompts, steps, dropped):
+    plan = BatchPlan(B=4, G=8, A=2, D=2)
+    assert (plan.steps_per_epoch(prompts), plan.dropped_prompts(prompts)) == (steps, dropped)
 
 
-def test_steps_and_dropped_prompts_are_those_of_trls_sampler():
+def test_epoch_counts_are_those_of_the_sampler_of_trl():
     from trl.trainer.utils import RepeatSampler
 
-    for B, G, A, S, mu in product((1, 2, 4), (2, 4), (1, 2, 3), (1, 2, 4), (1, 2)):
-        if not is_legal(B=B, G=G, A=A, S=S, num_iterations=mu):
+    for B, G, A, S, iterations in product((1, 2, 4), (2, 4), (1, 2, 3), (1, 2, 4), (1, 2)):
+        setting = {"B": B, "G": G, "A": A, "S": S, "num_iterations": iterations}
+        if not is_legal(**setting):
             continue
-        plan = BatchPlan(B=B, G=G, A=A, S=S, num_iterations=mu)
+        plan = BatchPlan(**setting)
+
         sampler = RepeatSampler(
             range(11),
             mini_repeat_count=G,
             batch_size=plan.generation_batch_size // G,
-            repeat_count=mu * S,
+            repeat_count=iterations * S,
             shuffle=False,
         )
-        seen = list(sampler)
-        micro_batches = len(seen) // (B * S)  # TRL's dataloader hands out B*S rows at a time
+        sampled = list(sampler)
+
+        micro_batches = len(sampled) // (B * S)  # TRL's dataloader hands out B*S rows at a time
         assert plan.steps_per_epoch(11) == math.ceil(micro_batches / A)
-        assert plan.dropped_prompts(11) == 11 - len(set(seen))
+        assert plan.dropped_prompts(11) == 11 - len(set(sampled))
 
 
-def test_trls_names_and_the_letters_make_the_same_plan():
+def test_names_of_trl_make_the_same_plan_as_letters():
     named = BatchPlan.from_trl(
         per_device_train_batch_size=2,
         num_generations=8,
@@ -181,45 +227,73 @@ def test_trls_names_and_the_letters_make_the_same_plan():
     assert named == BatchPlan(B=2, G=8, A=16, D=2, S=4, num_iterations=2)
 
 
-# -- plans for a wanted number of completions ----------------------------------------------------------------------
+def test_unknown_name_of_trl_is_refused_by_python():
+    with pytest.raises(TypeError, match="batch_size"):
+        BatchPlan.from_trl(per_device_train_batch_size=2, num_generations=2, batch_size=2)
 
 
-@pytest.mark.parametrize(("wanted", "G", "D"), [(16, 4, 1), (32, 8, 2), (24, 6, 4), (36, 4, 3)])
-def test_every_proposed_plan_is_legal_on_policy_and_has_the_wanted_completions(wanted, G, D):
-    plans = propose(wanted, G, D)
-    for plan in plans:
-        assert plan.completions_per_step == wanted and plan.on_policy and (plan.G, plan.D) == (G, D)
-        assert (
-            our_verdict(plan.B, G, plan.A, plan.S, D)
-            == trl_verdict(plan.B, G, plan.A, plan.S, D)
-            == ""
-        )
-    assert len({(plan.B, plan.A, plan.S) for plan in plans}) == len(plans)
+# -- plans for a number of completions -------------------------------------------------------------
+
+STEPS = [(16, 4, 1), (32, 8, 2), (24, 6, 4), (36, 4, 3)]  # completions, G, D
+each_step = pytest.mark.parametrize(("completions", "G", "D"), STEPS)
 
 
-def test_no_legal_on_policy_plan_is_left_out():
-    for wanted, G, D in ((12, 4, 1), (16, 8, 2), (24, 3, 4)):
-        found = {(plan.B, plan.A, plan.S) for plan in propose(wanted, G, D)}
-        every = {
-            (B, A, S)
-            for B, A, S in product(range(1, wanted + 1), repeat=3)
-            if wanted == B * A * D and is_legal(B=B, G=G, A=A, D=D, S=S) and A % S == 0
-        }
-        assert found == every
+@each_step
+def test_proposed_plan_has_the_requested_completions(completions, G, D):
+    for plan in propose(completions, G, D):
+        assert plan.completions_per_step == completions
+        assert (plan.G, plan.D) == (G, D)
 
 
-def test_proposals_come_cheapest_first_and_below_the_limit():
-    plans = propose(32, G=8)
-    assert [(plan.A, plan.rounds_per_step) for plan in plans] == sorted(
-        (p.A, p.rounds_per_step) for p in plans
-    )
+@each_step
+def test_proposed_plan_is_on_policy(completions, G, D):
+    assert all(is_on_policy(plan) for plan in propose(completions, G, D))
+
+
+@each_step
+def test_proposed_plan_is_accepted_by_trl(completions, G, D):
+    for plan in propose(completions, G, D):
+        assert our_verdict(plan.B, G, plan.A, plan.S, D=D) == ""
+        assert trl_verdict(plan.B, G, plan.A, plan.S, D=D) == ""
+
+
+@each_step
+def test_no_plan_is_proposed_twice(completions, G, D):
+    plans = propose(completions, G, D)
+    assert len(set(plans)) == len(plans)
+
+
+@pytest.mark.parametrize(("completions", "G", "D"), [(12, 4, 1), (16, 8, 2), (24, 3, 4)])
+def test_no_legal_on_policy_plan_is_left_out(completions, G, D):
+    proposed = {(plan.B, plan.A, plan.S) for plan in propose(completions, G, D)}
+
+    expected = set()
+    for B, A, S in product(range(1, completions + 1), repeat=3):
+        is_step = completions == B * A * D and A % S == 0
+        if is_step and is_legal(B=B, G=G, A=A, D=D, S=S):
+            expected.add((B, A, S))
+
+    assert proposed == expected
+
+
+def test_proposals_come_cheapest_first():
+    costs = [(plan.A, plan.rounds_per_step) for plan in propose(32, G=8)]
+    assert costs == sorted(costs)
+
+
+def test_limit_leaves_out_plans_that_need_more():
     small = propose(32, G=8, peak=lambda plan: plan.sequences_per_generate, limit=8)
-    assert small and all(plan.B * plan.S <= 8 for plan in small) and len(small) < len(plans)
+    assert small
+    assert all(plan.B * plan.S <= 8 for plan in small)
+    assert len(small) < len(propose(32, G=8))
+
+
+def test_limit_below_every_plan_leaves_none():
     assert propose(32, G=8, peak=lambda plan: 2, limit=1) == []
 
 
 @pytest.mark.parametrize(
-    ("wanted", "G", "D", "told"),
+    ("completions", "G", "D", "message"),
     [
         (30, 8, 1, "24 or 32"),
         (8, 8, 3, "try 24"),
@@ -227,6 +301,6 @@ def test_proposals_come_cheapest_first_and_below_the_limit():
         (0, 8, 1, "effective_completions"),
     ],
 )
-def test_a_number_that_cannot_be_met_is_refused_with_the_nearest_that_can(wanted, G, D, told):
-    with pytest.raises(InputError, match=told):
-        propose(wanted, G, D)
+def test_impossible_number_of_completions_names_the_nearest(completions, G, D, message):
+    with pytest.raises(InputError, match=message):
+        propose(completions, G, D)
