@@ -262,7 +262,8 @@ def plot_checkpoints(table: pd.DataFrame, choice: Choice) -> Figure:
 
     for name in choice.tied:
         is_chosen = name == choice.best_checkpoint
-        ax.axvline(name, color=color, alpha=0.25 if is_chosen else 0.08, linewidth=12)
+        alpha = 0.25 if is_chosen else 0.08
+        ax.axvline(names.index(name), color=color, alpha=alpha, linewidth=12)
 
     ax.set_title(_choice_title(choice))
     ax.set(ylabel="score", ylim=(0, 1.02))

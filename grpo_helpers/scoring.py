@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -226,7 +226,9 @@ def item_finals(scores: Scores, aggregate: str = "article") -> np.ndarray:
     rows = []
 
     for by_metric in scores.values():
-        parts = {metric: _parts_of_mean(values) for metric, values in by_metric.items()}
+        parts: dict[str, Any] = {}  # arrays: aggregates compute with them as with numbers
+        for metric, values in by_metric.items():
+            parts[metric] = _parts_of_mean(values)
         rows.append(final_mean(parts, aggregate))
 
     return np.array(rows)

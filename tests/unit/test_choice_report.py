@@ -1,0 +1,184 @@
+"""The article's block, the choice in words, best_checkpoint.json, and the page of answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers import scores_of
+
+from grpo_helpers import rewards
+from grpo_helpers.data import load_items
+from grpo_helpers.files import read_json
+from grpo_helpers.report import (
+    HeldOutResults,
+    ReportSplit,
+    article_block,
+    choice_lines,
+    write_choice,
+    write_report,
+)
+from grpo_helpers.selection import compare_with_base, describe_choice
+
+LABELS = load_items("data/smoke/dev.json")
+GOLDS = [item.answer for item in LABELS]
+
+SCORES = scores_of(epoch_0=[0] * 40, epoch_1=[1] * 40, epoch_2=[1] * 39 + [0])
+PART = {
+    "em": [1.0, 0.0, 1.0],
+    "choice": [1.0, 0.0, 1.0],
+    "rouge1": [0.5, 0.2, 0.1],
+    "bertscore": [0.5, 0.3, 0.9],
+}
+BETTER = {**PART, "em": [1.0, 1.0, 1.0]}
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def test_article_block_starts_with_the_first_file():
+    block = article_block(SCORES)
+
+    assert block.startswith("File: inference_epoch0.json\n   - ROUGE-1        : 0.5000\n")
+
+
+def test_article_block_ends_with_the_best_file():
+    block = article_block(SCORES)
+
+    assert block.endswith(
+        "Best Final Mean:\n   File       : inference_epoch1.json\n   Final Mean : 0.6667"
+    )
+
+
+def test_choice_lines_name_the_tied_checkpoints():
+    highest, _ = choice_lines(describe_choice(SCORES, samples=200)).splitlines()
+
+    assert highest.endswith("statistically tied with it: epoch_2.")
+
+
+def test_choice_lines_say_that_all_others_are_lower():
+    scores = scores_of(epoch_0=[0] * 40, epoch_1=[1] * 40)
+
+    highest, _ = choice_lines(describe_choice(scores, samples=2000)).splitlines()
+
+    assert highest.endswith("all others are significantly lower.")
+
+
+def test_choice_lines_give_the_gain_over_the_base():
+    _, chosen = choice_lines(describe_choice(SCORES, samples=200)).splitlines()
+
+    assert chosen == (
+        "Chosen (highest): epoch_1, Final Mean 0.667 [0.667, 0.667]; "
+        "against the base +33.3 points [+33.3, +33.3], p = 0.01: significantly better."
+    )
+
+
+def test_choice_lines_compare_the_base_with_nothing():
+    scores = scores_of(epoch_0=[1, 1], epoch_1=[0, 0])
+
+    _, chosen = choice_lines(describe_choice(scores, samples=200)).splitlines()
+
+    assert chosen == "Chosen (highest): epoch_0, Final Mean 0.667 [0.667, 0.667]."
+
+
+def test_equal_checkpoints_are_said_to_be_equal():
+    text = choice_lines(describe_choice({"epoch_0": PART, "epoch_1": PART}, samples=200))
+
+    start = "Highest: epoch_0 (of 2; same Final Mean as epoch_1); "
+    assert text.startswith(f"{start}statistically tied with it: epoch_1.")
+
+
+def test_equal_checkpoints_have_no_certain_winner():
+    text = choice_lines(describe_choice({"epoch_0": PART, "epoch_1": PART}, samples=200))
+
+    assert "100%" not in text
+
+
+def test_better_checkpoint_is_highest_on_a_share_of_question_sets():
+    text = choice_lines(describe_choice({"epoch_0": PART, "epoch_1": BETTER}, samples=200))
+
+    assert "of resampled question sets" in text
+
+
+# -- best_checkpoint.json --------------------------------------------------------------------------
+
+
+def write(folder, scores=SCORES, tests=None):
+    choice = describe_choice(scores, samples=100)
+    return write_choice(folder, choice, input_dir="answers", label_path="dev.json", tests=tests)
+
+
+@pytest.fixture
+def tests_of_epoch_1():
+    comparisons = compare_with_base(SCORES, "epoch_1", samples=100)
+    return HeldOutResults(test=comparisons, by_split={"dev": comparisons})
+
+
+def test_stored_choice_ends_with_its_command(tmp_path):
+    stored = read_json(write(tmp_path))
+
+    assert stored["command"] == (
+        "python -m grpo_helpers.evaluate_json --input_dir answers --label_path dev.json "
+        "--rule highest --aggregate article"
+    )
+    assert list(stored)[-1] == "command"
+
+
+def test_test_results_are_stored_before_the_command(tmp_path, tests_of_epoch_1):
+    stored = read_json(write(tmp_path, tests=tests_of_epoch_1))
+
+    assert list(stored)[-3:] == ["test_versus_base", "by_split", "command"]
+    assert stored["test_versus_base"][0]["difference"] == 1
+    assert stored["by_split"] == {"dev": stored["test_versus_base"]}
+
+
+def test_test_results_stay_while_the_choice_is_the_same(tmp_path, tests_of_epoch_1):
+    before = read_json(write(tmp_path, tests=tests_of_epoch_1))
+
+    assert read_json(write(tmp_path)) == before
+
+
+def test_test_results_go_with_another_choice(tmp_path, tests_of_epoch_1):
+    write(tmp_path, tests=tests_of_epoch_1)
+
+    stored = read_json(write(tmp_path, scores_of(epoch_0=[0, 0], epoch_2=[1, 1])))
+
+    assert "test_versus_base" not in stored
+
+
+# -- report.html -----------------------------------------------------------------------------------
+
+
+def page_data(page):
+    text = page.read_text(encoding="utf-8")
+    return json.loads(text.split('id="data">')[1].split("</script>")[0])
+
+
+@pytest.fixture
+def own_reward():
+    """A reward of one's own, in the registry for one test."""
+    before = rewards.registered()
+    rewards.register("brevity", lambda completions, **_: [None for _ in completions])
+    yield "brevity"
+    rewards.restore(before)
+
+
+def test_page_shows_a_reward_of_your_own(tmp_path, own_reward):
+    parts = {part: [1.0] for part in ("em", "choice", "format", "rouge1", "bertscore")}
+    scores = {"epoch_0": {**parts, own_reward: [0.25]}}
+    split = ReportSplit(LABELS[:1], {"epoch_0": GOLDS[:1]}, scores)
+
+    data = page_data(write_report(tmp_path / "report.html", {"dev": split}, "epoch_0"))
+
+    assert data["parts"][-1] == own_reward
+    assert data["items"][0]["answers"]["epoch_0"][own_reward] == 0.25
+
+
+def test_page_leaves_out_a_score_that_was_not_given(tmp_path, own_reward):
+    parts = {part: [1.0] for part in ("em", "choice", "format", "rouge1", "bertscore")}
+    scores = {"epoch_0": {**parts, own_reward: [float("nan")]}}
+    split = ReportSplit(LABELS[:1], {"epoch_0": GOLDS[:1]}, scores)
+
+    data = page_data(write_report(tmp_path / "report.html", {"dev": split}, "epoch_0"))
+
+    assert data["items"][0]["answers"]["epoch_0"][own_reward] is None

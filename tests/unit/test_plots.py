@@ -1,0 +1,157 @@
+"""Colours and labels of figures, and what the figures of a choice show."""
+
+from __future__ import annotations
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+from helpers import ROOT, scores_of
+
+from grpo_helpers import plots, rewards
+from grpo_helpers.run_folder import read_log
+from grpo_helpers.scoring import scores_table
+from grpo_helpers.selection import describe_choice
+
+matplotlib.use("Agg")
+
+# How each kind of colour blindness sees linear RGB: Machado, Oliveira and Fernandes (2009).
+SIGHT = {
+    "full": np.eye(3),
+    "protanopia": np.array(
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
+    ),
+    "tritanopia": np.array(
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]
+    ),
+}
+TO_XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]])
+PALETTES = {
+    "arms": list(plots.ARMS.values()),
+    "settings": list(plots.SETTINGS),
+    "question types": list(plots.QUESTION_TYPES.values()),
+    "splits": list(plots.SPLIT_COLORS.values()),
+}
+
+
+def lab(color, sight):
+    """Return a hex colour in CIE Lab, as seen with ``sight``."""
+    rgb = np.array(matplotlib.colors.to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(TO_XYZ @ np.clip(SIGHT[sight] @ linear, 0, 1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def distance(first, second):
+    """Return how far two colours are apart for the reader who sees them closest together."""
+    return min(np.linalg.norm(lab(first, sight) - lab(second, sight)) for sight in SIGHT)
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_colours_of_a_palette_are_far_apart(palette):
+    pairs = itertools.combinations(PALETTES[palette], 2)
+
+    assert min(distance(*pair) for pair in pairs) > 15
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_palette_is_distinct_from_the_quantities(palette):
+    pairs = itertools.product(PALETTES[palette], plots.COLORS.values())
+
+    assert min(distance(*pair) for pair in pairs) > 10
+
+
+# -- rewards of one's own --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_reward():
+    """A reward of one's own, in the registry for one test."""
+    before = rewards.registered()
+    reward = rewards.register("brevity", lambda completions, **_: [1.0 for _ in completions])
+    yield reward
+    rewards.restore(before)
+
+
+def test_own_reward_has_the_colour_of_the_registry(own_reward):
+    assert plots.color_of("brevity") == own_reward.color
+
+
+def test_own_reward_has_the_label_of_the_registry(own_reward):
+    assert plots.label_of("brevity") == own_reward.label
+
+
+def labels_of(ax):
+    return [line.get_label() for line in ax.lines if not line.get_label().startswith("_")]
+
+
+@pytest.fixture(scope="module")
+def log():
+    return read_log(ROOT / "data/reference_runs/seed_0/log.jsonl")
+
+
+def test_reward_figure_draws_the_four_parts(log):
+    fig = plots.plot_rewards(log)
+
+    assert labels_of(fig.axes[1]) == ["exact match", "ROUGE-1", "BERTScore", "format"]
+
+
+def test_reward_figure_draws_an_own_reward_that_was_logged(log, own_reward):
+    rows = [row | {"rewards/brevity_reward/mean": 0.5} for row in log]
+
+    fig = plots.plot_rewards(rows)
+
+    assert labels_of(fig.axes[1])[-1] == "brevity"
+
+
+def test_reward_figure_leaves_out_an_own_reward_that_was_not_logged(log, own_reward):
+    fig = plots.plot_rewards(log)
+
+    assert "brevity" not in labels_of(fig.axes[1])
+
+
+def test_health_figure_hides_its_empty_panels(log):
+    fig = plots.plot_health(log)
+
+    titled = [ax for ax in fig.axes if ax.get_title()]
+    visible = [ax for ax in fig.axes if ax.axison]
+    assert visible == titled
+
+
+# -- the choice ------------------------------------------------------------------------------------
+
+SCORES = scores_of(epoch_0=[0] * 40, epoch_1=[1] * 40, epoch_2=[1] * 39 + [0])
+
+
+@pytest.fixture(scope="module")
+def choice():
+    return describe_choice(SCORES, samples=200)
+
+
+def test_checkpoint_figure_names_the_chosen_one(choice):
+    fig = plots.plot_checkpoints(scores_table(SCORES), choice)
+
+    title = "Chosen on dev: epoch_1 (Final Mean 0.667); 2 checkpoints statistically tied"
+    assert fig.axes[0].get_title() == title
+
+
+def test_checkpoint_figure_draws_an_own_reward(choice, own_reward):
+    table = scores_table(SCORES).assign(brevity=0.5)
+
+    fig = plots.plot_checkpoints(table, choice)
+
+    assert "brevity" in labels_of(fig.axes[0])
+
+
+def test_difference_figure_compares_with_base_and_highest(choice):
+    fig = plots.plot_differences(choice)
+
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles == [
+        "Against the base (grey: not significant)",
+        "Against epoch_1 (grey: not significant)",
+    ]
