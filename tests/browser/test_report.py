@@ -1,12 +1,16 @@
-"""The completions browser: whatever an answer holds, the page shows it as text and runs nothing of it."""
+"""The page of answers: whatever an answer holds, the page shows it as text and runs none of it."""
+
+from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from grpo_helpers.questions import Item
-from grpo_helpers.report import PARTS, write_report
+from grpo_helpers.report import PARTS, ReportSplit, write_report
 
 PAYLOADS = [
     "<script>window.hit = 1</script>",
@@ -28,98 +32,191 @@ PAYLOADS = [
     "{{constructor.constructor('window.hit = 1')()}}",
     "<form><button formaction=javascript:window.hit=1>x</button></form>",
 ]
+GOLD = '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
+OTHER_PARTICLE = '"며칠이 걸렸다."이 옳다. 소리 대로 적는다.'  # and one more space
+TAGS = ("script", "img", "svg", "iframe", "a", "style")
 
 
-def scores_of(answers, gold):
-    return {part: [float(answer == gold) for answer in answers] for part in PARTS}
+def item_with(payload: str, number: int) -> Item:
+    """Return a question that holds a payload in each of its texts but the gold answer."""
+    return Item(
+        id=f"item-{number} {payload}",
+        question_type="선택형",
+        question=f"{payload} {{며칠/몇일}}",
+        answer=GOLD,
+        extra={"category": payload, "gloss": payload},
+    )
+
+
+def scores_by_gold(texts: list[str]) -> dict[str, list[float]]:
+    """Return scores that are 1 where an answer is the gold one."""
+    right = [float(text == GOLD) for text in texts]
+    return {part: right for part in PARTS}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A report in which every text there is holds a payload; three checkpoints."""
-    gold = '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
-    items = [
-        Item(
-            f"item-{i} {payload}",
-            "선택형",
-            f"{payload} {{며칠/몇일}}",
-            gold,
-            {"category": payload, "gloss": payload},
-        )
-        for i, payload in enumerate(PAYLOADS)
-    ]
+    """A page in which every text there is holds a payload; three checkpoints."""
     answers = {
         "epoch_0": PAYLOADS,
-        "epoch_1": [gold] * len(items),
-        "epoch_2": ['"며칠이 걸렸다."이 옳다. 소리 대로 적는다.'] * len(items),
+        "epoch_1": [GOLD] * len(PAYLOADS),
+        "epoch_2": [OTHER_PARTICLE] * len(PAYLOADS),
     }
-    scores = {name: scores_of(texts, gold) for name, texts in answers.items()}
-    folder = tmp_path_factory.mktemp("report")
-    return write_report(
-        folder / "report.html", {PAYLOADS[0]: (items, answers, scores)}, "epoch_1", PAYLOADS[0]
+    split = ReportSplit(
+        items=[item_with(payload, number) for number, payload in enumerate(PAYLOADS)],
+        answers=answers,
+        scores={name: scores_by_gold(texts) for name, texts in answers.items()},
     )
+    title = PAYLOADS[0]
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    return write_report(path, {title: split}, "epoch_1", title)
 
 
-def test_the_page_is_one_file_that_asks_for_nothing_and_holds_no_tag_of_an_answer(page):
-    text = page.read_text(encoding="utf-8")
-    assert text.lower().count("<script") == 2 and text.lower().count("</script") == 2
-    assert "default-src 'none'" in text and not re.search(
-        r"(src|href)\s*=\s*[\"']?https?:", text.split("PAGE")[0][:4000]
-    )
-    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
-    assert len(data["items"]) == len(PAYLOADS) and data["checkpoints"] == [
-        "epoch_0",
-        "epoch_1",
-        "epoch_2",
-    ]
+# -- the file --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def source(page):
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def data(source):
+    return json.loads(source.split('id="data">')[1].split("</script>")[0])
+
+
+def test_page_has_no_script_tag_of_an_answer(source):
+    assert source.lower().count("<script") == 2
+    assert source.lower().count("</script") == 2
+
+
+def test_page_policy_forbids_the_network(source):
+    assert "default-src 'none'" in source
+
+
+def test_page_refers_to_no_other_file(source):
+    head = source.split("PAGE")[0][:4000]
+
+    assert not re.search(r"(src|href)\s*=\s*[\"']?https?:", head)
+
+
+def test_page_holds_every_question(data):
+    assert len(data["items"]) == len(PAYLOADS)
+
+
+def test_page_lists_checkpoints_in_training_order(data):
+    assert data["checkpoints"] == ["epoch_0", "epoch_1", "epoch_2"]
+
+
+def test_page_keeps_an_answer_as_it_is(data):
     assert data["items"][0]["answers"]["epoch_0"]["text"] == PAYLOADS[0]
+
+
+# -- in a browser ----------------------------------------------------------------------------------
+
+
+@dataclass
+class OpenPage:
+    """The page in a window, with what it logged and requested."""
+
+    tab: Any
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def count(self, selector: str) -> int:
+        return self.tab.locator(selector).count()
+
+    def shown(self) -> str:
+        """Return how many questions the page says it shows."""
+        return self.tab.locator("#count").inner_text()
+
+    def row(self, checkpoint: str) -> Any:
+        """Return the first question's row of a checkpoint."""
+        return self.tab.locator("article").first.locator("tr", has_text=checkpoint)
 
 
 @pytest.fixture
 def opened(browser, page):
-    """The page in a window of a laptop's width; what it logs and asks for is kept."""
+    """The page in a window as wide as a laptop's screen."""
     tab = browser.new_page(viewport={"width": 1366, "height": 768})
-    tab.told, tab.asked = [], []
-    tab.on("console", lambda message: tab.told.append(message.text))
-    tab.on("pageerror", lambda error: tab.told.append(str(error)))
-    tab.on("request", lambda request: tab.asked.append(request.url))
+    opened = OpenPage(tab)
+    tab.on("console", lambda message: opened.messages.append(message.text))
+    tab.on("pageerror", lambda error: opened.messages.append(str(error)))
+    tab.on("request", lambda request: opened.requests.append(request.url))
     tab.goto(page.as_uri())
-    yield tab
+    yield opened
     tab.close()
 
 
 @pytest.mark.browser
-def test_no_payload_runs_in_a_real_browser_and_each_is_shown_as_text(opened, page):
-    opened.wait_for_timeout(500)
-    assert opened.evaluate("window.hit") is None
-    assert opened.asked == [page.as_uri()] and opened.told == []
-    assert opened.locator("article").count() == len(PAYLOADS)
-    assert (
-        opened.locator(
-            "article script, article img, article svg, article iframe, article a, article style"
-        ).count()
-        == 0
-    )
-    shown = opened.locator("article").nth(3).inner_text()
-    assert PAYLOADS[3] in shown
-    assert opened.evaluate(
-        "document.documentElement.scrollWidth <= window.innerWidth"
-    )  # nothing sticks out
+def test_no_payload_runs(opened):
+    opened.tab.wait_for_timeout(500)
+
+    assert opened.tab.evaluate("window.hit") is None
+    assert opened.messages == []
 
 
 @pytest.mark.browser
-def test_filters_sorting_and_the_diff_do_what_they_say(opened):
-    count = opened.locator("#count")
-    opened.select_option("#change", "right")
-    assert count.inner_text() == f"{len(PAYLOADS)} of {len(PAYLOADS)} questions"
-    opened.select_option("#change", "wrong")
-    assert count.inner_text() == f"0 of {len(PAYLOADS)} questions"
-    opened.select_option("#change", "")
-    opened.fill("#find", "onerror")
-    assert count.inner_text() == f"1 of {len(PAYLOADS)} questions"
-    row = opened.locator("article").first.locator("tr", has_text="epoch_2")
-    assert row.locator("del").all_inner_texts() == ["가"]  # the particle
-    assert row.locator("ins").all_inner_texts() == ["이", "␣"]  # and a space
-    opened.fill("#find", "")
-    opened.select_option("#sort", "lowest score first")
-    assert opened.locator("article").count() == len(PAYLOADS)
+def test_open_page_requests_nothing_else(opened, page):
+    opened.tab.wait_for_timeout(500)
+
+    assert opened.requests == [page.as_uri()]
+
+
+@pytest.mark.browser
+def test_every_question_is_shown(opened):
+    assert opened.count("article") == len(PAYLOADS)
+
+
+@pytest.mark.browser
+def test_no_payload_becomes_a_tag(opened):
+    assert opened.count(", ".join(f"article {tag}" for tag in TAGS)) == 0
+
+
+@pytest.mark.browser
+def test_payload_is_shown_as_text(opened):
+    assert PAYLOADS[3] in opened.tab.locator("article").nth(3).inner_text()
+
+
+@pytest.mark.browser
+def test_page_fits_a_laptop_screen(opened):
+    assert opened.tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("change", "matches"), [("right", len(PAYLOADS)), ("wrong", 0)])
+def test_filter_shows_what_changed(opened, change, matches):
+    opened.tab.select_option("#change", change)
+
+    assert opened.shown() == f"{matches} of {len(PAYLOADS)} questions"
+
+
+@pytest.mark.browser
+def test_search_finds_a_text(opened):
+    opened.tab.fill("#find", "onerror")
+
+    assert opened.shown() == f"1 of {len(PAYLOADS)} questions"
+
+
+@pytest.mark.browser
+def test_difference_marks_what_is_missing(opened):
+    opened.tab.fill("#find", "onerror")
+
+    assert opened.row("epoch_2").locator("del").all_inner_texts() == ["가"]  # the particle
+
+
+@pytest.mark.browser
+def test_difference_marks_what_was_added(opened):
+    opened.tab.fill("#find", "onerror")
+
+    added = opened.row("epoch_2").locator("ins").all_inner_texts()
+    assert added == ["이", "␣"]  # the particle, and a space
+
+
+@pytest.mark.browser
+def test_sorting_loses_no_question(opened):
+    opened.tab.fill("#find", "onerror")
+    opened.tab.fill("#find", "")
+    opened.tab.select_option("#sort", "lowest score first")
+
+    assert opened.count("article") == len(PAYLOADS)
