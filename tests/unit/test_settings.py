@@ -1,34 +1,48 @@
 """Parameters are checked before anything costly starts."""
 
+from __future__ import annotations
+
 import pytest
 import yaml
+from helpers import ROOT
 
-from grpo_helpers.files import InputError, project_root
-from grpo_helpers.parameters import parameter_names
+from grpo_helpers.files import InputError
+from grpo_helpers.parameters import convert, parameter_names
 from grpo_helpers.settings import DataSettings, EvaluateSettings, TrainSettings
 
+# -- names -----------------------------------------------------------------------------------------
 
-def test_a_mistyped_parameter_is_refused_and_the_nearest_is_told():
-    with pytest.raises(
-        InputError, match=r"unknown parameter 'learnig_rate': did you mean learning_rate\?"
-    ):
+CELLS = [
+    "",
+    "seed: int = 1  # help",
+    "# Parameters\nnum_generation = 4",
+    "x = len('a')\nlimit = 3",
+    "import os",
+]
+
+
+def test_mistyped_parameter_is_refused_with_the_nearest_name():
+    message = r"unknown parameter 'learnig_rate': did you mean learning_rate\?"
+    with pytest.raises(InputError, match=message):
         TrainSettings.from_namespace({"learnig_rate": 1e-4})
 
 
-def test_in_a_notebook_only_parameter_cells_count():
-    cells = [
-        "",
-        "seed: int = 1  # help",
-        "# Parameters\nnum_generation = 4",
-        "x = len('a')\nlimit = 3",
-        "import os",
-    ]
-    assert parameter_names({"In": cells}) == ["seed", "num_generation"]
+def test_parameter_like_no_other_is_refused_with_all_names():
+    with pytest.raises(InputError, match="unknown parameter 'xyz': known are adam_epsilon, "):
+        TrainSettings.from_namespace({"xyz": 1})
+
+
+def test_only_cells_of_literals_name_parameters():
+    assert parameter_names({"In": CELLS}) == ["seed", "num_generation"]
+
+
+def test_mistyped_parameter_of_a_cell_is_refused():
+    namespace = {"In": CELLS, "seed": 1, "num_generation": 4, "limit": 3}
     with pytest.raises(InputError, match="did you mean num_generations"):
-        TrainSettings.from_namespace({"In": cells, "seed": 1, "num_generation": 4, "limit": 3})
+        TrainSettings.from_namespace(namespace)
 
 
-def test_checking_again_later_says_the_same():
+def test_checking_again_later_gives_the_same_settings():
     cells = [
         "",
         "seed: int = 1",
@@ -39,28 +53,56 @@ def test_checking_again_later_says_the_same():
     assert TrainSettings.from_namespace(namespace).seed == 1
 
 
-def test_numbers_written_as_text_become_numbers():
-    settings = TrainSettings(learning_rate="1e-5", num_generations="4")
-    assert (settings.learning_rate, settings.num_generations) == (1e-5, 4)
+# -- types -----------------------------------------------------------------------------------------
 
 
-def test_a_bare_no_of_a_yaml_file_is_the_word_no():
-    named = yaml.safe_load("save_strategy: no\nresume: no\nreport_to: none")
-    settings = TrainSettings(**named)
-    assert (settings.save_strategy, settings.resume, settings.report_to) == ("no", "no", "none")
+@pytest.mark.parametrize(
+    ("name", "text", "number"), [("learning_rate", "1e-5", 1e-5), ("num_generations", "4", 4)]
+)
+def test_number_as_text_becomes_a_number(name, text, number):
+    value = getattr(TrainSettings(**{name: text}), name)
+    assert value == number
+    assert type(value) is type(number)
 
+
+@pytest.mark.parametrize("name", ["save_strategy", "resume", "report_to"])
+def test_bare_no_of_yaml_is_the_word(name):
+    written = {"save_strategy": "no", "resume": "no", "report_to": "none"}[name]
+    parameters = yaml.safe_load(f"{name}: {written}")
+    assert getattr(TrainSettings(**parameters), name) == written
+
+
+@pytest.mark.parametrize("value", ["article", {"em": 1.0}])
+def test_type_with_an_alternative_takes_both(value):
+    assert convert("reward_weights", value, "str | dict") == value
+
+
+@pytest.mark.parametrize("value", [1, ["em"], None])
+def test_type_with_an_alternative_takes_nothing_else(value):
+    with pytest.raises(InputError, match="it must be str or dict"):
+        convert("reward_weights", value, "str | dict")
+
+
+# -- values ----------------------------------------------------------------------------------------
 
 BAD = {
     "text for a number": ({"num_generations": "many"}, "num_generations is 'many'; it must be int"),
     "a fraction for a whole number": ({"lora_r": 1.5}, "lora_r is 1.5"),
     "a number for a switch": ({"use_quant": 1}, "use_quant is 1; it must be bool"),
+    "a switch for a number": ({"lora_r": True}, "lora_r is True; it must be int"),
+    "no number for a number": ({"learning_rate": "nan"}, "learning_rate is 'nan'"),
     "a missing file": ({"train_data_path": "none.json"}, "train_data_path: no file none.json"),
     "an unknown strategy": ({"save_strategy": "best"}, "save_strategy is 'best'"),
     "an unknown preset": ({"reward_weights": "mine"}, "unknown reward preset 'mine'"),
+    "an unknown reward": ({"reward_weights": {"bleu": 1}}, "reward_weights names 'bleu'"),
     "an unknown quantisation": ({"quant_type": "2bit"}, "quant_type is '2bit'"),
     "no room for an answer": ({"max_completion_length": 0}, "max_completion_length is 0"),
+    "a negative rate": ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be 0 or more"),
+    "a dropout of everything": ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),
     "a temperature of zero": ({"temperature": 0.0}, "temperature is 0"),
+    "one checkpoint to resume from": ({"save_total_limit": 1}, "save_total_limit is 1"),
     "a run name that is a path": ({"run_name": "../x"}, "run_name"),
+    "a run name of dots": ({"run_name": ".."}, "run_name"),
     "groups that do not fit": (
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 1},
         "must be divisible by num_generations",
@@ -70,19 +112,26 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_value_that_cannot_work_is_refused_in_one_line(case):
-    values, told = BAD[case]
+def test_value_that_cannot_work_is_refused_in_one_line(case):
+    values, message = BAD[case]
     with pytest.raises(InputError) as error:
         TrainSettings(**values)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_relative_run_folder_lies_in_the_project_wherever_one_stands(tmp_path, monkeypatch):
+# -- the run's folder ------------------------------------------------------------------------------
+
+
+def test_relative_run_folder_is_in_the_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert DataSettings(run_name="x").run_dir == project_root() / "runs" / "x"
+    assert DataSettings(run_name="x").run_dir == ROOT / "runs" / "x"
+
+
+def test_absolute_run_folder_is_taken_as_it_is(tmp_path):
     assert DataSettings(run_name="x", output_dir=str(tmp_path)).run_dir == tmp_path / "x"
 
 
-def test_evaluating_a_run_that_is_not_there_says_what_to_do(tmp_path):
+def test_evaluating_a_missing_run_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match="run 04_train first"):
         EvaluateSettings(output_dir=str(tmp_path))
