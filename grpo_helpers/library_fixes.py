@@ -135,8 +135,8 @@ def count_equal_groups(trainer: Trainer) -> None:
     """Log the right ``frac_reward_zero_std``: the share of groups whose rewards are all equal.
 
     Library: TRL 1.16. Symptom: rewards are summed and averaged in float32, where the deviation of
-    equal rewards is rarely exactly zero, so most groups of equal rewards are not counted. Only the
-    logged number is wrong. Where: ``trl/trainer/grpo_trainer.py``,
+    equal rewards is often not exactly zero, so that such groups are not counted. Only the logged
+    number is wrong. Where: ``trl/trainer/grpo_trainer.py``,
     ``GRPOTrainer._generate_and_score_completions``; the metric came with
     https://github.com/huggingface/trl/pull/3502.
     Drift test: ``test_trl_counts_equal_groups_by_a_float32_deviation``.

@@ -1,229 +1,450 @@
-"""What the course relies on in TRL, PEFT, transformers and bitsandbytes: an upgrade that moves it fails here, by name.
+"""What the course relies on in other libraries: an upgrade that moves it fails here, by name.
 
-Each test says which of our modules leans on what it checks. Nothing is trained.
+Each test says which of our modules leans on what it checks. The last part has one test for every
+patch in ``grpo_helpers/library_fixes.py``; where such a test fails because the library was fixed,
+the patch can go. Nothing is trained.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import inspect
 import re
+from importlib.metadata import version
 
+import bert_score.utils
 import bitsandbytes as bnb
 import pytest
+import torch
+import transformers
+import trl.models.utils
+from helpers import ROOT, TINY_MODEL
 from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.grpo_trainer import nanstd
+from trl.trainer.utils import RepeatSampler
 
-from grpo_helpers import callbacks
-from grpo_helpers.files import project_root
+from grpo_helpers import callbacks, library_fixes
+from grpo_helpers.models import load_tokenizer
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import grpo_config
 
-CONFIG = {field.name: field for field in dataclasses.fields(GRPOConfig)}
-OURS_ONLY = {  # settings of our own; every other name in notebook 04 is TRL's, transformers' or PEFT's
-    "run_name", "train_data_path", "eval_data_path", "few_shot_data_path", "instruct_path", "num_few_shot",
-    "max_prompt_tokens", "model_name", "use_quant", "quant_type", "lora_r", "lora_alpha", "lora_dropout",
-    "lora_target_modules", "reward_weights", "bertscore_model", "bertscore_layers", "inference_batch_size",
-    "stop_on_alarm", "device", "resume", "num_processes", "num_threads", "extra_grpo_args",
-}  # fmt: skip
+CONFIG_FIELDS = {field.name: field for field in dataclasses.fields(GRPOConfig)}
+
+# Settings of our own; every other parameter of notebook 04 is TRL's, transformers' or PEFT's.
+OUR_SETTINGS = {
+    "run_name",
+    "train_data_path",
+    "eval_data_path",
+    "few_shot_data_path",
+    "instruct_path",
+    "num_few_shot",
+    "max_prompt_tokens",
+    "model_name",
+    "use_quant",
+    "quant_type",
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_target_modules",
+    "reward_weights",
+    "reward_module",
+    "bertscore_model",
+    "bertscore_layers",
+    "inference_batch_size",
+    "stop_on_alarm",
+    "device",
+    "resume",
+    "num_processes",
+    "num_threads",
+    "extra_grpo_args",
+}
+THEIR_SETTINGS = sorted({field.name for field in dataclasses.fields(TrainSettings)} - OUR_SETTINGS)
 
 
 def parameters(function):
+    """Return the parameters of a function, by name."""
     return inspect.signature(function).parameters
 
 
-def missing(names, known, where):
-    """Return one line for what is not there any more."""
+def field_names(dataclass):
+    """Return the names of a dataclass's fields."""
+    return {field.name for field in dataclasses.fields(dataclass)}
+
+
+def assert_has(names, known, where):
+    """Fail, naming them, if some of ``names`` are not among the ``known`` ones."""
     gone = sorted(set(names) - set(known))
-    return f"DRIFT: {where} has no {', '.join(gone)}" if gone else ""
+    assert not gone, f"DRIFT: {where} has no {', '.join(gone)}"
 
 
-def test_every_parameter_of_notebook_04_that_is_not_ours_is_a_field_of_grpo_config():
-    theirs = {field.name for field in dataclasses.fields(TrainSettings)} - OURS_ONLY
-    assert not (told := missing(theirs, CONFIG, "trl.GRPOConfig (settings.TrainSettings)")), told
+# -- configuration ---------------------------------------------------------------------------------
 
 
-def test_every_field_that_training_sets_is_there():
-    """By building the configuration: ``training.grpo_config`` would refuse a name that TRL does not know."""
+@pytest.mark.parametrize("name", THEIR_SETTINGS)
+def test_parameter_of_notebook_04_is_a_field_of_grpo_config(name):
+    assert_has([name], CONFIG_FIELDS, "trl.GRPOConfig (settings.TrainSettings)")
+
+
+@pytest.mark.parametrize("name", [name for name in THEIR_SETTINGS if name != "output_dir"])
+def test_parameter_of_notebook_04_reaches_grpo_config(name):
+    settings = TrainSettings(num_processes=1)
+    config = grpo_config(settings)
+
+    value = getattr(config, name)
+    if name == "report_to":  # TRL keeps a list of trackers
+        value = value[0] if value else "none"
+    assert value == getattr(settings, name)
+
+
+def test_trl_writes_into_the_run_folder():
+    settings = TrainSettings(num_processes=1)
+
+    assert grpo_config(settings).output_dir == str(settings.run_dir)
+
+
+def test_trl_samples_without_vllm_by_default():
+    """Building the configuration also shows that TRL knows every field that training sets."""
     config = grpo_config(TrainSettings(num_processes=1))
-    assert config.use_vllm is False and config.bf16 is False
+
+    assert config.use_vllm is False
+
+
+def test_bf16_stays_off_unless_it_is_set():
+    config = grpo_config(TrainSettings(num_processes=1))
+
+    assert config.bf16 is False
 
 
 @pytest.mark.parametrize(
     ("name", "default"),
     [
-        ("bf16", None), ("beta", 0.0), ("num_iterations", 1), ("epsilon", 0.2), ("loss_type", "dapo"),
-        ("scale_rewards", "group"), ("num_generations", 8), ("temperature", 1.0), ("use_bias_correction_kl", True),
-        ("steps_per_generation", None), ("generation_batch_size", None), ("importance_sampling_level", "token"),
+        ("bf16", None),
+        ("beta", 0.0),
+        ("num_iterations", 1),
+        ("epsilon", 0.2),
+        ("loss_type", "dapo"),
+        ("scale_rewards", "group"),
+        ("num_generations", 8),
+        ("temperature", 1.0),
+        ("use_bias_correction_kl", True),
+        ("steps_per_generation", None),
+        ("generation_batch_size", None),
+        ("importance_sampling_level", "token"),
     ],
-)  # fmt: skip
-def test_the_defaults_that_the_prose_names_are_still_trls(name, default):
-    found = CONFIG[name].default
-    assert found == default, (
-        f"DRIFT: GRPOConfig.{name} is {found!r} by default; notebooks 02 and 03 say {default!r}"
+)
+def test_default_that_the_notebooks_name_is_still_trls(name, default):
+    value = CONFIG_FIELDS[name].default
+
+    assert value == default, (
+        f"DRIFT: GRPOConfig.{name} is {value!r} by default; notebooks 02 and 03 say {default!r}"
     )
 
 
-def test_max_prompt_length_is_still_gone():
-    assert "max_prompt_length" not in CONFIG, (
+def test_trl_still_truncates_no_prompts():
+    assert "max_prompt_length" not in CONFIG_FIELDS, (
         "TRL cuts prompts again: max_prompt_tokens may not be needed any more"
     )
 
 
-def test_the_trainers_take_what_training_passes():
-    passed = {
-        "model",
-        "args",
-        "processing_class",
-        "train_dataset",
-        "eval_dataset",
-        "reward_funcs",
-        "peft_config",
-    }
-    told = missing(
-        passed | {"callbacks"}, parameters(GRPOTrainer), "trl.GRPOTrainer (training.build_trainer)"
-    )
-    told += missing(
-        passed - {"reward_funcs"},
-        parameters(SFTTrainer),
-        "trl.SFTTrainer (tools.experiments.supervised)",
-    )
-    told += missing(
-        {"max_length", "completion_only_loss"},
-        {f.name for f in dataclasses.fields(SFTConfig)},
-        "SFTConfig",
-    )
-    assert not told, told
+# -- trainers, models, callbacks -------------------------------------------------------------------
+
+TRAINER_ARGUMENTS = {
+    "model",
+    "args",
+    "processing_class",
+    "train_dataset",
+    "eval_dataset",
+    "peft_config",
+}
+
+
+def test_grpo_trainer_takes_what_training_passes():
+    passed = TRAINER_ARGUMENTS | {"reward_funcs", "callbacks"}
+
+    assert_has(passed, parameters(GRPOTrainer), "trl.GRPOTrainer (training.build_trainer)")
+
+
+def test_sft_trainer_takes_what_the_controls_pass():
+    where = "trl.SFTTrainer (tools.experiments.supervised)"
+
+    assert_has(TRAINER_ARGUMENTS, parameters(SFTTrainer), where)
+
+
+def test_sft_config_has_the_fields_that_the_controls_set():
+    assert_has({"max_length", "completion_only_loss"}, field_names(SFTConfig), "SFTConfig")
 
 
 @pytest.mark.parametrize(
-    ("method", "asked"),
+    ("method", "expected"),
     [
-        ("_get_train_sampler", {"dataset"}),  # run_folder.restore_position
-        (
-            "_load_from_checkpoint",
-            {"resume_from_checkpoint", "model"},
-        ),  # run_folder.restore_position
-        ("get_train_dataloader", set()),  # run_folder.restore_position
-        ("_generate_and_score_completions", {"inputs"}),  # training.count_equal_groups
+        ("_get_train_sampler", {"dataset"}),  # library_fixes.replay_shuffles
+        ("_load_from_checkpoint", {"resume_from_checkpoint", "model"}),  # keep_adapter_dtypes
+        ("get_train_dataloader", set()),  # library_fixes.apply_on_resume
+        ("_generate_and_score_completions", {"inputs"}),  # library_fixes.count_equal_groups
         ("compute_loss", {"model", "inputs"}),  # notebooks 02 and 03
         (
-            "_get_per_token_logps_and_entropies",
+            "_get_per_token_logps_and_entropies",  # notebook 02
             {"input_ids", "attention_mask", "logits_to_keep"},
-        ),  # notebook 02
+        ),
     ],
 )
-def test_the_inner_methods_of_the_trainer_that_we_use_are_there(method, asked):
+def test_inner_method_of_the_trainer_is_still_there(method, expected):
     assert hasattr(GRPOTrainer, method), f"DRIFT: GRPOTrainer.{method} is gone"
-    told = missing(asked, parameters(getattr(GRPOTrainer, method)), f"GRPOTrainer.{method}")
-    assert not told, told
+
+    assert_has(expected, parameters(getattr(GRPOTrainer, method)), f"GRPOTrainer.{method}")
 
 
-def test_the_trainer_still_counts_micro_batches_where_resume_restores_them():
+@pytest.mark.parametrize(
+    "name", ["self._step ", "self.num_iterations", "steps_per_generation", "num_items_in_batch"]
+)
+def test_trainer_still_has_the_names_of_its_rounds(name):
     source = inspect.getsource(GRPOTrainer)
-    for name in (
-        "self._step ",
-        "self.num_iterations",
-        "steps_per_generation",
-        "num_items_in_batch",
-    ):
-        assert name in source, (
-            f"DRIFT: GRPOTrainer has no {name} (run_folder.restore_position, notebook 02)"
-        )
+
+    assert name in source, f"DRIFT: GRPOTrainer has no {name} (library_fixes, notebook 02)"
 
 
-def test_what_the_count_of_equal_groups_reads_is_still_kept_by_the_trainer():
-    source = inspect.getsource(GRPOTrainer)
-    for name in (
+@pytest.mark.parametrize(
+    "name",
+    [
         'self._logs["rewards"]',
         "self.reward_weights",
         "self.reward_func_names",
         "self.num_generations",
-    ):
-        assert name in source, f"DRIFT: GRPOTrainer has no {name} (training.count_equal_groups)"
+    ],
+)
+def test_trainer_still_records_what_equal_groups_are_counted_from(name):
+    source = inspect.getsource(GRPOTrainer)
+
+    assert name in source, f"DRIFT: GRPOTrainer has no {name} (library_fixes.count_equal_groups)"
 
 
-def test_the_metrics_that_health_and_plots_read_are_still_logged():
-    source = inspect.getsource(inspect.getmodule(GRPOTrainer))
-    names = (
+@pytest.mark.parametrize(
+    "name",
+    [
         "frac_reward_zero_std",
         "completions/mean_length",
         "completions/clipped_ratio",
         "entropy",
         "step_time",
+        "reward",
+        "num_tokens",
+    ],
+)
+def test_metric_that_health_and_plots_read_is_still_logged(name):
+    source = inspect.getsource(inspect.getmodule(GRPOTrainer))
+
+    # TRL writes "completions/mean_length" as one text, or its last part after a prefix.
+    last_part = name.split("/")[-1]
+    assert f'"{name}"' in source or f'"{last_part}"' in source, (
+        f"DRIFT: TRL logs no {name} (health, plots)"
     )
-    for name in (*names, "reward", "num_tokens", 'f"rewards/{reward_func_name}/mean"'):
-        quoted = name if name.startswith("f") else f'"{name}"'
-        parts = (quoted, *([f'"{name.split("/")[-1]}"'] if "/" in name else []))
-        assert any(part in source for part in parts), f"DRIFT: TRL logs no {name} (health, plots)"
 
 
-def test_callbacks_have_the_hooks_and_arguments_that_ours_override():
-    for name, hook in inspect.getmembers(callbacks, inspect.isclass):
-        if issubclass(hook, TrainerCallback) and hook is not TrainerCallback:
-            for method in (m for m in vars(hook) if m.startswith("on_")):
-                assert hasattr(TrainerCallback, method), (
-                    f"DRIFT: TrainerCallback.{method} is gone ({name})"
-                )
-                assert list(parameters(getattr(TrainerCallback, method)))[1:4] == [
-                    "args",
-                    "state",
-                    "control",
-                ]
-    told = missing(
-        {"global_step", "max_steps", "epoch"},
-        {f.name for f in dataclasses.fields(TrainerState)},
-        "TrainerState",
-    )
-    told += missing(
-        {"should_save", "should_training_stop"},
-        {f.name for f in dataclasses.fields(TrainerControl)},
-        "Control",
-    )
-    assert not told, told
+def test_mean_of_each_reward_is_still_logged():
+    source = inspect.getsource(inspect.getmodule(GRPOTrainer))
+
+    assert 'f"rewards/{reward_func_name}/mean"' in source, "DRIFT: TRL logs no means of rewards"
 
 
-def test_a_save_is_told_to_callbacks_before_the_next_step_and_with_the_live_model():
+def our_hooks():
+    """Return the hooks that our callbacks override: pairs of callback and method."""
+    hooks = []
+    for name, kind in inspect.getmembers(callbacks, inspect.isclass):
+        if issubclass(kind, TrainerCallback) and kind is not TrainerCallback:
+            hooks += [(name, method) for method in vars(kind) if method.startswith("on_")]
+    return hooks
+
+
+@pytest.mark.parametrize(("callback", "method"), our_hooks())
+def test_hook_of_a_callback_is_still_called_that_way(callback, method):
+    assert hasattr(TrainerCallback, method), f"DRIFT: TrainerCallback.{method} is gone ({callback})"
+
+    names = list(parameters(getattr(TrainerCallback, method)))
+    assert names[1:4] == ["args", "state", "control"]
+
+
+def test_trainer_state_has_the_fields_that_callbacks_read():
+    assert_has({"global_step", "max_steps", "epoch"}, field_names(TrainerState), "TrainerState")
+
+
+def test_trainer_control_has_the_fields_that_callbacks_set():
+    needed = {"should_save", "should_training_stop"}
+
+    assert_has(needed, field_names(TrainerControl), "TrainerControl")
+
+
+def test_callbacks_see_a_save_before_the_next_step():
     assert "callback_handler.on_save(" in inspect.getsource(Trainer)
+
+
+@pytest.mark.parametrize("part", ["model=self.model", "processing_class=self.processing_class"])
+def test_callbacks_get_the_live_model_and_its_tokenizer(part):
     handler = inspect.getsource(inspect.getmodule(TrainerCallback))
-    assert "model=self.model" in handler and "processing_class=self.processing_class" in handler
+
+    assert part in handler
 
 
-def test_lora_and_adapters_take_what_models_passes():
-    fields = {"r", "lora_alpha", "lora_dropout", "target_modules", "bias", "task_type"}
-    told = missing(
-        fields,
-        {f.name for f in dataclasses.fields(LoraConfig)},
-        "peft.LoraConfig (models.lora_config)",
-    )
-    told += missing(
-        {"autocast_adapter_dtype"},
-        parameters(PeftModel.from_pretrained),
-        "PeftModel.from_pretrained",
-    )
-    assert not told, told
+def test_lora_config_takes_what_models_passes():
+    passed = {"r", "lora_alpha", "lora_dropout", "target_modules", "bias", "task_type"}
+
+    assert_has(passed, field_names(LoraConfig), "peft.LoraConfig (models.lora_config)")
 
 
-def test_bitsandbytes_keeps_the_switch_that_saves_gradients_on_the_cpu():
-    layer = bnb.nn.Linear4bit(64, 64)
-    told = "DRIFT: Linear4bit.support_avx512bf16_for_cpu is gone; is its repacking, too? (models.keep_gradients_on_cpu)"
-    assert hasattr(layer, "support_avx512bf16_for_cpu"), told
-    fields = {
+def test_adapters_can_be_read_in_their_own_precision():
+    known = parameters(PeftModel.from_pretrained)
+
+    assert_has({"autocast_adapter_dtype"}, known, "PeftModel.from_pretrained")
+
+
+def test_bitsandbytes_config_takes_what_models_passes():
+    passed = {
         "load_in_4bit",
         "load_in_8bit",
         "bnb_4bit_quant_type",
         "bnb_4bit_use_double_quant",
         "bnb_4bit_compute_dtype",
     }
-    assert not (told := missing(fields, parameters(BitsAndBytesConfig), "BitsAndBytesConfig")), told
+
+    assert_has(passed, parameters(BitsAndBytesConfig), "BitsAndBytesConfig")
 
 
-def test_the_pins_are_the_versions_that_are_installed():
-    from importlib.metadata import version
+@pytest.mark.parametrize(
+    "name", ["trl", "peft", "transformers", "bitsandbytes", "accelerate", "datasets"]
+)
+def test_installed_version_is_the_pinned_one(name):
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
 
-    pinned = dict(
-        re.findall(r"^([\w-]+)==(\S+)$", (project_root() / "constraints.txt").read_text(), re.M)
+    assert version(name) == pinned[name], f"{version(name)} is installed, {pinned[name]} was tested"
+
+
+# -- one test for each patch in library_fixes ------------------------------------------------------
+
+
+def patches():
+    """Return the functions of ``library_fixes`` that name a drift test, with that name."""
+    named = []
+    for name, function in inspect.getmembers(library_fixes, inspect.isfunction):
+        match = re.search(r"Drift test: ``(\w+)``", inspect.getdoc(function) or "")
+        if match:
+            named.append((name, match[1]))
+    return named
+
+
+@pytest.mark.parametrize(("patch", "test"), patches())
+def test_drift_test_of_a_patch_is_here(patch, test):
+    assert test in globals(), f"{patch} names a test that is not here"
+
+
+@pytest.mark.parametrize(("patch", "_"), patches())
+def test_patch_states_library_symptom_and_place(patch, _):
+    text = inspect.getdoc(getattr(library_fixes, patch))
+
+    for part in ("Library:", "Symptom:", "Where:"):
+        assert part in text
+
+
+def test_every_patch_names_a_drift_test():
+    appliers = {"apply_at_import", "apply_to", "apply_on_resume"}  # they only call the others
+    functions = {name for name, _ in inspect.getmembers(library_fixes, inspect.isfunction)}
+
+    assert functions - appliers == {name for name, _ in patches()}
+
+
+@pytest.fixture
+def smallest_llama():
+    """A model of transformers with random weights."""
+    config = transformers.LlamaConfig(
+        vocab_size=8,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
     )
-    for name in ("trl", "peft", "transformers", "bitsandbytes", "accelerate", "datasets"):
-        assert version(name) == pinned[name], (
-            f"{name} {version(name)} is installed, {pinned[name]} was tested"
-        )
+    return transformers.LlamaForCausalLM(config)
+
+
+def test_bitsandbytes_warns_about_kernels_at_import():
+    module = inspect.getmodule(bnb).backends.cpu.ops
+
+    assert module.logger.name == "bitsandbytes.backends.cpu.ops"
+    assert "Failed to load CPU gemm_4bit_forward" in inspect.getsource(module)
+
+
+def test_trl_switches_checkpointing_by_its_deprecated_names(smallest_llama):
+    source = inspect.getsource(trl.models.utils)
+    assert ".is_gradient_checkpointing" in source
+    assert ".gradient_checkpointing_enable(" in source
+
+    with pytest.warns(FutureWarning, match="`is_gradient_checkpointing` is deprecated"):
+        _ = smallest_llama.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("name", ["support_avx512bf16_for_cpu", "_convert_weight_packed_for_cpu"])
+def test_bitsandbytes_repacks_weights_by_the_switch_we_turn_off(name):
+    source = inspect.getsource(bnb.nn.Linear4bit.forward)
+
+    assert name in source, f"DRIFT: Linear4bit.forward has no {name}; does it repack still?"
+
+
+def test_gguf_models_are_marked_as_quantised(gguf_file):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        gguf_file.parent, gguf_file=gguf_file.name, dtype=torch.float32
+    )
+
+    assert model.is_quantized
+    assert model.hf_quantizer is not None
+    assert model.config.quantization_config is not None
+
+
+def test_bert_score_overflows_without_a_length_limit():
+    tokenizer = load_tokenizer(TINY_MODEL)
+    tokenizer.model_max_length = int(1e30)  # what transformers sets where a tokenizer has none
+
+    with pytest.raises(OverflowError, match="int too big to convert"):
+        bert_score.utils.sent_encode(tokenizer, "며칠이 걸렸다.")
+
+
+def test_trl_writes_a_model_card_at_every_save():
+    assert "self.create_model_card(" in inspect.getsource(GRPOTrainer._save_checkpoint)
+
+
+def test_trl_counts_equal_groups_by_a_float32_deviation():
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert "torch.isclose(std_rewards, torch.zeros_like(std_rewards))" in source
+
+    equal_rewards = torch.full((1, 8), 0.3)
+    deviation = nanstd(equal_rewards, dim=1)
+    assert not torch.isclose(deviation, torch.zeros(1)).any(), "TRL's deviation is exact now"
+
+
+def test_transformers_registers_a_further_hook_at_every_call(smallest_llama):
+    for _ in range(2):
+        smallest_llama.enable_input_require_grads()
+
+    assert len(smallest_llama.get_input_embeddings()._forward_hooks) == 2
+
+
+def test_trl_counts_micro_batches_from_zero():
+    assert "self._step = 0" in inspect.getsource(GRPOTrainer.__init__)
+    assert "self._step % generate_every" in inspect.getsource(GRPOTrainer._prepare_inputs)
+
+
+def test_trl_shuffles_with_a_generator_that_starts_anew():
+    first_process = RepeatSampler(range(50), mini_repeat_count=1, seed=0)
+    new_process = RepeatSampler(range(50), mini_repeat_count=1, seed=0)
+
+    first_epoch = list(first_process)
+    second_epoch = list(first_process)
+
+    assert list(new_process) == first_epoch
+    assert second_epoch != first_epoch
+
+
+def test_trainer_reads_adapters_with_autocast():
+    source = inspect.getsource(Trainer._load_from_checkpoint)
+
+    assert "load_adapter(" in source
+    assert "autocast_adapter_dtype" not in source

@@ -1,10 +1,19 @@
 """What a real GRPOTrainer does in its steps, counted, against what BatchPlan says it will do."""
 
+from __future__ import annotations
+
 from math import lcm
 
 import pytest
+from datasets import Dataset
+from helpers import TINY_MODEL
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl import GRPOConfig, GRPOTrainer
 
 from grpo_helpers.batch import BatchPlan
+from grpo_helpers.models import load_tokenizer
+from grpo_helpers.settings import TrainSettings
+from grpo_helpers.training import build_trainer, grpo_config, prepare
 
 # B, G, A, S, num_iterations
 PLANS = (
@@ -23,65 +32,106 @@ PLANS = (
 )
 
 
-def count(plan: BatchPlan, folder) -> dict[str, float]:
-    """Train a tiny model for whole rounds; return what happened, per optimizer step and per generate()."""
-    from datasets import Dataset
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from trl import GRPOConfig, GRPOTrainer
+def whole_steps(plan: BatchPlan) -> int:
+    """Return the fewest optimizer steps that are a whole number of rounds."""
+    return lcm(plan.A, plan.S * plan.num_iterations) // plan.A
 
-    from grpo_helpers.models import load_tokenizer
 
-    tokenizer = load_tokenizer("data/tiny_model")
+def prompt_rows(plan: BatchPlan) -> list[dict[str, str]]:
+    """Return more prompts than the steps need, each a letter of its own.
+
+    So prompts differ by their tokens.
+    """
+    count = whole_steps(plan) * plan.A * plan.prompts_per_round + 8
+    return [{"prompt": chr(ord("가") + 28 * place)} for place in range(int(count))]
+
+
+def length_reward(completions: list[str], **_) -> list[float]:
+    """Return the length of each completion."""
+    return [float(len(completion)) for completion in completions]
+
+
+def tiny_trainer(plan: BatchPlan, folder) -> GRPOTrainer:
+    """Return a trainer of the smallest Llama, under the sizes of ``plan``."""
+    tokenizer = load_tokenizer(TINY_MODEL)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None, dtype="float32",
-    )  # fmt: skip
-    steps = lcm(plan.A, plan.S * plan.num_iterations) // plan.A
-    # Each prompt is a letter of its own, so that prompts can be told apart by their tokens.
-    rows = [
-        {"prompt": chr(ord("가") + 28 * i)}
-        for i in range(steps * plan.A * plan.prompts_per_round + 8)
-    ]
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        dtype="float32",
+    )
     args = GRPOConfig(
-        output_dir=str(folder), use_cpu=True, bf16=False, report_to="none", save_strategy="no", max_steps=steps,
-        per_device_train_batch_size=plan.B, num_generations=plan.G, gradient_accumulation_steps=plan.A,
-        steps_per_generation=plan.S, num_iterations=plan.num_iterations, max_completion_length=2, disable_tqdm=True,
-        logging_strategy="no", dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = GRPOTrainer(
-        model=LlamaForCausalLM(config), args=args, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
-        reward_funcs=lambda completions, **_: [float(len(c)) for c in completions],
-    )  # fmt: skip
-    calls, losses, prompts = [], [], set()
-    generate, compute_loss = trainer.model.generate, trainer.compute_loss
+        per_device_train_batch_size=plan.B,
+        num_generations=plan.G,
+        gradient_accumulation_steps=plan.A,
+        steps_per_generation=plan.S,
+        num_iterations=plan.num_iterations,
+        max_steps=whole_steps(plan),
+        max_completion_length=2,
+        output_dir=str(folder),
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    return GRPOTrainer(
+        model=LlamaForCausalLM(config),
+        args=args,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(prompt_rows(plan)),
+        reward_funcs=length_reward,
+    )
+
+
+def count(plan: BatchPlan, folder) -> dict[str, float]:
+    """Train for whole rounds; return what happened, per optimizer step and per ``generate()``."""
+    trainer = tiny_trainer(plan, folder)
+    generate = trainer.model.generate
+    compute_loss = trainer.compute_loss
+    sequences_of_calls = []
+    completions_of_passes = []
+    prompts = set()
 
     def counted_generate(*args, **kwargs):
-        out = generate(*args, **kwargs)
-        calls.append(len(out))
-        return out
+        sequences = generate(*args, **kwargs)
+        sequences_of_calls.append(len(sequences))
+        return sequences
 
     def counted_loss(model, inputs, *args, **kwargs):
-        losses.append(len(inputs["prompt_ids"]))
-        prompts.update(map(tuple, inputs["prompt_ids"].tolist()))
+        completions_of_passes.append(len(inputs["prompt_ids"]))
+        prompts.update(tuple(ids) for ids in inputs["prompt_ids"].tolist())
         return compute_loss(model, inputs, *args, **kwargs)
 
-    trainer.model.generate, trainer.compute_loss = counted_generate, counted_loss
+    trainer.model.generate = counted_generate
+    trainer.compute_loss = counted_loss
     trainer.train()
+
+    steps = whole_steps(plan)
+    calls = len(sequences_of_calls)
     assert trainer.state.global_step == steps
     return {
-        "completions per step": sum(losses) / steps,
-        "passes per step": len(losses) / steps,
-        "rounds per step": len(calls) / steps,
-        "sequences per generate": sum(calls) / len(calls),
-        "prompts per round": len(prompts) / len(calls),
+        "completions per step": sum(completions_of_passes) / steps,
+        "passes per step": len(completions_of_passes) / steps,
+        "rounds per step": calls / steps,
+        "sequences per generate": sum(sequences_of_calls) / calls,
+        "prompts per round": len(prompts) / calls,
     }
 
 
 @pytest.mark.parametrize("setting", PLANS, ids=lambda s: "B{} G{} A{} S{} iterations{}".format(*s))
-def test_a_real_step_counts_what_the_plan_says(setting, tmp_path):
+def test_real_step_counts_what_the_plan_says(setting, tmp_path):
     B, G, A, S, num_iterations = setting
     plan = BatchPlan(B=B, G=G, A=A, S=S, num_iterations=num_iterations)
+
     assert count(plan, tmp_path) == {
         "completions per step": plan.completions_per_step,
         "passes per step": plan.A,
@@ -91,31 +141,40 @@ def test_a_real_step_counts_what_the_plan_says(setting, tmp_path):
     }
 
 
-def test_a_group_of_equal_rewards_counts_as_without_signal_whatever_float32_makes_of_their_sum(
-    tmp_path,
-):
-    """TRL alone says 0 here: the mean of eight equal float32 sums is off by rounding, and that is no exact zero."""
-    from grpo_helpers.settings import TrainSettings
-    from grpo_helpers.training import build_trainer, grpo_config, prepare
-
+def test_group_of_equal_rewards_counts_as_without_signal(tmp_path):
+    """TRL alone logs 0 here: the mean of eight equal float32 sums is off by rounding."""
     settings = TrainSettings(
-        output_dir=str(tmp_path), run_name="equal", train_data_path="data/smoke/train.json",
-        eval_data_path="data/smoke/dev.json", per_device_train_batch_size=8, num_generations=8,
-        gradient_accumulation_steps=1, steps_per_generation=1, max_steps=2, max_completion_length=4,
-        save_strategy="no", num_threads=1,
-    )  # fmt: skip
-    trainer = build_trainer(settings, prepare(settings), grpo_config(settings))
-    shares = (0.9230769230769231, 0.9852555990219116, 0.77, 0.31)
+        output_dir=str(tmp_path),
+        run_name="equal",
+        train_data_path="data/smoke/train.json",
+        eval_data_path="data/smoke/dev.json",
+        per_device_train_batch_size=8,
+        num_generations=8,
+        gradient_accumulation_steps=1,
+        steps_per_generation=1,
+        max_steps=2,
+        max_completion_length=4,
+        save_strategy="no",
+        num_threads=1,
+    )
+    trainer = build_trainer(settings, prepare(settings), grpo_config(settings)).trainer
     trainer.reward_funcs = [
-        lambda completions, share=share, **_: [share] * len(completions) for share in shares
+        equal_reward(share) for share in (0.9230769230769231, 0.9852555990219116, 0.77, 0.31)
     ]
-    trainer.callback_handler.callbacks = trainer.callback_handler.callbacks[
-        :1
-    ]  # nothing need be answered or written
+    # TRL's own flow callback is enough: nothing need be answered or written.
+    trainer.callback_handler.callbacks = trainer.callback_handler.callbacks[:1]
     trainer.train()
-    told = [
-        row["frac_reward_zero_std"]
-        for row in trainer.state.log_history
-        if "frac_reward_zero_std" in row
-    ]
-    assert told == [1.0] * len(told) and told
+
+    name = "frac_reward_zero_std"
+    logged = [row[name] for row in trainer.state.log_history if name in row]
+    assert logged
+    assert set(logged) == {1.0}
+
+
+def equal_reward(share: float):
+    """Return a reward function that gives every completion the same."""
+
+    def reward(completions, **_):
+        return [share] * len(completions)
+
+    return reward

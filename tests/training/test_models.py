@@ -1,13 +1,17 @@
 """Models as they come: quantised, from a GGUF file, with templates and stop tokens of their own."""
 
-import gc
+from __future__ import annotations
 
-import numpy as np
+import gc
+from types import SimpleNamespace
+
 import pytest
 import torch
+from helpers import SMOKE_PARAMS, TINY_MODEL, smoke_settings
 
+from grpo_helpers import inference
 from grpo_helpers.files import InputError
-from grpo_helpers.inference import generate_answers, run_inference, stop_tokens
+from grpo_helpers.inference import answer, generate_answers, run_inference, stop_tokens
 from grpo_helpers.models import (
     load_model,
     load_tokenizer,
@@ -17,281 +21,326 @@ from grpo_helpers.models import (
 )
 from grpo_helpers.prompts import prompt_texts, suit_template
 from grpo_helpers.settings import TrainSettings
-from grpo_helpers.training import grpo_config, read_params
+from grpo_helpers.training import build_trainer, grpo_config, prepare, read_params, train
 
-PROMPT = [{"role": "system", "content": "고쳐라."}, {"role": "user", "content": "몇일이 걸렸다."}]
+SMOKE_DEV = "data/smoke/dev.json"
+PROMPT = [
+    {"role": "system", "content": "고쳐라."},
+    {"role": "user", "content": "몇일이 걸렸다."},
+]
 
 
-def first_layer_gradient(model, ids):
-    """Return the size of the gradient that reaches the adapter of the first layer, through all layers above it."""
+@pytest.fixture
+def tiny():
+    """The course's model and its tokenizer, new for every test."""
+    return load_model(TINY_MODEL), load_tokenizer(TINY_MODEL)
+
+
+def trainer_of(settings):
+    """Return TRL's trainer for ``settings``, built as :func:`train` builds it."""
+    return build_trainer(settings, prepare(settings), grpo_config(settings)).trainer
+
+
+def first_layer_gradients(model, ids):
+    """Return the sizes of the gradients that reach the adapter of the first layer."""
     model.zero_grad()
     model.train()
     model(input_ids=ids, labels=ids).loss.backward()
-    return {
-        name: parameter.grad.norm().item()
-        for name, parameter in model.named_parameters()
-        if "layers.0." in name and "lora_B" in name
-    }
+
+    sizes = {}
+    for name, parameter in model.named_parameters():
+        if "layers.0." in name and "lora_B" in name:
+            sizes[name] = parameter.grad.norm().item()
+    return sizes
 
 
-def test_gradients_of_a_four_bit_model_survive_an_evaluation():
+# -- quantised -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def four_bit():
+    """The tiny model in four bits, with an adapter on it."""
     from peft import get_peft_model
 
-    base = load_model("data/tiny_model", "4bit")
-    layers = [module for module in base.modules() if type(module).__name__ == "Linear4bit"]
-    assert layers and not any(
-        layer.support_avx512bf16_for_cpu for layer in layers
-    )  # else repacked at the evaluation
-    model = get_peft_model(base, lora_config(TrainSettings()))
+    return get_peft_model(load_model(TINY_MODEL, "4bit"), lora_config(TrainSettings()))
+
+
+def test_four_bit_layers_are_never_repacked_for_inference(four_bit):
+    from bitsandbytes.nn import Linear4bit
+
+    layers = [layer for layer in four_bit.modules() if isinstance(layer, Linear4bit)]
+
+    assert layers
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+
+
+def test_four_bit_gradients_survive_an_evaluation(four_bit):
     ids = torch.arange(10, 74).reshape(2, 32)
-    before = first_layer_gradient(model, ids)
-    generate_answers(
-        model, load_tokenizer("data/tiny_model"), [PROMPT], max_new_tokens=4
-    )  # evaluation mode inside
-    after = first_layer_gradient(model, ids)
-    assert len(before) == 4 and all(size > 0 for size in before.values())
+    before = first_layer_gradients(four_bit, ids)
+    generate_answers(four_bit, load_tokenizer(TINY_MODEL), [PROMPT], max_new_tokens=4)
+    after = first_layer_gradients(four_bit, ids)
+
+    assert len(before) == 4
+    assert all(size > 0 for size in before.values())
     assert after == pytest.approx(before, rel=1e-3)
 
 
-def test_a_four_bit_model_trains_and_its_answers_in_place_are_those_from_disk(tmp_path):
-    from grpo_helpers.training import train
+@pytest.fixture(scope="module")
+def four_bit_run(tmp_path_factory):
+    """A run of one step in four bits."""
+    folder = tmp_path_factory.mktemp("four_bit")
+    train(smoke_settings(folder, use_quant=True, max_steps=1, save_steps=1, num_threads=2))
+    return folder / "smoke"
 
-    changes = {
-        "use_quant": True,
-        "max_steps": 1,
-        "save_steps": 1,
-        "output_dir": tmp_path,
-        "num_threads": 2,
-    }
-    train(
-        read_params(
-            "params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]
-        )
+
+def test_four_bit_answers_in_training_are_those_of_its_checkpoint(four_bit_run, tmp_path):
+    """``answer`` reads from the run that it was quantised."""
+    loaded = answer(four_bit_run, "step_1", SMOKE_DEV, tmp_path / "answers.json")
+    in_training = four_bit_run / "infer_results/inference_step1.json"
+
+    assert loaded.read_bytes() == in_training.read_bytes()
+
+
+def test_four_bit_model_leaves_memory_after_it_has_answered(tmp_path):
+    from bitsandbytes.nn import Linear4bit
+
+    def layers_in_memory():
+        return sum(isinstance(thing, Linear4bit) for thing in gc.get_objects())
+
+    gc.collect()
+    before = layers_in_memory()
+    run_inference(SMOKE_DEV, tmp_path / "a.json", TINY_MODEL, quant_type="4bit", max_new_tokens=2)
+
+    assert layers_in_memory() == before
+
+
+@pytest.mark.parametrize(
+    ("quant_type", "expected"), [(None, torch.float32), ("4bit", torch.bfloat16)]
+)
+def test_adapter_is_read_in_the_precision_it_was_trained_in(tmp_path, quant_type, expected):
+    settings = smoke_settings(
+        tmp_path, bf16=True, use_quant=quant_type is not None, num_generations=2
     )
-    run = tmp_path / "smoke"
-    again = run_inference(
-        "data/smoke/dev.json",
-        tmp_path / "again.json",
-        "data/tiny_model",
-        str(run / "step_1"),
-        quant_type="4bit",
+    trained = trainer_of(settings).model
+    trained.save_pretrained(tmp_path / "epoch_1")
+    read = load_with_adapter(TINY_MODEL, str(tmp_path / "epoch_1"), quant_type, bf16=True)
+
+    for model in (trained, read):
+        lora = [weight for name, weight in model.named_parameters() if "lora_" in name]
+        assert {weight.dtype for weight in lora} == {expected}
+
+
+def test_checkpointing_leaves_one_hook_at_the_embeddings(tmp_path):
+    settings = smoke_settings(
+        tmp_path, gradient_checkpointing=True, max_steps=3, save_strategy="no"
     )
-    assert again.read_bytes() == (run / "infer_results/inference_step1.json").read_bytes()
+    trainer = trainer_of(settings)
+    trainer.train()
+    hooks = trainer.model.get_input_embeddings()._forward_hooks
+
+    assert trainer.state.global_step == 3
+    assert 1 <= len(hooks) <= 2  # one of PEFT's own may be beside it
 
 
-@pytest.mark.parametrize("own", [None, 5, [5, 7]])
-def test_every_token_that_ends_an_answer_is_honoured(own):
-    model, tokenizer = load_model("data/tiny_model"), load_tokenizer("data/tiny_model")
+# -- the end of an answer --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("own", "further"), [(None, set()), (5, {5}), ([5, 7], {5, 7})])
+def test_every_token_that_ends_an_answer_is_honoured(tiny, own, further):
+    model, tokenizer = tiny
     model.generation_config.eos_token_id = own
-    wanted = {tokenizer.eos_token_id} | set(own if isinstance(own, list) else [own] if own else [])
-    assert set(stop_tokens(model, tokenizer)) == wanted
+
+    assert set(stop_tokens(model, tokenizer)) == {tokenizer.eos_token_id} | further
 
 
-def test_an_answer_stops_at_a_further_stop_token_of_the_model():
-    model, tokenizer = load_model("data/tiny_model"), load_tokenizer("data/tiny_model")
+def test_answer_stops_at_a_further_stop_token_of_the_model(tiny):
+    model, tokenizer = tiny
     whole = generate_answers(model, tokenizer, [PROMPT])[0]
     stop = whole[len(whole) // 2]
-    model.generation_config.eos_token_id = [
-        tokenizer.eos_token_id,
-        tokenizer.convert_tokens_to_ids(stop),
-    ]
-    assert generate_answers(model, tokenizer, [PROMPT])[0] == whole[: whole.index(stop) + 1]
+    stop_id = tokenizer.convert_tokens_to_ids(stop)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, stop_id]
+    shorter = generate_answers(model, tokenizer, [PROMPT])[0]
+
+    assert shorter == whole[: whole.index(stop) + 1]
 
 
-def test_a_models_own_penalty_on_repetition_does_not_bend_its_answers():
-    model, tokenizer = load_model("data/tiny_model"), load_tokenizer("data/tiny_model")
+def test_models_own_repetition_penalty_is_ignored(tiny):
+    model, tokenizer = tiny
     plain = generate_answers(model, tokenizer, [PROMPT])
     model.generation_config.repetition_penalty = 10.0
+
     assert generate_answers(model, tokenizer, [PROMPT]) == plain
 
 
-def test_a_model_that_thinks_aloud_is_told_not_to_in_rollouts_and_in_answers():
-    tokenizer = load_tokenizer("data/tiny_model")
-    aloud = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
-    tokenizer.chat_template += aloud
+# -- answers that are there already ----------------------------------------------------------------
+
+
+def test_known_answers_are_not_computed_again(tiny, monkeypatch):
+    model, tokenizer = tiny
+    monkeypatch.setattr(model, "generate", None)
+
+    assert generate_answers(model, tokenizer, [PROMPT], known={0: "며칠"}) == ["며칠"]
+
+
+@pytest.fixture
+def batches_answered(monkeypatch):
+    """The sizes of the batches that were answered; ``limit`` batches, then an interrupt."""
+    generate = inference._generate
+    answered = SimpleNamespace(sizes=[], limit=None)
+
+    def counted_generate(model, tokenizer, texts, max_new_tokens):
+        if len(answered.sizes) == answered.limit:
+            raise KeyboardInterrupt
+        answered.sizes.append(len(texts))
+        return generate(model, tokenizer, texts, max_new_tokens)
+
+    monkeypatch.setattr(inference, "_generate", counted_generate)
+    return answered
+
+
+def test_interrupted_call_continues_where_it_stopped(tmp_path, batches_answered):
+    options = {"batch_size": 4, "max_new_tokens": 4}
+    whole = run_inference(SMOKE_DEV, tmp_path / "whole.json", TINY_MODEL, **options)
+    batches = len(batches_answered.sizes)
+    assert batches > 2
+
+    batches_answered.sizes.clear()
+    batches_answered.limit = 2
+    with pytest.raises(KeyboardInterrupt):
+        run_inference(SMOKE_DEV, tmp_path / "parts.json", TINY_MODEL, **options)
+
+    batches_answered.sizes.clear()
+    batches_answered.limit = None
+    parts = run_inference(SMOKE_DEV, tmp_path / "parts.json", TINY_MODEL, **options)
+
+    assert len(batches_answered.sizes) == batches - 2
+    assert parts.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+# -- chat templates --------------------------------------------------------------------------------
+
+THINKS_ALOUD = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+REFUSES_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}"
+    "{% endif %}"
+)
+
+
+@pytest.fixture
+def thinking_tokenizer():
+    """A tokenizer whose template makes the model think aloud unless it is switched off."""
+    tokenizer = load_tokenizer(TINY_MODEL)
+    tokenizer.chat_template += THINKS_ALOUD
     assert "<think>" in tokenizer.apply_chat_template(PROMPT, tokenize=False)
-    assert "<think>" not in prompt_texts([PROMPT], tokenizer)[0]
-    options = grpo_config(read_params("params/smoke/04_train.yaml")).chat_template_kwargs
-    assert "<think>" not in tokenizer.apply_chat_template(PROMPT, tokenize=False, **options)
+    return tokenizer
 
 
-def test_a_model_in_four_bits_leaves_memory_after_it_has_answered(tmp_path):
-    from bitsandbytes.nn import Linear4bit
-
-    gc.collect()
-    before = [kept for kept in gc.get_objects() if isinstance(kept, Linear4bit)]
-    run_inference(
-        "data/smoke/dev.json",
-        tmp_path / "a.json",
-        "data/tiny_model",
-        quant_type="4bit",
-        max_new_tokens=2,
-    )
-    assert sum(isinstance(kept, Linear4bit) for kept in gc.get_objects()) == len(before)
+def test_thinking_is_switched_off_in_answers(thinking_tokenizer):
+    assert "<think>" not in prompt_texts([PROMPT], thinking_tokenizer)[0]
 
 
-@pytest.mark.parametrize(("quant_type", "kept"), [(None, torch.float32), ("4bit", torch.bfloat16)])
-def test_an_adapter_is_read_in_the_precision_in_which_it_was_trained(tmp_path, quant_type, kept):
-    from grpo_helpers.training import build_trainer, prepare
+def test_thinking_is_switched_off_in_rollouts(thinking_tokenizer):
+    options = grpo_config(read_params(SMOKE_PARAMS)).chat_template_kwargs
+    text = thinking_tokenizer.apply_chat_template(PROMPT, tokenize=False, **options)
 
-    changes = {
-        "bf16": True,
-        "use_quant": quant_type is not None,
-        "output_dir": tmp_path,
-        "num_generations": 2,
-    }
-    settings = read_params(
-        "params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]
-    )
-    trained = build_trainer(settings, prepare(settings), grpo_config(settings)).model
-    trained.save_pretrained(tmp_path / "epoch_1")
-    read = load_with_adapter(settings.model_name, str(tmp_path / "epoch_1"), quant_type, bf16=True)
-    for model in (trained, read):
-        assert {weight.dtype for name, weight in model.named_parameters() if "lora_" in name} == {
-            kept
-        }
+    assert "<think>" not in text
 
 
-def test_switching_checkpointing_off_and_on_leaves_one_hook_at_the_embeddings(tmp_path):
-    from grpo_helpers.training import build_trainer, prepare
-
-    changes = {
-        "gradient_checkpointing": True,
-        "output_dir": tmp_path,
-        "max_steps": 3,
-        "save_strategy": "no",
-    }
-    settings = read_params(
-        "params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]
-    )
-    trainer = build_trainer(settings, prepare(settings), grpo_config(settings))
-    trainer.train()
-    hooks = trainer.model.get_input_embeddings()._forward_hooks
-    assert (
-        trainer.state.global_step == 3 and 1 <= len(hooks) <= 2
-    )  # one of PEFT's own may be beside it
+def test_template_that_takes_a_system_message_gets_one():
+    assert suit_template(load_tokenizer(TINY_MODEL), [PROMPT]) == [PROMPT]
 
 
-def test_a_template_that_refuses_a_system_message_gets_it_before_the_question():
-    tokenizer = load_tokenizer("data/tiny_model")
-    assert suit_template(tokenizer, [PROMPT]) == [PROMPT]
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    tokenizer.chat_template = refusing + tokenizer.chat_template
+def test_refused_system_message_goes_before_the_question():
+    tokenizer = load_tokenizer(TINY_MODEL)
+    tokenizer.chat_template = REFUSES_SYSTEM + tokenizer.chat_template
     (suited,) = suit_template(tokenizer, [PROMPT])
+
     assert suited == [{"role": "user", "content": "고쳐라.\n\n몇일이 걸렸다."}]
     assert "고쳐라." in tokenizer.apply_chat_template(suited, tokenize=False)
 
 
-def test_no_prompt_begins_with_two_beginnings(monkeypatch):
-    """A tokenizer that adds its own beginning, under a template that writes one too."""
+def test_prompt_begins_with_one_beginning_token(tiny, monkeypatch):
+    """A tokenizer that adds its own beginning, with a template that writes one, too."""
     from tokenizers.processors import TemplateProcessing
 
-    model, tokenizer = load_model("data/tiny_model"), load_tokenizer("data/tiny_model")
+    model, tokenizer = tiny
     bos = tokenizer.convert_tokens_to_ids("<|system|>")
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|system|> $A", special_tokens=[("<|system|>", bos)]
     )
     assert tokenizer("가")["input_ids"][0] == bos
-    seen, generate = [], model.generate
-    monkeypatch.setattr(
-        model, "generate", lambda **given: (seen.append(given["input_ids"]), generate(**given))[1]
-    )
+
+    seen = []
+    generate = model.generate
+
+    def recording_generate(**arguments):
+        seen.append(arguments["input_ids"])
+        return generate(**arguments)
+
+    monkeypatch.setattr(model, "generate", recording_generate)
     generate_answers(model, tokenizer, [PROMPT], max_new_tokens=2)
+
     assert seen[0][0].tolist().count(bos) == 1
 
 
-# -- GGUF ----------------------------------------------------------------------------------------------------------
-
-LETTERS = [*"몇일이며칠걸렸다고쳐라. ", "▁"]
+# -- GGUF ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def gguf_file(tmp_path_factory):
-    """A Llama of two layers with random weights, its tokenizer and a chat template, in one GGUF file."""
-    import gguf
-
-    file = tmp_path_factory.mktemp("gguf") / "small.gguf"
-    special = ["<unk>", "<s>", "</s>"]
-    tokens = special + [f"<0x{byte:02X}>" for byte in range(256)] + LETTERS
-    kinds = [2, 3, 3] + [6] * 256 + [1] * len(LETTERS)
-    width, inner, layers, heads = 64, 128, 2, 4
-    writer = gguf.GGUFWriter(str(file), "llama")
-    (
-        writer.add_context_length(256),
-        writer.add_embedding_length(width),
-        writer.add_block_count(layers),
-    )
-    (
-        writer.add_feed_forward_length(inner),
-        writer.add_head_count(heads),
-        writer.add_head_count_kv(heads),
-    )
-    writer.add_layer_norm_rms_eps(1e-5), writer.add_rope_dimension_count(width // heads)
-    (
-        writer.add_vocab_size(len(tokens)),
-        writer.add_tokenizer_model("llama"),
-        writer.add_token_list(tokens),
-    )
-    writer.add_token_scores([-float(i) for i in range(len(tokens))]), writer.add_token_types(kinds)
-    writer.add_bos_token_id(1), writer.add_eos_token_id(2), writer.add_unk_token_id(0)
-    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    dice = np.random.default_rng(0)
-    shapes = {
-        "token_embd": (len(tokens), width),
-        "output": (len(tokens), width),
-        "output_norm": (width,),
-    }
-    for i in range(layers):
-        shapes |= {
-            f"blk.{i}.{name}": (width, width)
-            for name in ("attn_q", "attn_k", "attn_v", "attn_output")
-        }
-        shapes |= {f"blk.{i}.ffn_{name}": (inner, width) for name in ("gate", "up")}
-        shapes |= {
-            f"blk.{i}.ffn_down": (width, inner),
-            f"blk.{i}.attn_norm": (width,),
-            f"blk.{i}.ffn_norm": (width,),
-        }
-    for name, shape in shapes.items():
-        data = (
-            np.ones(shape, np.float32)
-            if len(shape) == 1
-            else dice.normal(0, 0.05, shape).astype(np.float32)
-        )
-        kind = gguf.GGMLQuantizationType.Q8_0
-        if len(shape) == 1:
-            writer.add_tensor(f"{name}.weight", data)
-        else:
-            writer.add_tensor(f"{name}.weight", gguf.quants.quantize(data, kind), raw_dtype=kind)
-    (
-        writer.write_header_to_file(),
-        writer.write_kv_data_to_file(),
-        writer.write_tensors_to_file(),
-        writer.close(),
-    )
-    return file
+@pytest.fixture
+def gguf_model(gguf_file):
+    """The model of the GGUF file, as the course loads it."""
+    return load_model(str(gguf_file))
 
 
-def test_a_gguf_file_is_a_model_that_can_be_trained_and_saved(gguf_file, tmp_path):
+def test_gguf_model_is_not_marked_as_quantised(gguf_model):
+    assert not getattr(gguf_model, "is_quantized", False)
+    assert getattr(gguf_model.config, "quantization_config", None) is None
+
+
+def test_gguf_model_answers(gguf_model, gguf_file):
+    tokenizer = load_tokenizer(str(gguf_file))
+
+    assert generate_answers(gguf_model, tokenizer, [PROMPT], max_new_tokens=4)
+
+
+def test_gguf_model_can_be_saved(gguf_model, tmp_path):
+    gguf_model.save_pretrained(tmp_path / "unpacked")
+
+    assert (tmp_path / "unpacked/config.json").is_file()
+
+
+def test_gguf_model_can_be_trained(gguf_model, gguf_file):
     from peft import get_peft_model
 
-    model, tokenizer = load_model(str(gguf_file)), load_tokenizer(str(gguf_file))
-    assert (
-        not getattr(model, "is_quantized", False)
-        and getattr(model.config, "quantization_config", None) is None
-    )
-    assert generate_answers(model, tokenizer, [PROMPT], max_new_tokens=4)
-    model.save_pretrained(tmp_path / "unpacked")
-    trained = get_peft_model(load_model(str(gguf_file)), lora_config(TrainSettings()))
-    sizes = first_layer_gradient(
-        trained, tokenizer("몇일이 걸렸다.", return_tensors="pt")["input_ids"]
-    )
-    assert sizes and all(size > 0 for size in sizes.values())
+    trained = get_peft_model(gguf_model, lora_config(TrainSettings()))
+    ids = load_tokenizer(str(gguf_file))("몇일이 걸렸다.", return_tensors="pt")["input_ids"]
+    sizes = first_layer_gradients(trained, ids)
+
+    assert sizes
+    assert all(size > 0 for size in sizes.values())
 
 
-def test_a_gguf_file_is_not_quantised_again_and_a_missing_one_is_told(gguf_file):
+def test_gguf_file_is_not_quantised_again(gguf_file):
     with pytest.raises(InputError, match="use_quant needs a safetensors model"):
         load_model(str(gguf_file), "4bit")
+
+
+def test_missing_gguf_file_is_named():
     with pytest.raises(InputError, match="does not exist"):
         model_source("data/nothing.gguf")
+
+
+def test_gguf_file_is_split_into_folder_and_name(gguf_file):
     assert model_source(str(gguf_file)) == (str(gguf_file.parent), {"gguf_file": "small.gguf"})
+
+
+# -- what is not there -----------------------------------------------------------------------------
+
+
+def test_folder_without_an_adapter_is_refused_before_the_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("grpo_helpers.models.load_model", None)
+
+    with pytest.raises(InputError, match=r"no LoRA adapter .* expected adapter_config.json"):
+        load_with_adapter(TINY_MODEL, str(tmp_path))

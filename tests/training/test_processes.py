@@ -1,123 +1,129 @@
-"""Several processes: the counts of a step, every item answered once, one set of files, launches that are refused."""
+"""Several processes: what a step counts, every item answered once, launches that are refused."""
 
-import json
-import os
-import subprocess
-import sys
+from __future__ import annotations
 
 import pandas as pd
 import pytest
+from helpers import ROOT, SMOKE_PARAMS, json_lines, run_offline, smoke_settings, train_command
 
-from grpo_helpers.files import InputError, project_root
+from grpo_helpers.files import InputError, read_json
+from grpo_helpers.inference import answer
 from grpo_helpers.launch import check_processes
-from grpo_helpers.training import read_params
+from grpo_helpers.training import read_params, train
 
-ROOT = project_root()
-SMOKE = "params/smoke/04_train.yaml"
-ENVIRONMENT = os.environ | {
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_NUM_THREADS": "1",
-}
+SMOKE_DEV = "data/smoke/dev.json"
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """A run of two processes, started as notebook 04 starts them: from one that is none of them."""
+    """The folder and output of a run in two processes, started as notebook 04 starts them."""
     folder = tmp_path_factory.mktemp("two")
-    changes = {
-        "output_dir": folder,
-        "num_processes": 2,
-        "num_threads": 1,
-        "max_steps": 2,
-        "inference_batch_size": 4,
-    }
-    pairs = [word for name, value in changes.items() for word in ("-p", name, str(value))]
-    done = subprocess.run(
-        [sys.executable, "-m", "grpo_helpers.training", "--params", SMOKE, *pairs],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
+    changes = {"num_processes": 2, "num_threads": 1, "max_steps": 2, "inference_batch_size": 4}
+    done = run_offline(train_command(output_dir=folder, **changes))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "smoke", done.stdout
 
 
-def test_a_step_of_two_processes_has_the_completions_and_prompts_of_the_plan(two):
+@pytest.fixture(scope="module")
+def plan():
+    """The batch arithmetic of two processes."""
+    return read_params(SMOKE_PARAMS, [("num_processes", "2")]).batch_plan
+
+
+@pytest.fixture(scope="module")
+def steps(two):
+    """The completions of each step."""
     run_dir, _ = two
-    plan = read_params(SMOKE, [("num_processes", "2")]).batch_plan
+    files = sorted((run_dir / "completions").glob("*.parquet"))
+    return [pd.read_parquet(file) for file in files]
+
+
+def questions(step):
+    """Return the question of each completion of a step."""
+    return step["prompt"].map(lambda messages: messages[-1]["content"])
+
+
+def test_plan_counts_both_processes(plan):
     assert plan.D == 2
-    for file in sorted((run_dir / "completions").glob("*.parquet")):
-        step = pd.read_parquet(file)
-        assert len(step) == plan.completions_per_step == 16
-        prompts = step["prompt"].map(lambda messages: messages[-1]["content"])
-        assert prompts.nunique() == plan.prompts_per_step == 4
-        assert set(prompts.value_counts()) == {plan.G}
 
 
-def test_no_item_is_lost_or_answered_twice_and_there_is_one_set_of_files(two):
-    run_dir, told = two
-    wanted = [
-        row["id"] for row in json.loads((ROOT / "data/smoke/dev.json").read_text(encoding="utf-8"))
-    ]
-    for name in ("epoch0", "step2"):
-        rows = json.loads(
-            (run_dir / f"infer_results/inference_{name}.json").read_text(encoding="utf-8")
-        )
-        assert [row["id"] for row in rows] == wanted and all(
-            row["output"]["answer"] for row in rows
-        )
-    log = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in log if "reward" in row] == [1, 2]
-    assert not list(
-        run_dir.glob("previous-*")
-    )  # the second process did not set the first one's files aside
-    assert [line[:8] for line in told.splitlines() if line.startswith("step ")] == [
-        "step   1",
-        "step   2",
-    ]
+def test_step_of_two_processes_has_the_completions_of_the_plan(steps, plan):
+    assert plan.completions_per_step == 16
+    assert [len(step) for step in steps] == [16, 16]
 
 
-def test_the_answers_of_two_processes_are_those_of_one(two):
-    from grpo_helpers.inference import run_inference
+def test_step_of_two_processes_has_the_prompts_of_the_plan(steps, plan):
+    assert plan.prompts_per_step == 4
+    assert [questions(step).nunique() for step in steps] == [4, 4]
 
+
+def test_group_of_two_processes_has_the_size_of_the_plan(steps, plan):
+    for step in steps:
+        assert set(questions(step).value_counts()) == {plan.G}
+
+
+@pytest.mark.parametrize("name", ["epoch0", "step2"])
+def test_two_processes_answer_every_item_once(two, name):
     run_dir, _ = two
-    alone = run_inference(
-        "data/smoke/dev.json",
-        run_dir / "alone.json",
-        "data/tiny_model",
-        str(run_dir / "step_2"),
-        batch_size=4,
-    )
+    rows = read_json(run_dir / f"infer_results/inference_{name}.json")
+    items = read_json(ROOT / SMOKE_DEV)
+
+    assert [row["id"] for row in rows] == [item["id"] for item in items]
+    assert all(row["output"]["answer"] for row in rows)
+
+
+def test_two_processes_write_one_log(two):
+    run_dir, _ = two
+    rows = json_lines(run_dir / "log.jsonl")
+
+    assert [row["step"] for row in rows if "reward" in row] == [1, 2]
+
+
+def test_second_process_sets_no_files_aside(two):
+    run_dir, _ = two
+
+    assert not list(run_dir.glob("previous-*"))
+
+
+def test_two_processes_print_each_step_once(two):
+    _, printed = two
+    lines = [line[:8] for line in printed.splitlines() if line.startswith("step ")]
+
+    assert lines == ["step   1", "step   2"]
+
+
+def test_two_processes_answer_as_one_does(two):
+    run_dir, _ = two
+    alone = answer(run_dir, "step_2", SMOKE_DEV, run_dir / "alone.json")
+
     assert alone.read_bytes() == (run_dir / "infer_results/inference_step2.json").read_bytes()
 
 
-def test_fewer_processes_than_asked_for_are_refused(monkeypatch):
+def test_fewer_processes_than_set_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")  # what `accelerate launch --cpu --num_processes 2` starts
-    with pytest.raises(
-        InputError, match=r"num_processes is 2, but 1 was started.*torchrun --nproc_per_node 2"
-    ):
-        check_processes(read_params(SMOKE, [("num_processes", "2")]))
+    message = r"num_processes is 2, but 1 was started.*torchrun --nproc_per_node 2"
+
+    with pytest.raises(InputError, match=message):
+        check_processes(read_params(SMOKE_PARAMS, [("num_processes", "2")]))
 
 
-def test_several_gpus_in_one_process_are_refused_with_the_two_ways_out(monkeypatch):
+def test_several_gpus_in_one_process_are_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+
     with pytest.raises(InputError, match="set num_processes=4 or CUDA_VISIBLE_DEVICES=0"):
-        check_processes(read_params(SMOKE))
+        check_processes(read_params(SMOKE_PARAMS))
 
 
-def test_a_number_of_processes_that_breaks_the_batch_rule_is_refused_in_trls_words():
-    with pytest.raises(
-        InputError, match=r"generation_batch_size \(9\) must be divisible by num_generations \(4\)"
-    ):
-        read_params(SMOKE, [("num_processes", "3"), ("per_device_train_batch_size", "3")])
+def test_processes_that_break_the_batch_rule_are_refused_in_trls_words():
+    changes = [("num_processes", "3"), ("per_device_train_batch_size", "3")]
+    message = r"generation_batch_size \(9\) must be divisible by num_generations \(4\)"
+
+    with pytest.raises(InputError, match=message):
+        read_params(SMOKE_PARAMS, changes)
 
 
-def test_a_failure_inside_the_processes_comes_out_as_one_line(tmp_path):
-    changes = [
-        ("num_processes", "2"),
-        ("output_dir", str(tmp_path)),
-        ("extra_grpo_args", "{no_such_field: 1}"),
-    ]
-    from grpo_helpers.training import train
+def test_failure_inside_the_processes_is_one_line(tmp_path):
+    settings = smoke_settings(tmp_path, num_processes=2, extra_grpo_args="{no_such_field: 1}")
 
     with pytest.raises(InputError, match=r"2 processes failed: .*no_such_field"):
-        train(read_params(SMOKE, changes))
+        train(settings)

@@ -1,264 +1,309 @@
-"""A run that is cut off goes on from its last complete checkpoint, and ends as if nothing had happened."""
+"""An interrupted run resumes from its last complete checkpoint and ends as if uninterrupted."""
+
+from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
 import pytest
+from helpers import ROOT, json_lines, last_line, smoke_settings, train_arguments
+from training_processes import TrainingProcess
 
-from grpo_helpers.files import InputError, project_root, write_json
-from grpo_helpers.run_folder import COMPLETE, last_complete, rewind_run_folder, start_run_folder
-from grpo_helpers.training import read_params
+from grpo_helpers.files import InputError, write_json
+from grpo_helpers.run_folder import (
+    COMPLETE,
+    RunFolder,
+    open_run_folder,
+    rewind_run_folder,
+    start_run_folder,
+    step_of,
+)
 
-ROOT = project_root()
-# Six steps of an epoch of four, saved at every second: one save falls inside an epoch, one on its end. A step has four
-# micro-batches and two rounds of sampling.
-CHANGES = {"num_threads": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 4,
-           "steps_per_generation": 2, "max_steps": 6, "save_total_limit": 9}  # fmt: skip
-ENVIRONMENT = os.environ | {
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_NUM_THREADS": "1",
+# Six steps of an epoch of four, saved at every second one: one save falls inside an epoch, one on
+# its end. A step has four micro-batches and two rounds of sampling.
+CHANGES = {
+    "num_threads": 1,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 4,
+    "steps_per_generation": 2,
+    "max_steps": 6,
+    "save_total_limit": 9,
+    "run_name": "run",
 }
+# What a log has in it that no clock decides.
+REPEATABLE = ("step", "loss", "reward", "grad_norm", "entropy", "num_tokens")
+ADAPTER = "adapter_model.safetensors"
 
 
-def command(folder, **more):
-    changes = CHANGES | {"output_dir": folder, "run_name": "run"} | more
-    pairs = [word for name, value in changes.items() for word in ("-p", name, str(value))]
-    return [
-        sys.executable,
-        "-m",
-        "grpo_helpers.training",
-        "--params",
-        "params/smoke/04_train.yaml",
-        *pairs,
-    ]
+def start(folder, file_limit=None, **more):
+    """Start a training into ``folder/run``."""
+    output = folder / "printed"
+    output.mkdir(parents=True, exist_ok=True)
+    arguments = train_arguments(**(CHANGES | {"output_dir": folder} | more))
+    return TrainingProcess(arguments, output, file_limit)
 
 
-def run(folder, **more):
-    return subprocess.run(
-        command(folder, **more), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
-    )
+def run(folder, file_limit=None, **more):
+    """Train into ``folder/run`` to the end; return the exit code and what was printed."""
+    return start(folder, file_limit, **more).finish()
 
 
-def start(folder, **more):
-    return subprocess.Popen(
-        command(folder, **more),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def run_well(folder, **more):
+    """Train into ``folder/run`` to the end, without an error; return what was printed."""
+    done = run(folder, **more)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
-def wait_for_step(process, folder, step):
-    log, deadline = folder / "run" / "log.jsonl", time.time() + 240
-    while (
-        time.time() < deadline
-        and process.poll() is None
-        and (not log.is_file() or f'{{"step": {step},' not in log.read_text())
-    ):
-        time.sleep(0.05)
-    assert process.poll() is None, process.stdout.read()[-2000:]
-    assert time.time() < deadline
+def kill_and_resume(folder, step, delay):
+    """Kill a run some seconds after a step and resume it; return what the second part printed."""
+    process = start(folder)
+    process.wait_for_step(folder / "run/log.jsonl", step)
+    time.sleep(delay)
+    process.kill()
+    return run_well(folder, resume="auto")
+
+
+def repeatable_log(run_dir):
+    """Return the log without what a clock decides."""
+    rows = [row for row in json_lines(run_dir / "log.jsonl") if "reward" in row]
+    return [{name: row[name] for name in REPEATABLE} for row in rows]
+
+
+def assert_same(run_dir, whole):
+    """Fail unless a run has the adapters, answers and log of the uninterrupted one."""
+    files = [*whole.glob(f"step_*/{ADAPTER}"), *whole.glob("infer_results/*.json")]
+    assert len(files) == 7
+    for file in files:
+        same = run_dir / file.relative_to(whole)
+        assert same.read_bytes() == file.read_bytes(), file.name
+
+    assert repeatable_log(run_dir) == repeatable_log(whole)
+    assert not list(run_dir.rglob("*.partial"))
+    assert not list(run_dir.rglob("*.tmp"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    done = run(folder)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_well(folder)
     return folder / "run"
 
 
-def logged(run_dir):
-    """Return the log without what a clock decides."""
-    rows = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    kept = ("step", "loss", "reward", "grad_norm", "entropy", "num_tokens")
-    return [{name: row[name] for name in kept} for row in rows if "reward" in row]
-
-
-def assert_same(found, whole):
-    files = [*whole.glob("step_*/adapter_model.safetensors"), *whole.glob("infer_results/*.json")]
-    assert len(files) == 7
-    for file in files:
-        assert (found / file.relative_to(whole)).read_bytes() == file.read_bytes(), file.name
-    assert logged(found) == logged(whole)
-    assert not list(found.rglob("*.partial")) and not list(found.rglob("*.tmp"))
-
-
-def killed_and_resumed(folder, step, delay):
-    process = start(folder)
-    wait_for_step(process, folder, step)
-    time.sleep(delay)
-    process.kill()
-    process.wait()
-    done = run(folder, resume="auto")
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done
+# -- killed ----------------------------------------------------------------------------------------
 
 
 # From a save inside an epoch, and from one at its end, after the data have been shuffled again.
-@pytest.mark.parametrize(
-    ("step", "delay"), [(3, 0.5), pytest.param(5, 0.5, marks=pytest.mark.slow)]
-)
-def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been_killed(tmp_path, whole, step, delay):
-    done = killed_and_resumed(tmp_path, step, delay)
-    assert "going on from checkpoint-" in done.stdout
+@pytest.mark.parametrize("step", [3, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_run_ends_as_if_it_had_not_been_killed(tmp_path, whole, step):
+    printed = kill_and_resume(tmp_path, step, delay=0.5)
+
+    assert "resuming from checkpoint-" in printed
     assert_same(tmp_path / "run", whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", range(10))
-def test_ten_random_points_of_death_make_no_difference(tmp_path, whole, point):
-    dice = random.Random(point)
-    killed_and_resumed(tmp_path, dice.randint(1, 5), dice.uniform(0, 3))
+def test_moment_of_a_kill_makes_no_difference(tmp_path, whole, point):
+    rng = random.Random(point)
+    kill_and_resume(tmp_path, rng.randint(1, 5), rng.uniform(0, 3))
+
     assert_same(tmp_path / "run", whole)
 
 
 @pytest.mark.slow
-def test_a_four_bit_run_keeps_its_adapter_in_bfloat16_when_it_goes_on(tmp_path):
+def test_resumed_four_bit_run_has_the_same_adapter_in_bfloat16(tmp_path):
     from safetensors.torch import load_file
 
-    assert run(tmp_path, use_quant="true", max_steps=4).returncode == 0
-    first = load_file(tmp_path / "run/step_4/adapter_model.safetensors")
-    for old in ("checkpoint-4", "step_4"):
-        shutil.rmtree(tmp_path / "run" / old)
-    assert run(tmp_path, use_quant="true", max_steps=4, resume="auto").returncode == 0
-    again = load_file(tmp_path / "run/step_4/adapter_model.safetensors")
-    assert {key: value.dtype for key, value in again.items()} == {
-        key: value.dtype for key, value in first.items()
-    }
-    assert all(bool((again[key] == first[key]).all()) for key in first)
+    run_well(tmp_path, use_quant="true", max_steps=4)
+    first = load_file(tmp_path / "run/step_4" / ADAPTER)
+    for later in ("checkpoint-4", "step_4"):
+        shutil.rmtree(tmp_path / "run" / later)
 
+    run_well(tmp_path, use_quant="true", max_steps=4, resume="auto")
+    second = load_file(tmp_path / "run/step_4" / ADAPTER)
 
-@pytest.mark.slow
-def test_a_save_inside_a_round_is_taken_up_with_the_same_prompts_and_says_what_differs(tmp_path):
-    """Completions are used for two steps here, and the first save lies between them."""
-    changes = {"steps_per_generation": 4, "num_iterations": 2, "save_steps": 1, "max_steps": 3}
-    assert run(tmp_path, **changes).returncode == 0
-    prompts = prompts_of(tmp_path / "run", 3)
-    for old in ("checkpoint-2", "checkpoint-3", "step_2", "step_3"):
-        shutil.rmtree(tmp_path / "run" / old)
-    done = run(tmp_path, **changes, resume="auto")
-    assert done.returncode == 0 and "sampled anew" in done.stdout
-    assert prompts_of(tmp_path / "run", 3) == prompts
+    assert second.keys() == first.keys()
+    for name, weight in first.items():
+        assert second[name].dtype == weight.dtype
+        assert bool((second[name] == weight).all())
 
 
 def prompts_of(run_dir, step):
+    """Return the questions of a step."""
     frame = pd.read_parquet(run_dir / f"completions/completions_{step:05d}.parquet")
     return sorted(messages[-1]["content"] for messages in frame["prompt"])
 
 
-def test_a_finished_run_has_nothing_to_go_on_with_and_stays_as_it_is(whole):
-    before = {
-        path: path.stat().st_mtime_ns
-        for path in whole.rglob("*")
-        if path.name not in ("log.jsonl", whole.name)
-    }
-    done = run(whole.parent, resume="auto")
-    assert done.returncode == 0 and "nothing to go on with" in done.stdout
-    assert all(
-        path.stat().st_mtime_ns == moment for path, moment in before.items() if path.is_file()
-    )
+@pytest.mark.slow
+def test_save_inside_a_round_resumes_with_the_same_prompts(tmp_path):
+    """Completions are used for two steps here, and the first save lies between them."""
+    changes = {"steps_per_generation": 4, "num_iterations": 2, "save_steps": 1, "max_steps": 3}
+    run_well(tmp_path, **changes)
+    prompts = prompts_of(tmp_path / "run", 3)
+    for later in ("checkpoint-2", "checkpoint-3", "step_2", "step_3"):
+        shutil.rmtree(tmp_path / "run" / later)
+
+    printed = run_well(tmp_path, **changes, resume="auto")
+
+    assert "sampled anew" in printed
+    assert prompts_of(tmp_path / "run", 3) == prompts
+
+
+def times_of(run_dir):
+    """Return when each file of a run was written, but for the log and the folder itself."""
+    files = [path for path in run_dir.rglob("*") if path.is_file() and path.name != "log.jsonl"]
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def test_finished_run_is_left_as_it_is(whole):
+    before = times_of(whole)
+    printed = run_well(whole.parent, resume="auto")
+
+    assert "nothing to resume" in printed
+    assert times_of(whole) == before
+
+
+# -- interrupted -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", ["steps", pytest.param("epoch", marks=pytest.mark.slow)])
-def test_an_interrupt_saves_and_the_run_can_go_on(tmp_path, whole, strategy):
+def test_interrupted_run_saves_and_can_be_resumed(tmp_path, whole, strategy):
     process = start(tmp_path, save_strategy=strategy)
-    wait_for_step(process, tmp_path, 2)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=120)[0]
-    assert process.returncode == 0 and "stopping after this step" in told
-    saved = last_complete(tmp_path / "run")
-    assert saved is not None and int(saved.name.removeprefix("checkpoint-")) < 6
-    assert run(tmp_path, save_strategy=strategy, resume="auto").returncode == 0
-    found = max((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-    assert found.name == "checkpoint-6"
-    name = "adapter_model.safetensors"
-    assert (found / name).read_bytes() == (whole / "checkpoint-6" / name).read_bytes()
+    process.wait_for_step(tmp_path / "run/log.jsonl", 2)
+    process.interrupt()
+    done = process.finish()
+
+    assert done.returncode == 0
+    assert "stopping after this step" in done.stdout
+    saved = RunFolder(tmp_path / "run").last_complete()
+    assert saved is not None
+    assert step_of(saved) < 6
+
+    run_well(tmp_path, save_strategy=strategy, resume="auto")
+    last = RunFolder(tmp_path / "run").last_complete()
+    assert last.name == "checkpoint-6"
+    assert (last / ADAPTER).read_bytes() == (whole / "checkpoint-6" / ADAPTER).read_bytes()
+
+
+# -- disks -----------------------------------------------------------------------------------------
 
 
 # The adapter does not fit, or the optimizer's state does not.
 @pytest.mark.parametrize("size", [200_000, pytest.param(500_000, marks=pytest.mark.slow)])
-def test_a_disk_that_is_full_is_told_in_one_line_and_harms_no_earlier_save(tmp_path, whole, size):
-    limit = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
-    code = limit + "from grpo_helpers.training import main; sys.exit(main(sys.argv[1:]))"
-    words = command(tmp_path)
-    done = subprocess.run(
-        [words[0], "-c", code, *words[3:]],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 2 and last.startswith("error: cannot write") and str(tmp_path) in last
-    assert last_complete(tmp_path / "run") is None
-    assert run(tmp_path, resume="auto").returncode == 0
+def test_full_disk_is_one_line_and_harms_no_earlier_save(tmp_path, whole, size):
+    done = run(tmp_path, file_limit=size)
+
+    assert done.returncode == 2
+    assert last_line(done.stderr).startswith("error: cannot write")
+    assert str(tmp_path) in last_line(done.stderr)
+    assert RunFolder(tmp_path / "run").last_complete() is None
+
+    run_well(tmp_path, resume="auto")
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
+def test_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    done = run(tmp_path / "file")
-    assert done.returncode == 2 and "error: cannot write" in done.stderr.strip().splitlines()[-1]
+    arguments = train_arguments(output_dir=tmp_path / "file")
+    done = TrainingProcess(arguments, tmp_path).finish()
+
+    assert done.returncode == 2
+    assert "error: cannot write" in last_line(done.stderr)
+
+
+# -- the run folder, without training --------------------------------------------------------------
 
 
 @pytest.fixture
-def started(tmp_path):
-    """A run folder with a complete checkpoint, without the training."""
+def settings_with(tmp_path):
+    """Return settings of a run that trains on a copy of the smoke data, with changes."""
     train = tmp_path / "train.json"
     train.write_bytes((ROOT / "data/smoke/train.json").read_bytes())
 
-    def settings(**more):
-        changes = {"output_dir": tmp_path, "run_name": "run", "train_data_path": train} | more
-        return read_params(
-            "params/smoke/04_train.yaml", [(name, str(value)) for name, value in changes.items()]
-        )
+    def settings(**changes):
+        return smoke_settings(tmp_path, **({"run_name": "run", "train_data_path": train} | changes))
 
-    start_run_folder(settings())
+    return settings
+
+
+@pytest.fixture
+def started(tmp_path, settings_with):
+    """A run folder with complete checkpoints 2 and 4, unfinished 6, and half a last log line."""
+    start_run_folder(settings_with())
+    run = RunFolder(tmp_path / "run")
     for step in (2, 4):
-        write_json(tmp_path / f"run/checkpoint-{step}/{COMPLETE}", {"step": step})
-    (tmp_path / "run/checkpoint-6").mkdir()
+        write_json(run.trl_checkpoint(step) / COMPLETE, {"step": step})
+    run.trl_checkpoint(6).mkdir()
+
     rows = [json.dumps({"step": step, "reward": 1.0}) for step in range(1, 6)]
-    (tmp_path / "run/log.jsonl").write_text("\n".join(rows) + '\n{"step": 6, "rew')
-    return settings, tmp_path
+    run.log.path.write_text("\n".join(rows) + '\n{"step": 6, "rew', encoding="utf-8")
+    return run
 
 
-def test_the_last_complete_checkpoint_is_taken_and_what_came_after_it_goes(started):
-    settings, folder = started
-    checkpoint = last_complete(folder / "run")
-    assert checkpoint.name == "checkpoint-4"
-    rewind_run_folder(settings(), checkpoint)
-    assert not (folder / "run/checkpoint-6").exists()
-    steps = [
-        json.loads(line)["step"] for line in (folder / "run/log.jsonl").read_text().splitlines()
-    ]
-    assert steps == [1, 2, 3, 4]
+def test_last_complete_checkpoint_is_found(started):
+    assert started.last_complete().name == "checkpoint-4"
 
 
-def test_other_settings_data_or_versions_are_refused_by_name(started, monkeypatch):
-    settings, folder = started
-    checkpoint = last_complete(folder / "run")
-    with pytest.raises(
-        InputError, match=r"parameters learning_rate was 0\.001, is 0\.1.*resume=no"
-    ):
-        rewind_run_folder(settings(learning_rate=0.1), checkpoint)
-    rewind_run_folder(settings(report_to="none", resume="auto"), checkpoint)  # decides nothing
-    with monkeypatch.context() as patch:
-        patch.setattr("grpo_helpers.run_folder.version", lambda name: "0.0")
-        with pytest.raises(InputError, match="versions torch was"):
-            rewind_run_folder(settings(), checkpoint)
-    (folder / "train.json").write_text(
-        (ROOT / "data/smoke/dev.json").read_text(encoding="utf-8"), encoding="utf-8"
-    )
+def test_rewinding_removes_unfinished_checkpoints(started, settings_with):
+    rewind_run_folder(settings_with(), started.last_complete())
+
+    assert not started.trl_checkpoint(6).exists()
+
+
+def test_rewinding_removes_later_log_lines(started, settings_with):
+    rewind_run_folder(settings_with(), started.last_complete())
+
+    assert [row["step"] for row in json_lines(started.log.path)] == [1, 2, 3, 4]
+
+
+def test_opening_removes_what_a_killed_run_left(started, settings_with):
+    (started.path / "epoch_1").mkdir()
+    (started.path / "epoch_1/.log.123.tmp").write_text("half")
+    (started.path / ".epoch_2.partial").mkdir()
+    open_run_folder(settings_with(), started.last_complete())
+
+    assert not list(started.path.rglob("*.tmp"))
+    assert not list(started.path.rglob("*.partial"))
+
+
+def test_new_run_sets_an_earlier_one_aside(started, settings_with):
+    open_run_folder(settings_with(), None)
+
+    assert (started.path / "previous-1/log.jsonl").is_file()
+    assert (started.path / "previous-1/checkpoint-4").is_dir()
+    assert not started.log.path.exists()
+    assert started.settings["run_name"] == "run"
+
+
+def test_other_parameters_are_refused_by_name(started, settings_with):
+    message = r"parameters learning_rate was 0\.001, is 0\.1.*resume=no"
+
+    with pytest.raises(InputError, match=message):
+        rewind_run_folder(settings_with(learning_rate=0.1), started.last_complete())
+
+
+def test_parameters_that_teach_nothing_may_change(started, settings_with):
+    settings = settings_with(report_to="none", resume="auto", stop_on_alarm=True)
+
+    rewind_run_folder(settings, started.last_complete())
+
+
+def test_other_versions_are_refused_by_name(started, settings_with, monkeypatch):
+    monkeypatch.setattr("grpo_helpers.run_folder.version", lambda package: "0.0")
+
+    with pytest.raises(InputError, match="versions torch was"):
+        rewind_run_folder(settings_with(), started.last_complete())
+
+
+def test_other_data_are_refused_by_name(started, settings_with):
+    settings = settings_with()
+    dev = (ROOT / "data/smoke/dev.json").read_bytes()
+    (started.path.parent / "train.json").write_bytes(dev)
+
     with pytest.raises(InputError, match="sha256 train_data_path was"):
-        rewind_run_folder(settings(), checkpoint)
+        rewind_run_folder(settings, started.last_complete())

@@ -1,53 +1,45 @@
 """Trackers: none by default, and wandb without a network."""
 
-import json
-import os
-import subprocess
+from __future__ import annotations
+
 import sys
 
-from grpo_helpers.files import project_root
-
-ROOT = project_root()
-
-
-def test_a_run_tracked_by_wandb_offline_leaves_its_metrics_in_a_local_folder(tmp_path):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    environment |= {
-        "WANDB_MODE": "offline",
-        "WANDB_DIR": str(tmp_path),
-        "WANDB_ERROR_REPORTING": "false",
-    }
-    changes = {
-        "output_dir": tmp_path,
-        "run_name": "tracked",
-        "report_to": "wandb",
-        "max_steps": 1,
-        "num_threads": 1,
-    }
-    pairs = [word for name, value in changes.items() for word in ("-p", name, str(value))]
-    command = [
-        sys.executable,
-        "-m",
-        "grpo_helpers.training",
-        "--params",
-        "params/smoke/04_train.yaml",
-        *pairs,
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
-    record = kept.read_bytes()
-    for name in ("train/reward", "train/rewards/em_reward/mean", "train/frac_reward_zero_std"):
-        assert name.encode() in record
-    rows = [json.loads(line) for line in (tmp_path / "tracked/log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "reward" in row] == [
-        1
-    ]  # the local log is written all the same
+import pytest
+from helpers import json_lines, run_offline, train_command
 
 
-def test_without_a_tracker_none_is_imported():
-    code = (
-        "import sys, grpo_helpers.training, grpo_helpers.callbacks; print('wandb' in sys.modules)"
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """The folder of a run of one step that wandb tracked offline."""
+    folder = tmp_path_factory.mktemp("tracked")
+    command = train_command(
+        output_dir=folder, run_name="tracked", report_to="wandb", max_steps=1, num_threads=1
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
+    done = run_offline(
+        command, WANDB_MODE="offline", WANDB_DIR=str(folder), WANDB_ERROR_REPORTING="false"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["train/reward", "train/rewards/em_reward/mean", "train/frac_reward_zero_std"]
+)
+def test_wandb_records_metrics_in_a_local_folder(tracked, name):
+    (record,) = (tracked / "wandb").glob("offline-run-*/*.wandb")
+
+    assert name.encode() in record.read_bytes()
+
+
+def test_tracked_run_writes_its_own_log_too(tracked):
+    rows = json_lines(tracked / "tracked/log.jsonl")
+
+    assert [row["step"] for row in rows if "reward" in row] == [1]
+
+
+def test_tracker_is_not_imported_unless_it_is_asked_for():
+    code = "import sys, grpo_helpers.training, grpo_helpers.callbacks; print(*sys.modules)"
+    done = run_offline([sys.executable, "-c", code])
+
+    assert done.returncode == 0, done.stderr
+    assert "wandb" not in done.stdout.split()

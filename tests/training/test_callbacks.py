@@ -1,0 +1,148 @@
+"""What happens while TRL trains: the order of the callbacks, the log, alarms that end a run."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import json_lines, smoke_settings
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from grpo_helpers.callbacks import (
+    CompleteCallback,
+    HealthCallback,
+    InferenceCallback,
+    LogCallback,
+    LoraSaveCallback,
+    StopCallback,
+    training_callbacks,
+)
+from grpo_helpers.health import WINDOW
+from grpo_helpers.run_folder import RunLog, read_log
+from grpo_helpers.training import train
+
+
+def names_of(callbacks):
+    """Return the class of each callback."""
+    return [type(callback) for callback in callbacks]
+
+
+# -- the list --------------------------------------------------------------------------------------
+
+
+def test_completion_mark_comes_after_adapter_and_answers(tmp_path):
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+    mark = names.index(CompleteCallback)
+
+    assert names.index(LoraSaveCallback) < mark
+    assert names.index(InferenceCallback) < mark
+
+
+def test_callbacks_end_with_the_one_that_stops_the_run(tmp_path):
+    stop = StopCallback()
+
+    assert training_callbacks(smoke_settings(tmp_path), [], [], stop)[-1] is stop
+
+
+def test_sharded_weights_do_not_answer_while_they_train(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+
+    assert InferenceCallback not in names
+    assert CompleteCallback in names
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(tmp_path):
+    """What TRL passes to callbacks: arguments, state and control of a run of ten steps."""
+    state = TrainerState(is_world_process_zero=True, global_step=1, max_steps=10)
+    return TrainingArguments(str(tmp_path)), state, TrainerControl()
+
+
+def test_log_row_begins_with_step_and_seconds(tmp_path, training):
+    LogCallback(tmp_path).on_log(*training, logs={"reward": 1.0})
+    (row,) = json_lines(tmp_path / "log.jsonl")
+
+    assert list(row) == ["step", "seconds", "reward", "peak_memory_gib"]
+    assert row["step"] == 1
+
+
+def test_logged_step_is_one_line_of_progress(tmp_path, training, capsys):
+    logs = {"reward": 0.5, "rewards/em_reward/mean": 0.25, "step_time": 2.0}
+    LogCallback(tmp_path).on_log(*training, logs=logs)
+
+    assert capsys.readouterr().out == (
+        "step   1/10  reward 0.500  EM 0.250  2.0 s/step  about 0.3 min left\n"
+    )
+
+
+def test_seconds_continue_where_an_earlier_part_stopped(tmp_path, training):
+    RunLog(tmp_path / "log.jsonl").append({"step": 1, "seconds": 100.0})
+    LogCallback(tmp_path).on_log(*training, logs={"reward": 1.0})
+
+    assert json_lines(tmp_path / "log.jsonl")[-1]["seconds"] >= 100
+
+
+# -- alarms ----------------------------------------------------------------------------------------
+
+
+def test_run_stops_with_a_save_on_an_alarm_if_set_to(tmp_path):
+    """Answers may have 8 tokens only, so all of them are cut off."""
+    settings = smoke_settings(
+        tmp_path,
+        max_steps=30,
+        save_steps=30,
+        max_completion_length=8,
+        stop_on_alarm=True,
+        num_threads=1,
+        num_generations=2,
+        per_device_train_batch_size=2,
+    )
+    train(settings)
+
+    assert len(read_log(tmp_path / "smoke/log.jsonl")) == 2 * WINDOW
+    assert (tmp_path / f"smoke/step_{2 * WINDOW}").is_dir()
+
+
+@pytest.fixture
+def slowed_down(tmp_path, training):
+    """The control of a run that stops on alarms, after steps that take three times as long."""
+    args, state, control = training
+    watch = HealthCallback(tmp_path, stop=True)
+
+    for step in range(1, 2 * WINDOW + 2):
+        state.global_step = step
+        seconds = 1.0 if step <= WINDOW else 3.0
+        watch.on_log(args, state, control, logs={"reward": 1.0, "step_time": seconds})
+    return control
+
+
+def test_slow_steps_are_reported_once(slowed_down, capsys):
+    assert capsys.readouterr().out.count("ALARM  seconds per step") == 1
+
+
+def test_slow_steps_end_no_run(slowed_down):
+    """Each process measures its own seconds: one of several would stop and the others wait."""
+    assert not slowed_down.should_training_stop
+
+
+# -- a request to stop -----------------------------------------------------------------------------
+
+
+def test_stop_callback_does_nothing_unless_requested(training):
+    args, state, control = training
+    StopCallback().on_step_end(args, state, control)
+
+    assert not control.should_training_stop
+    assert not control.should_save
+
+
+def test_requested_stop_ends_the_run_with_a_save(training):
+    args, state, control = training
+    stop = StopCallback()
+    stop.requested = True
+    stop.on_step_end(args, state, control)
+
+    assert control.should_training_stop
+    assert control.should_save
