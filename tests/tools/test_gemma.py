@@ -33,12 +33,12 @@ def test_small_set_is_asked_as_a_whole(rows):
 
 
 def test_recorded_questions_are_those_that_are_asked():
-    asked = gemma.evenly_spaced_pairs(read_json("data/embedded/dev.json"), gemma.QUESTIONS)
-    assert set(items_on_dev("gemma_270m")["id"]) == {row["id"] for row in asked}
+    expected = gemma.evenly_spaced_pairs(read_json("data/embedded/dev.json"), gemma.QUESTIONS)
+    assert set(items_on_dev("gemma_270m")["id"]) == {row["id"] for row in expected}
 
 
 def test_settings_of_every_run_are_parameters_of_notebook_04(monkeypatch, tmp_path):
-    # The files of the run are made by the tool; the course's own stand in for them.
+    # The tool makes the files of the run; the files of the course take their place here.
     files = {"model_name": "data/tiny_model", "eval_data_path": "data/embedded/dev.json"}
     profile = profile_parameters("small_real", "04_train")
     for changes in REAL_MODEL_RUNS.values():

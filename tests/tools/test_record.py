@@ -1,4 +1,4 @@
-"""Recording runs: which are made and how, and what is kept of them."""
+"""Recording runs: which are made and how, and what is recorded of them."""
 
 import pandas as pd
 import pytest

@@ -111,7 +111,7 @@ def results(run_dir: Path) -> dict[str, Any]:
 
 
 def block(published: dict[str, Any], page: str) -> str:
-    """Return the results as they stand in a README, with their marks.
+    """Return the results as a README shows them, with their marks.
 
     Args:
         published: The content of ``docs/results.json``.

@@ -162,21 +162,21 @@ def evenly_spaced_pairs(rows: list[dict], count: int) -> list[dict]:
     [{'id': 0}, {'id': 1}, {'id': 4}, {'id': 5}]
     """
     pairs = [rows[start : start + 2] for start in range(0, len(rows), 2)]
-    wanted = min(count // 2, len(pairs))
+    number_of_pairs = min(count // 2, len(pairs))
 
     chosen = []
-    for number in range(wanted):
-        chosen += pairs[number * len(pairs) // wanted]
+    for number in range(number_of_pairs):
+        chosen += pairs[number * len(pairs) // number_of_pairs]
     return chosen
 
 
 def questions_file(split: Split) -> Path:
-    """Return the file with the questions of a split that are asked here."""
+    """Return the file with the questions of a split that this tool uses."""
     return FOLDER / split.file
 
 
 def write_questions() -> None:
-    """Write the questions that are asked here, from the embedded model's dev and test sets."""
+    """Write the questions that this tool uses, from the embedded model's dev and test sets."""
     for split in (DEV, *TEST_SPLITS):
         rows = read_json(f"data/embedded/{split.file}")
         write_json(questions_file(split), evenly_spaced_pairs(rows, QUESTIONS))

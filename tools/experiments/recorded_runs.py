@@ -115,22 +115,22 @@ REAL_MODEL_RUNS: dict[str, dict[str, Any]] = {
 
 
 def is_recorded(name: str) -> bool:
-    """Return whether a run is kept already."""
+    """Return whether a run is recorded already."""
     return (FOLDER / name / "about.json").is_file()
 
 
 def recorded_runs() -> list[str]:
-    """Return the names of the kept runs of the embedded model."""
+    """Return the names of the recorded runs of the embedded model."""
     return [name for name in RUNS if is_recorded(name)]
 
 
 def recorded_real_model_runs() -> list[str]:
-    """Return the names of the kept runs of the real pretrained model."""
+    """Return the names of the recorded runs of the real pretrained model."""
     return [name for name in REAL_MODEL_RUNS if is_recorded(name)]
 
 
 def recorded_folder(name: str) -> RunFolder:
-    """Return the folder of a kept run: its settings and its log are those of the run."""
+    """Return the folder of a recorded run: its settings and its log are those of the run."""
     return RunFolder(FOLDER / name)
 
 
