@@ -1,10 +1,15 @@
-"""Trace the memory of one training step without the memory: ``python -m tools.benchmarks.memory_trace`` (``make memory-trace``).
+"""Trace a training step's memory without the memory: ``python -m tools.benchmarks.memory_trace``.
 
-The real graph (transformers' Llama, PEFT's LoRA, bitsandbytes' 4-bit layers, TRL's fused head, checkpointing) runs on
-fake tensors, which have shapes but no data, while every storage that lives is counted. A model of 2 and of 4 layers is
-traced and the rest is extrapolated: the count is linear in the layers. What a trace cannot see (allocator rounding, the
-CUDA context, the workspaces of kernels) is what ``memory.OVERHEAD`` stands for. Closed form and trace are compared in
-``data/memory_trace.csv``; the two shapes of :data:`HELD_OUT` were chosen after the closed form was written down.
+In: shapes of models and settings (:data:`SETTINGS`). Out: ``data/memory_trace.csv``, traced bytes
+beside those of the closed form (:mod:`grpo_helpers.memory`); exit 1 if a peak is off by more than
+3 percent. ``make memory-trace`` runs it.
+
+The real graph (transformers' Llama, PEFT's LoRA, bitsandbytes' 4-bit layers, TRL's fused head,
+checkpointing) runs on fake tensors, which have shapes but no data, while every live storage is
+counted. A model of 2 and of 4 layers is traced and the rest is extrapolated: the count is linear in
+the layers. What a trace cannot see (allocator rounding, the CUDA context, workspaces of kernels) is
+what ``memory.OVERHEAD`` allows for. The two shapes of :data:`HELD_OUT` were chosen after the closed
+form was written down.
 """
 
 from __future__ import annotations
@@ -14,9 +19,11 @@ import gc
 import sys
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pandas as pd
@@ -25,66 +32,157 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from grpo_helpers.architecture import ATTENTION, Architecture, load_architecture
+from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root, write_atomically
 from grpo_helpers.memory import GIB, Budget, predict
 
-LAYERS = (2, 4)
-BLOCK, NESTED = 64, 256  # of nf4 and of its double quantisation
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
+
+LAYERS = (2, 4)  # of the two models that are traced
+BLOCK = 64  # weights that share a scale in nf4
+NESTED = 256  # scales that share a scale in its double quantisation
+LARGEST_ERROR = 0.03
+
 # Shapes of well-known size classes (3B and 14B) that played no part in fitting the closed form.
 HELD_OUT = {
-    "held-out-3B": Architecture("held-out-3B", 28, 3072, 8192, 24, 8, 128, 128_256, True),
-    "held-out-14B": Architecture("held-out-14B", 48, 5120, 13_824, 40, 8, 128, 152_064, False),
+    "held-out-3B": Architecture(
+        name="held-out-3B",
+        num_hidden_layers=28,
+        hidden_size=3072,
+        intermediate_size=8192,
+        num_attention_heads=24,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=128_256,
+        tie_word_embeddings=True,
+    ),
+    "held-out-14B": Architecture(
+        name="held-out-14B",
+        num_hidden_layers=48,
+        hidden_size=5120,
+        intermediate_size=13_824,
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=152_064,
+        tie_word_embeddings=False,
+    ),
 }
-TOY = Architecture("toy", 1, 256, 512, 4, 4, 64, 512, True)
-# Model, B, prompt tokens, completion tokens, rank, targets beyond attention, dropout, checkpointing, quantisation.
-SETTINGS = (
-    ("Midm-2.0-Base-Instruct", 4, 512, 256, 64, False, 0.0, True, "4bit"),
-    ("Midm-2.0-Base-Instruct", 2, 1024, 512, 64, False, 0.0, True, "4bit"),
-    ("Midm-2.0-Base-Instruct", 8, 512, 256, 16, False, 0.0, True, "4bit"),
-    ("Midm-2.0-Base-Instruct", 2, 512, 256, 64, False, 0.0, False, "4bit"),
-    ("Midm-2.0-Base-Instruct", 2, 1024, 512, 64, True, 0.0, True, "4bit"),
-    ("Midm-2.0-Base-Instruct", 2, 1024, 512, 64, False, 0.05, True, "4bit"),
-    ("Midm-2.0-Base-Instruct", 1, 512, 256, 64, False, 0.0, True, None),
-    ("Midm-2.0-Mini-Instruct", 4, 512, 256, 64, False, 0.0, True, "4bit"),
-    ("Midm-2.0-Mini-Instruct", 2, 512, 256, 64, False, 0.0, False, "4bit"),
-    ("Qwen3-8B", 4, 512, 256, 64, False, 0.0, True, "4bit"),
-    ("Qwen3-8B", 2, 1024, 512, 16, False, 0.0, True, "4bit"),
-    ("Qwen3-4B", 8, 1024, 512, 16, False, 0.0, True, "4bit"),
-    ("held-out-3B", 4, 512, 256, 64, False, 0.0, True, "4bit"),
-    ("held-out-3B", 8, 1024, 512, 16, False, 0.0, True, "4bit"),
-    ("held-out-3B", 2, 512, 256, 64, False, 0.0, False, "4bit"),
-    ("held-out-14B", 4, 512, 256, 64, False, 0.0, True, "4bit"),
-    ("held-out-14B", 2, 1024, 512, 16, True, 0.0, True, "4bit"),
-    ("held-out-14B", 2, 512, 256, 64, False, 0.0, False, "4bit"),
+TOY = Architecture(
+    name="toy",
+    num_hidden_layers=1,
+    hidden_size=256,
+    intermediate_size=512,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    head_dim=64,
+    vocab_size=512,
+    tie_word_embeddings=True,
 )
-COLUMNS = ("model", "B", "prompt_tokens", "completion_tokens", "lora_rank", "all_linear", "lora_dropout",
-           "gradient_checkpointing", "quant")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table: a model and how it is trained.
+
+    Attributes:
+        model: The name of its shape.
+        B: Completions of a micro-batch; the prefill reads as many prompts (S = 1).
+        prompt_tokens: Tokens of each prompt.
+        completion_tokens: Tokens of each completion.
+        lora_rank: The rank of the adapter.
+        all_linear: Whether every linear layer has an adapter, not the attention only.
+        lora_dropout: The adapter's dropout.
+        gradient_checkpointing: Whether activations are recomputed in the backward pass.
+        quant: ``4bit``, or None for weights in bfloat16.
+    """
+
+    model: str
+    B: int
+    prompt_tokens: int
+    completion_tokens: int
+    lora_rank: int = 64
+    all_linear: bool = False
+    lora_dropout: float = 0.0
+    gradient_checkpointing: bool = True
+    quant: str | None = "4bit"
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:
+        """The layers that have an adapter."""
+        if self.all_linear:
+            return tuple(shape(self.model).linears)
+        return ATTENTION
+
+
+COLUMNS = tuple(field.name for field in fields(Setting))
+MIDM = "Midm-2.0-Base-Instruct"
+MIDM_MINI = "Midm-2.0-Mini-Instruct"
+SETTINGS = (
+    Setting(MIDM, 4, 512, 256),
+    Setting(MIDM, 2, 1024, 512),
+    Setting(MIDM, 8, 512, 256, lora_rank=16),
+    Setting(MIDM, 2, 512, 256, gradient_checkpointing=False),
+    Setting(MIDM, 2, 1024, 512, all_linear=True),
+    Setting(MIDM, 2, 1024, 512, lora_dropout=0.05),
+    Setting(MIDM, 1, 512, 256, quant=None),
+    Setting(MIDM_MINI, 4, 512, 256),
+    Setting(MIDM_MINI, 2, 512, 256, gradient_checkpointing=False),
+    Setting("Qwen3-8B", 4, 512, 256),
+    Setting("Qwen3-8B", 2, 1024, 512, lora_rank=16),
+    Setting("Qwen3-4B", 8, 1024, 512, lora_rank=16),
+    Setting("held-out-3B", 4, 512, 256),
+    Setting("held-out-3B", 8, 1024, 512, lora_rank=16),
+    Setting("held-out-3B", 2, 512, 256, gradient_checkpointing=False),
+    Setting("held-out-14B", 4, 512, 256),
+    Setting("held-out-14B", 2, 1024, 512, lora_rank=16, all_linear=True),
+    Setting("held-out-14B", 2, 512, 256, gradient_checkpointing=False),
+)
+
+
+def shape(name: str, own: Mapping[str, Architecture] = HELD_OUT) -> Architecture:
+    """Return a shape by name: one of ``own``, otherwise one of ``data/architectures.json``."""
+    if name in own:
+        return own[name]
+    return load_architecture(name)
+
+
+# -- counting ---------------------------------------------------------------------------------
 
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of every storage that an operation returned and that is still alive.
 
     Attributes:
-        now, peak: Bytes alive now, and the most there were since :meth:`restart`.
+        now: Bytes alive now.
+        peak: The most there were since :meth:`restart`.
     """
 
     def __init__(self) -> None:
+        """Start with nothing alive."""
         super().__init__()
-        self.now = self.peak = 0
+        self.now = 0
+        self.peak = 0
         self._sizes: dict[int, int] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and count what it returns."""
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
-                self._see(leaf)
+                self._count(leaf)
         return out
 
-    def _see(self, tensor: torch.Tensor) -> None:
+    def _count(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, unless it is counted already."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._sizes:
             return
+
         self._sizes[key] = storage.nbytes()
         self.now += self._sizes[key]
         self.peak = max(self.peak, self.now)
@@ -99,231 +197,284 @@ class LiveBytes(TorchDispatchMode):
         return self.now
 
 
-def nf4_linear(width: int, out: int):
-    """Return a bitsandbytes 4-bit layer (nf4, double quantisation) whose weight is a plain fake tensor.
+# -- the model as TRL trains it, on fake tensors ----------------------------------------------
+
+
+def nf4_linear(width: int, out: int) -> torch.nn.Module:
+    """Return a bitsandbytes 4-bit layer (nf4, double quantisation) with a plain fake weight.
 
     The layer's own weight class cannot hold a fake tensor; the forward pass is bitsandbytes' own.
     """
     import bitsandbytes as bnb
-    from bitsandbytes.functional import QuantState
 
     class FakeLinear4bit(bnb.nn.Linear4bit):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
-            self.in_features, self.out_features, self.bias = width, out, None
-            self.compute_dtype, self.compute_type_is_set = torch.bfloat16, True
-            self.weight = torch.nn.Parameter(
-                torch.empty(width * out // 2, 1, dtype=torch.uint8), requires_grad=False
-            )
-            blocks = width * out // BLOCK
-            outer = QuantState(
-                absmax=torch.empty(blocks // NESTED, dtype=torch.float32),
-                blocksize=NESTED,
-                code=torch.empty(256, dtype=torch.float32),
-                dtype=torch.float32,
-            )
-            self.weight.quant_state = QuantState(
-                absmax=torch.empty(blocks, dtype=torch.uint8),
-                shape=torch.Size((out, width)),
-                blocksize=BLOCK,
-                code=torch.empty(16, dtype=torch.float32),
-                quant_type="nf4",
-                dtype=torch.bfloat16,
-                offset=torch.empty((), dtype=torch.float32),
-                state2=outer,
-            )
-            self.weight.compress_statistics, self.weight.quant_type = True, "nf4"
+            self.in_features = width
+            self.out_features = out
+            self.register_parameter("bias", None)
+            self.compute_dtype = torch.bfloat16
+            self.compute_type_is_set = True
+
+            packed = torch.empty(width * out // 2, 1, dtype=torch.uint8)
+            weight: Any = torch.nn.Parameter(packed, requires_grad=False)
+            weight.quant_state = _nf4_state(width, out)
+            weight.compress_statistics = True
+            weight.quant_type = "nf4"
+            self.weight = weight
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return bnb.matmul_4bit(
-                x, self.weight.t(), bias=None, quant_state=self.weight.quant_state
-            )
+            weight: Any = self.weight
+            return bnb.matmul_4bit(x, weight.t(), bias=None, quant_state=weight.quant_state)
 
     return FakeLinear4bit()
 
 
-def llama_config(arch: Architecture, **more):
-    """Return transformers' configuration of a shape; ``more`` goes to it as it is."""
+def _nf4_state(width: int, out: int) -> Any:
+    """Return bitsandbytes' description of a weight in nf4, on fake tensors."""
+    from bitsandbytes.functional import QuantState
+
+    blocks = width * out // BLOCK
+    outer = QuantState(
+        absmax=torch.empty(blocks // NESTED, dtype=torch.float32),
+        blocksize=NESTED,
+        code=torch.empty(256, dtype=torch.float32),
+        dtype=torch.float32,
+    )
+    return QuantState(
+        absmax=torch.empty(blocks, dtype=torch.uint8),
+        shape=torch.Size((out, width)),
+        blocksize=BLOCK,
+        code=torch.empty(16, dtype=torch.float32),
+        quant_type="nf4",
+        dtype=torch.bfloat16,
+        offset=torch.empty((), dtype=torch.float32),
+        state2=outer,
+    )
+
+
+def llama_config(arch: Architecture, **more: Any) -> LlamaConfig:
+    """Return transformers' configuration of a shape; ``more`` is passed on unchanged."""
     from transformers import LlamaConfig
 
-    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
-             "head_dim", "vocab_size", "tie_word_embeddings")  # fmt: skip
-    return LlamaConfig(**{name: getattr(arch, name) for name in names}, **more)
+    return LlamaConfig(
+        num_hidden_layers=arch.num_hidden_layers,
+        hidden_size=arch.hidden_size,
+        intermediate_size=arch.intermediate_size,
+        num_attention_heads=arch.num_attention_heads,
+        num_key_value_heads=arch.num_key_value_heads,
+        head_dim=arch.head_dim,
+        vocab_size=arch.vocab_size,
+        tie_word_embeddings=arch.tie_word_embeddings,
+        **more,
+    )
 
 
-def build(
-    arch: Architecture,
-    rank: int,
-    all_linear: bool,
-    dropout: float,
-    checkpointing: bool,
-    quant: str | None,
-):
-    """Return the model as TRL trains it: Llama, 4-bit layers, LoRA in bfloat16, checkpointing; in training mode."""
+def build(arch: Architecture, setting: Setting, *, checkpointing: bool) -> Any:
+    """Return the model as TRL trains it: Llama, 4-bit layers, LoRA; in training mode.
+
+    Args:
+        arch: The shape; it may have fewer layers than that of ``setting``.
+        setting: Quantisation and adapter.
+        checkpointing: Whether gradient checkpointing is on. TRL samples without it.
+    """
     from peft import LoraConfig, get_peft_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import LlamaForCausalLM
 
-    model = LlamaForCausalLM(llama_config(arch, attn_implementation="sdpa", use_cache=False))
-    if quant == "4bit":
+    model: Any = LlamaForCausalLM(llama_config(arch, attn_implementation="sdpa", use_cache=False))
+    if setting.quant == "4bit":
         for layer in model.model.layers:
-            for part in (layer.self_attn, layer.mlp):
-                for name, child in list(part.named_children()):
-                    if isinstance(child, torch.nn.Linear):
-                        setattr(part, name, nf4_linear(child.in_features, child.out_features))
-    targets = list(arch.linears) if all_linear else list(ATTENTION)
+            _quantise(layer.self_attn)
+            _quantise(layer.mlp)
+
     lora = LoraConfig(
-        r=rank, lora_alpha=16, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=setting.lora_rank,
+        lora_alpha=16,
+        lora_dropout=setting.lora_dropout,
+        target_modules=list(setting.lora_targets),
+        task_type="CAUSAL_LM",
     )
-    # Fake tensors cannot be swapped in place; nothing has to move here anyway.
-    with (
-        mock.patch.object(torch.nn.Module, "to", lambda self, *_, **__: self),
-        mock.patch.object(
-            BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_, **__: None
-        ),
-    ):
-        # Over a quantised base TRL casts the adapter to bfloat16; otherwise PEFT keeps it in float32.
-        model = get_peft_model(model, lora, autocast_adapter_dtype=quant is None)
+    with _nothing_moves():
+        # Over a quantised base TRL casts the adapter to bfloat16; otherwise PEFT keeps it in
+        # float32.
+        model = get_peft_model(model, lora, autocast_adapter_dtype=setting.quant is None)
+
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return model.train()
 
 
-@contextmanager
-def fused_head_on_fakes() -> Iterator[None]:
-    """Keep the buffers of TRL's fused head and leave out its arithmetic, which on a GPU works in place."""
-    import trl.kernels.chunked_logprob as head
+def _quantise(part: torch.nn.Module) -> None:
+    """Replace the linear layers of a part of the model by 4-bit layers."""
+    for name, child in list(part.named_children()):
+        if isinstance(child, torch.nn.Linear):
+            setattr(part, name, nf4_linear(child.in_features, child.out_features))
 
-    # No Mock: it remembers its arguments, and so keeps the buffers alive.
-    nothing = {
-        name: lambda *_, **__: None for name in ("_forward_tile", "_backward_tile", "_addmm_fp32")
-    }
-    with mock.patch.multiple(head, **nothing):
+
+@contextmanager
+def _nothing_moves() -> Iterator[None]:
+    """Turn moves between devices off: fake tensors cannot be swapped in place, nor need to be."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    def stay(module: Any, *_: Any, **__: Any) -> Any:
+        return module
+
+    move_adapter = "_move_adapter_to_device_of_base_layer"
+    with (
+        mock.patch.object(torch.nn.Module, "to", stay),
+        mock.patch.object(BaseTunerLayer, move_adapter, _do_nothing),
+    ):
         yield
 
 
-def step_bytes(
-    model, B: int, prompt_tokens: int, completion_tokens: int, live: LiveBytes
-) -> dict[str, int]:
-    """Return the bytes alive before a step, the peak of its forward, and of its backward pass."""
-    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
-    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
+@contextmanager
+def fused_head_on_fakes() -> Iterator[None]:
+    """Keep the buffers of TRL's fused head, and leave out its arithmetic, which works in place."""
+    import trl.kernels.chunked_logprob as head
 
-    length = prompt_tokens + completion_tokens
-    ids, mask = torch.zeros(B, length, dtype=torch.long), torch.ones(B, length, dtype=torch.long)
+    # A plain function and no Mock: a Mock remembers its arguments and so keeps the buffers alive.
+    with mock.patch.multiple(
+        head, _forward_tile=_do_nothing, _backward_tile=_do_nothing, _addmm_fp32=_do_nothing
+    ):
+        yield
+
+
+def _do_nothing(*_: Any, **__: Any) -> None:
+    """Take the place of a function whose work a trace can do without."""
+
+
+# -- tracing ----------------------------------------------------------------------------------
+
+
+def step_bytes(model: Any, setting: Setting, live: LiveBytes) -> dict[str, int]:
+    """Return the bytes alive before a step, and the peaks of its forward and backward pass."""
+    prompt_tokens = setting.prompt_tokens
+    length = prompt_tokens + setting.completion_tokens
+    ids = torch.zeros(setting.B, length, dtype=torch.long)
+    mask = torch.ones(setting.B, length, dtype=torch.long)
+
     static = live.restart()
     llama = model.get_base_model()
     with torch.autocast("cpu", torch.bfloat16), fused_head_on_fakes():
         hidden = llama.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        scored = hidden[:, prompt_tokens - 1 : -1].reshape(B * completion_tokens, -1)
-        logprobs = ChunkedLogProbFunction.apply(
-            scored, llama.lm_head.weight, None, ids[:, prompt_tokens:].reshape(-1), 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE,
-            None, 1.0, ("entropy",),
-        )[0]  # fmt: skip
+        scored = hidden[:, prompt_tokens - 1 : -1].reshape(
+            setting.B * setting.completion_tokens, -1
+        )
+        targets = ids[:, prompt_tokens:].reshape(-1)
+        logprobs = _logprobs(scored, llama.lm_head.weight, targets)
         loss = -torch.exp(logprobs - logprobs.detach()).mean()
         forward = live.peak
-        del hidden, scored, logprobs  # in TRL they are locals of a function that has returned
+
+        # In TRL these are locals of a function that has returned.
+        del hidden, scored, logprobs
         live.restart()
         loss.backward()
     return {"static": static, "forward": forward, "backward": live.peak}
 
 
-def prefill_bytes(model, rows: int, prompt_tokens: int, live: LiveBytes) -> int:
-    """Return the peak of reading ``rows`` prompts into a cache, as ``generate()`` begins, less what stays."""
-    ids, mask = (
-        torch.zeros(rows, prompt_tokens, dtype=torch.long),
-        torch.ones(rows, prompt_tokens, dtype=torch.long),
+def _logprobs(scored: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities of ``targets`` by TRL's fused head, called as TRL calls it."""
+    from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
+
+    bias = None
+    temperature = 1.0
+    final_logit_softcapping = None
+    logit_scale = 1.0
+    outputs = ("entropy",)
+    arguments = (
+        scored,
+        head,
+        bias,
+        targets,
+        temperature,
+        _CHUNKED_LOGPROB_CHUNK_SIZE,
+        final_logit_softcapping,
+        logit_scale,
+        outputs,
     )
+    return ChunkedLogProbFunction.apply(*arguments)[0]
+
+
+def prefill_bytes(model: Any, setting: Setting, live: LiveBytes) -> int:
+    """Return the peak of reading B prompts into a cache, less what was there before.
+
+    ``generate()`` begins with this.
+    """
+    ids = torch.zeros(setting.B, setting.prompt_tokens, dtype=torch.long)
+    mask = torch.ones(setting.B, setting.prompt_tokens, dtype=torch.long)
     before = live.restart()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model.get_base_model()(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
     return live.peak - before
 
 
-def trace(
-    arch: Architecture,
-    B: int,
-    prompt_tokens: int,
-    completion_tokens: int,
-    lora_rank: int = 64,
-    all_linear: bool = False,
-    lora_dropout: float = 0.0,
-    gradient_checkpointing: bool = True,
-    quant: str | None = "4bit",
-) -> dict[str, int]:
-    """Return the traced bytes of the first micro-batch, all layers: static, and the peaks of prefill and both passes.
+def trace(setting: Setting) -> dict[str, int]:
+    """Return the traced bytes of the first micro-batch, extrapolated to all layers.
 
-    The prefill reads B prompts (S = 1). Gradients grow during the backward pass; optimizer states are not there yet.
-
-    Example:
-        >>> trace(load_architecture("Qwen3-0.6B"), B=1, prompt_tokens=8, completion_tokens=8)["static"] > 0
-        True
+    Returns:
+        ``static`` and the peaks ``forward``, ``backward`` and ``prefill``. Gradients grow during
+        the backward pass; optimizer states do not exist yet.
     """
-    how = (
-        B,
-        prompt_tokens,
-        completion_tokens,
-        lora_rank,
-        all_linear,
-        lora_dropout,
-        gradient_checkpointing,
-        quant,
-    )
-    trace_whole(
-        TOY, 1, 8, 8, 8, False, 0.0, True, quant
-    )  # what libraries make once, at first use, is no one's memory
-    few, more = (trace_whole(replace(arch, num_hidden_layers=layers), *how) for layers in LAYERS)
-    steps = (arch.num_hidden_layers - LAYERS[0]) / (LAYERS[1] - LAYERS[0])
-    return {name: round(few[name] + steps * (more[name] - few[name])) for name in few}
+    # What libraries make once, at first use, belongs to no model.
+    warm_up = Setting("toy", B=1, prompt_tokens=8, completion_tokens=8, lora_rank=8)
+    trace_whole(TOY, replace(warm_up, quant=setting.quant))
+
+    arch = shape(setting.model)
+    fewer, more = LAYERS
+    of_fewer = trace_whole(replace(arch, num_hidden_layers=fewer), setting)
+    of_more = trace_whole(replace(arch, num_hidden_layers=more), setting)
+
+    steps = (arch.num_hidden_layers - fewer) / (more - fewer)
+    traced = {}
+    for name, size in of_fewer.items():
+        traced[name] = round(size + steps * (of_more[name] - size))
+    return traced
 
 
-def trace_whole(
-    arch: Architecture,
-    B: int,
-    prompt_tokens: int,
-    completion_tokens: int,
-    lora_rank: int,
-    all_linear: bool,
-    lora_dropout: float,
-    gradient_checkpointing: bool,
-    quant: str | None,
-) -> dict[str, int]:
-    """Return the same as :func:`trace`, every layer traced."""
+def trace_whole(arch: Architecture, setting: Setting) -> dict[str, int]:
+    """Return the same as :func:`trace` for a shape of which every layer is traced."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)  # the constructor ignores the config's dtype
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
-            model = build(
-                arch, lora_rank, all_linear, lora_dropout, False, quant
-            )  # TRL samples without checkpointing
-            prefill = prefill_bytes(model, B, prompt_tokens, live)
+            model = build(arch, setting, checkpointing=False)
+            prefill = prefill_bytes(model, setting, live)
+
+            # A model refers to itself, so it would be counted until Python collects it.
             del model
-            gc.collect()  # a model refers to itself, so it would be counted until Python gets round to it
-            model = build(arch, lora_rank, all_linear, lora_dropout, gradient_checkpointing, quant)
-            peaks = step_bytes(model, B, prompt_tokens, completion_tokens, live)
+            gc.collect()
+
+            model = build(arch, setting, checkpointing=setting.gradient_checkpointing)
+            peaks = step_bytes(model, setting, live)
             return peaks | {"prefill": peaks["static"] + prefill}
     finally:
         torch.set_default_dtype(before)
 
 
-def closed_form(arch: Architecture, setting: dict) -> dict[str, int]:
-    """Return what the closed form says of the same moments: no optimizer states, no gradients before the backward."""
-    targets = tuple(arch.linears) if setting["all_linear"] else ATTENTION
+# -- the table --------------------------------------------------------------------------------
+
+
+def closed_form(setting: Setting) -> dict[str, int]:
+    """Return the closed form's bytes of the moments that :func:`trace` traces.
+
+    At those moments there are no optimizer states, and no gradients before the backward pass.
+    """
     budget = Budget(
-        B=setting["B"],
+        B=setting.B,
         S=1,
-        prompt_tokens=setting["prompt_tokens"],
-        completion_tokens=setting["completion_tokens"],
-        quant=setting["quant"],
-        lora_rank=setting["lora_rank"],
-        lora_targets=targets,
-        lora_dropout=setting["lora_dropout"],
-        gradient_checkpointing=setting["gradient_checkpointing"],
+        prompt_tokens=setting.prompt_tokens,
+        completion_tokens=setting.completion_tokens,
+        quant=setting.quant,
+        lora_rank=setting.lora_rank,
+        lora_targets=setting.lora_targets,
+        lora_dropout=setting.lora_dropout,
+        gradient_checkpointing=setting.gradient_checkpointing,
     )
-    prediction = predict(arch, budget)
+    prediction = predict(shape(setting.model), budget)
 
     static = prediction.static.weights + prediction.static.lora
     moments = {"static": static}
@@ -333,46 +484,65 @@ def closed_form(arch: Architecture, setting: dict) -> dict[str, int]:
     return moments
 
 
-def shape(name: str, own: Mapping[str, Architecture] = HELD_OUT) -> Architecture:
-    """Return a shape of ``own``, else of the table."""
-    return own[name] if name in own else load_architecture(name)
+def table_row(setting: Setting) -> dict[str, Any]:
+    """Trace a setting; return its row of the table, with the relative errors of the formula."""
+    started = time.time()
+    traced = trace(setting)
+    formula = closed_form(setting)
+
+    row = asdict(setting)
+    row["held_out"] = setting.model in HELD_OUT
+    row["seconds"] = round(time.time() - started, 1)
+    for name, size in traced.items():
+        row[f"{name}_traced"] = size
+        row[f"{name}_formula"] = formula[name]
+        row[f"{name}_error"] = round(formula[name] / size - 1, 4)
+    return row
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Trace every setting, print and write the table; return 1 if a peak is off by more than 3 percent."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--first", type=int, default=len(SETTINGS), help="only the first settings of the table"
-    )
-    args = parser.parse_args(argv)
+def describe(row: Mapping[str, Any]) -> str:
+    """Return the traced bytes of a row, each with the formula's error, in one line."""
+    parts = []
+    for name in ("static", "forward", "backward", "prefill"):
+        gib = row[f"{name}_traced"] / GIB
+        percent = 100 * row[f"{name}_error"]
+        parts.append(f"{name} {gib:.2f} GiB {percent:+.1f} %")
+
+    lengths = f"{row['prompt_tokens']}+{row['completion_tokens']}"
+    return f"{row['model']:24} B={row['B']} {lengths}: {', '.join(parts)}"
+
+
+def trace_table(first: int | None, file: Path) -> int:
+    """Trace the settings and print their rows.
+
+    Args:
+        first: How many settings of the table, or None for all of them.
+        file: Where the table of all settings is written.
+
+    Returns:
+        1 if a peak of the closed form is off by more than 3 percent, otherwise 0.
+    """
     rows = []
-    for values in SETTINGS[: args.first]:
-        setting = dict(zip(COLUMNS, values, strict=True))
-        arch = shape(setting["model"])
-        started = time.time()
-        traced = trace(arch, **{name: value for name, value in setting.items() if name != "model"})
-        formula = closed_form(arch, setting)
-        row = setting | {
-            "held_out": arch.name in HELD_OUT,
-            "seconds": round(time.time() - started, 1),
-        }
-        for name in traced:
-            row |= {f"{name}_traced": traced[name], f"{name}_formula": formula[name]}
-            row[f"{name}_error"] = round(formula[name] / traced[name] - 1, 4)
-        rows.append(row)
-        shown = ", ".join(
-            f"{name} {traced[name] / GIB:.2f} GiB {100 * row[f'{name}_error']:+.1f} %"
-            for name in traced
-        )
-        print(
-            f"{arch.name:24} B={row['B']} {row['prompt_tokens']}+{row['completion_tokens']}: {shown}",
-            flush=True,
-        )
+    for setting in SETTINGS[:first]:
+        rows.append(table_row(setting))
+        print(describe(rows[-1]), flush=True)
+
     table = pd.DataFrame(rows)
-    if args.first >= len(SETTINGS):
-        file = project_root() / "data" / "memory_trace.csv"
+    if len(rows) == len(SETTINGS):
         print(write_atomically(file, lambda out: table.to_csv(out, index=False)))
-    return int(table.filter(like="_error").abs().max().max() > 0.03)
+
+    errors = table.filter(like="_error").abs()
+    return int(errors.max().max() > LARGEST_ERROR)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trace every setting; return 1 if a peak is off by more than 3 percent."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmarks.memory_trace", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--first", type=int, help="only the first settings of the table")
+    args = parser.parse_args(argv)
+    return run_command(lambda: trace_table(args.first, project_root() / "data/memory_trace.csv"))
 
 
 if __name__ == "__main__":

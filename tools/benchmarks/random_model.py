@@ -1,0 +1,87 @@
+"""A model of any shape with random weights: nothing is downloaded.
+
+In: a shape and a quantisation. Out: a Llama on the device, filled module by module, so that a large
+4-bit model never exists in bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from grpo_helpers.architecture import Architecture
+from tools.benchmarks.memory_trace import llama_config
+
+SIZE = 0.02  # standard deviation of the weights
+
+
+def random_model(arch: Architecture, quant: str | None, device: str) -> Any:
+    """Return a Llama with random weights in bfloat16.
+
+    Args:
+        arch: The shape.
+        quant: ``4bit`` for linear layers in nf4, or None.
+        device: ``cpu`` or ``cuda``.
+    """
+    from transformers import LlamaForCausalLM
+
+    config = llama_config(
+        arch, pad_token_id=0, eos_token_id=2, bos_token_id=None, max_position_embeddings=32_768
+    )
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            model: Any = LlamaForCausalLM(config)
+        if quant == "4bit":
+            _quantise(model, device)
+        for module in model.modules():
+            _fill(module, device)
+        model.tie_weights()
+    finally:
+        torch.set_default_dtype(before)
+    return model
+
+
+def _quantise(model: Any, device: str) -> None:
+    """Replace every linear layer but the head by a random 4-bit layer."""
+    for name, child in list(model.named_modules()):
+        if isinstance(child, torch.nn.Linear) and name != "lm_head":
+            parent, _, own_name = name.rpartition(".")
+            layer = _nf4_layer(child.in_features, child.out_features, device)
+            setattr(model.get_submodule(parent), own_name, layer)
+
+    # What a quantised model from transformers carries.
+    model.is_loaded_in_4bit = True
+    model.is_quantized = True
+    model.quantization_method = "bitsandbytes"
+
+
+def _nf4_layer(width: int, out: int, device: str) -> Any:
+    """Return a random bitsandbytes layer in nf4 with double quantisation."""
+    import bitsandbytes as bnb
+
+    layer = bnb.nn.Linear4bit(
+        width, out, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="cpu"
+    )
+    weight = torch.randn(out, width, dtype=torch.bfloat16) * SIZE
+    layer.weight = bnb.nn.Params4bit(
+        weight, requires_grad=False, quant_type="nf4", compress_statistics=True
+    )
+    return layer.to(device)
+
+
+def _fill(module: Any, device: str) -> None:
+    """Put random numbers where a module has parameters or buffers without data."""
+    for name, value in list(module.named_parameters(recurse=False)):
+        if value.is_meta:
+            data = torch.randn(value.shape, dtype=value.dtype, device=device) * SIZE
+            is_norm = value.dim() == 1
+            filled = torch.nn.Parameter(data + float(is_norm), requires_grad=False)
+            setattr(module, name, filled)
+
+    if hasattr(module, "inv_freq"):  # the rotary embedding computes its buffers itself
+        fresh = type(module)(module.config).to(device)
+        module.inv_freq = fresh.inv_freq
+        module.original_inv_freq = fresh.inv_freq.clone()
