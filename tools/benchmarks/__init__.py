@@ -1,1 +1,1 @@
-"""Time and memory: the course's code against other ways, and the memory formula against measurements."""
+"""Measurements: the course's code against other ways, the memory formula, how the code reads."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WIDE = 100  # columns from which a line counts as wide
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -43,19 +44,19 @@ class Reading:
         return 100 * self.blank_lines / max(self.body_lines + self.blank_lines, 1)
 
 
-def functions_of(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+def functions_of(tree: ast.Module) -> Iterator[Function]:
     """Yield every function and method that is not nested in another function."""
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(child, Function):
                 yield child
             else:
                 stack.append(child)
 
 
-def body_without_docstring(function: ast.FunctionDef) -> list[ast.stmt]:
+def body_without_docstring(function: Function) -> list[ast.stmt]:
     """Return the statements of a function, its docstring left out."""
     if ast.get_docstring(function) is None:
         return function.body
@@ -69,7 +70,7 @@ def is_parallel_assignment(node: ast.AST) -> bool:
     return isinstance(node.targets[0], ast.Tuple)
 
 
-def read_function(function: ast.FunctionDef, source: Sequence[str], reading: Reading) -> None:
+def read_function(function: Function, source: Sequence[str], reading: Reading) -> None:
     """Add what one function holds to ``reading``; ``source`` is its file, line by line."""
     body = body_without_docstring(function)
     if not body:

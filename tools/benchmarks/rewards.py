@@ -1,27 +1,32 @@
-"""The rewards against the article's way of computing them: ``python -m tools.benchmarks.rewards`` (``make bench``).
+"""The rewards against the article's way of computing them: ``python -m tools.benchmarks.rewards``.
 
-The article's way: one pair at a time, BERTScore called for each, ROUGE-1, -2 and -L computed although only ROUGE-1 is
-used, the tokens anew for each of them. Ours: batches, one scorer, tokens and repeated pairs remembered. Both run here,
-on the same completions, and must give the same values. Needs a finished run of notebook 04; exit 1 below a target.
+In: a finished run of notebook 04. Out: seconds and largest differences, and the targets; exit 1 if
+one is missed. Part of ``make bench``.
+
+The article computes one pair at a time: it calls BERTScore for each, and ROUGE-1, -2 and -L
+although only ROUGE-1 is used, splitting the text into tokens for each of them. Ours computes in
+batches with one scorer, and remembers tokens and repeated pairs. Both run here on the same
+completions and must give the same values.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from grpo_helpers import metrics, rewards
+from grpo_helpers import metrics
 from grpo_helpers.answers import parse, parse_gold
+from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
-from grpo_helpers.files import InputError, project_root, read_json, resolve_path, write_json
+from grpo_helpers.files import InputError, show_path
 from grpo_helpers.metrics import (
     BertScore,
     KoreanTokenizer,
@@ -29,186 +34,290 @@ from grpo_helpers.metrics import (
     format_score,
     rouge1_reasons,
 )
-from grpo_helpers.run_folder import read_log, series
+from grpo_helpers.rewards import completion_text, registered
+from grpo_helpers.run_folder import RunFolder, read_log, series
+from tools.benchmarks.targets import Target, record, report
 
-Lines = list[tuple[str, float, bool]]  # target, figure, whether it is reached
 REASONS = ("data/train.json", "data/test_unseen_norms.json")
 
+Scores = dict[str, list[float]]  # reward -> one score per completion
+Result = TypeVar("Result")
 
-def recorded_step(run: Path) -> tuple[list[str], list[str], dict, list[float]]:
-    """Return (completions, their gold answers, settings, seconds of each step) of a run; the step is its middle one.
+
+@dataclass(frozen=True)
+class RecordedStep:
+    """One step of a finished run, with what is needed to score it again.
+
+    Attributes:
+        run: The name of the run.
+        completions: The texts that were sampled.
+        references: Their gold answers.
+        settings: The run's parameters.
+        step_seconds: How long each step of the run took.
+    """
+
+    run: str
+    completions: list[str]
+    references: list[str]
+    settings: Mapping[str, Any]
+    step_seconds: list[float]
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """The reason of each completion and of its gold answer."""
+        pairs = []
+        for completion, gold in zip(self.completions, self.references, strict=True):
+            pairs.append((parse(completion).reason, parse_gold(gold).reason))
+        return pairs
+
+
+def recorded_step(folder: str | Path) -> RecordedStep:
+    """Return the middle step of a run.
+
+    Args:
+        folder: The run's folder.
 
     Raises:
-        InputError: The folder holds no recorded completions.
+        InputError: The folder has no recorded completions.
     """
-    files = sorted((run / "completions").glob("*.parquet"))
+    run = RunFolder(folder)
+    files = sorted((run.path / "completions").glob("*.parquet"))
     if not files:
         raise InputError(
-            f"{run}/completions holds no recorded step: run `make run` (notebook 04) first"
+            f"{show_path(run.path)}/completions has no recorded step: "
+            "run `make run` (notebook 04) first"
         )
-    frame = pd.read_parquet(files[len(files) // 2])
-    settings = read_json(run / "settings.json", "run settings")["parameters"]
-    golds = {item.question: item.answer or "" for item in load_items(settings["train_data_path"])}
-    completions = [rewards.completion_text(list(completion)) for completion in frame["completion"]]
-    references = [golds[prompt[-1]["content"]] for prompt in frame["prompt"]]
-    return completions, references, settings, series(read_log(run / "log.jsonl"), "step_time")[1]
+
+    settings = run.settings
+    golds = {}
+    for item in load_items(settings["train_data_path"]):
+        golds[item.question] = item.answer or ""
+
+    step = pd.read_parquet(files[len(files) // 2])
+    references = []
+    for prompt in step["prompt"]:
+        question = prompt[-1]["content"]
+        references.append(golds[question])
+
+    _, step_seconds = series(read_log(run.log.path), "step_time")
+    return RecordedStep(
+        run=run.path.name,
+        completions=[completion_text(list(messages)) for messages in step["completion"]],
+        references=references,
+        settings=settings,
+        step_seconds=step_seconds,
+    )
+
+
+# -- the two ways -----------------------------------------------------------------------------
 
 
 class ArticleWay:
     """The four rewards as the article computes them: pair by pair, nothing remembered."""
 
-    def __init__(self, encoder: str, layers: int):
+    def __init__(self, encoder: str, layers: int) -> None:
+        """Load the encoder, and a tokenizer without its memory."""
         self.scorer = BertScore(encoder, layers)._scorer
-        self.tokenizer = KoreanTokenizer()
-        self.tokenizer._morphs = self.tokenizer._morphs.__wrapped__  # without the memory
+        tokenizer: Any = KoreanTokenizer()
+        tokenizer._morphs = tokenizer._morphs.__wrapped__
+        self.tokenizer = tokenizer
 
     def rouge(self, prediction: str, reference: str) -> float:
-        """Return ROUGE-1 of a pair, after ROUGE-1, -2 and -L have all been computed."""
+        """Return ROUGE-1 of a pair of reasons, after computing ROUGE-1, -2 and -L."""
         from rouge_score.rouge_scorer import RougeScorer
 
-        names = ("rouge1", "rouge2", "rougeL")
         if not prediction.strip() or not reference.strip():
             return 0.0
-        scorers = {name: RougeScorer([name], tokenizer=self.tokenizer) for name in names}
-        found = {
-            name: scorer.score(reference, prediction)[name].fmeasure
-            for name, scorer in scorers.items()
-        }
-        return found["rouge1"]
 
-    def __call__(
-        self, completions: Sequence[str], references: Sequence[str]
-    ) -> dict[str, list[float]]:
+        scores = {}
+        for name in ("rouge1", "rouge2", "rougeL"):
+            scorer = RougeScorer([name], tokenizer=self.tokenizer)
+            scores[name] = scorer.score(reference, prediction)[name].fmeasure
+        return scores["rouge1"]
+
+    def bertscore(self, prediction: str, reference: str) -> float:
+        """Return the BERTScore of a pair of reasons."""
+        if not prediction or not reference:
+            return 0.0
+        _, _, f1 = self.scorer.score([prediction], [reference])
+        return float(f1)
+
+    def __call__(self, completions: Sequence[str], references: Sequence[str]) -> Scores:
         """Return every reward of every completion."""
-        found: dict[str, list[float]] = {name: [] for name in rewards.registered()}
-        for said, gold in zip(completions, references, strict=True):
-            reason, asked = parse(said).reason, parse_gold(gold).reason
-            found["format"].append(format_score(said))
-            found["em"].append(exact_match(said, gold))
-            found["rouge1"].append(self.rouge(reason, asked))
-            found["bertscore"].append(
-                float(self.scorer.score([reason], [asked])[2]) if reason and asked else 0.0
-            )
-        return found
+        scores: Scores = {"format": [], "em": [], "rouge1": [], "bertscore": []}
+        for completion, gold in zip(completions, references, strict=True):
+            reason = parse(completion).reason
+            gold_reason = parse_gold(gold).reason
+            scores["format"].append(format_score(completion))
+            scores["em"].append(exact_match(completion, gold))
+            scores["rouge1"].append(self.rouge(reason, gold_reason))
+            scores["bertscore"].append(self.bertscore(reason, gold_reason))
+        return scores
 
 
-def our_way(
-    encoder: str, layers: int
-) -> Callable[[Sequence[str], Sequence[str]], dict[str, list[float]]]:
-    """Return a function that computes every reward with nothing remembered from before."""
-    rouge1_reasons.cache_clear()
-    metrics._rouge_scorer.cache_clear()
-    metrics.bert_scorer.cache_clear()
-    metrics.bert_scorer(encoder, layers)  # loading is not computing
-    metrics._rouge_scorer()
-    return lambda completions, references: {
-        name: reward.function(
-            None, completions, references=references, encoder=encoder, encoder_layers=layers
-        )
-        for name, reward in rewards.registered().items()
-    }
+class OurWay:
+    """The four rewards as the course computes them."""
+
+    def __init__(self, encoder: str, layers: int) -> None:
+        """Forget all scores and load the scorers: loading is not computing."""
+        self.options = {"encoder": encoder, "encoder_layers": layers}
+        rouge1_reasons.cache_clear()
+        metrics._rouge_scorer.cache_clear()
+        metrics.bert_scorer.cache_clear()
+        metrics.bert_scorer(encoder, layers)
+        metrics._rouge_scorer()
+
+    def __call__(self, completions: Sequence[str], references: Sequence[str]) -> Scores:
+        """Return every reward of every completion."""
+        scores: Scores = {}
+        for name, reward in registered().items():
+            if reward.is_built_in:
+                values = reward.function(None, completions, references=references, **self.options)
+                scores[name] = list(map(_as_number, values))
+        return scores
 
 
-def timed(function: Callable, *arguments):
-    """Return (seconds, result) of a call."""
+def _as_number(value: float | None) -> float:
+    """Return the value of a reward; a built-in reward always has one."""
+    assert value is not None
+    return float(value)
+
+
+# -- the comparison ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same scores computed in two ways.
+
+    Attributes:
+        article_seconds: How long the article's way took.
+        our_seconds: How long ours took.
+        difference: The largest difference between two scores.
+    """
+
+    article_seconds: float
+    our_seconds: float
+    difference: float
+
+    @property
+    def speed_up(self) -> float:
+        """How many times faster ours is."""
+        return self.article_seconds / self.our_seconds
+
+
+def timed(function: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
+    """Return the seconds that a call took, and its result."""
     started = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - started, result
 
 
-def unique_reasons() -> tuple[list[str], list[str]]:
-    """Return two equally long lists of reasons of the corpus; no text is in them twice."""
-    items = [item for path in REASONS for item in load_items(path)]
-    reasons = list(dict.fromkeys(parse_gold(item.answer or "").reason for item in items))
-    half = len(reasons) // 2
-    return reasons[:half], reasons[half : 2 * half]
+def largest_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the largest absolute difference between two lists of scores."""
+    return float(np.abs(np.subtract(ours, theirs)).max())
 
 
-def bench_rewards(run: Path) -> Lines:
-    """Print the timings; return (target, figure, whether it is reached)."""
-    completions, references, settings, step_times = recorded_step(run)
-    encoder, layers = settings["bertscore_model"], settings["bertscore_layers"]
+def compare_rewards(step: RecordedStep, article: ArticleWay, ours: OurWay) -> Comparison:
+    """Compute all four rewards of a step in both ways."""
+    article(step.completions[:4], step.references[:4])  # the encoder's first batch is slow
+    article_seconds, article_scores = timed(article, step.completions, step.references)
+    our_seconds, our_scores = timed(ours, step.completions, step.references)
+
+    differences = []
+    for name, scores in our_scores.items():
+        differences.append(largest_difference(scores, article_scores[name]))
+    return Comparison(article_seconds, our_seconds, max(differences))
+
+
+def unique_reasons() -> list[tuple[str, str]]:
+    """Return pairs of reasons of the corpus; no text occurs twice."""
+    reasons: dict[str, None] = {}
+    for path in REASONS:
+        for item in load_items(path):
+            reasons[parse_gold(item.answer or "").reason] = None
+
+    unique = list(reasons)
+    half = len(unique) // 2
+    return list(zip(unique[:half], unique[half : 2 * half], strict=True))
+
+
+def compare_rouge(pairs: Sequence[tuple[str, str]], article: ArticleWay) -> Comparison:
+    """Compute ROUGE of pairs of reasons in both ways."""
+
+    def score_all(rouge: Callable[[str, str], float]) -> list[float]:
+        return [rouge(prediction, reference) for prediction, reference in pairs]
+
+    article_seconds, article_scores = timed(score_all, article.rouge)
+    our_seconds, our_scores = timed(score_all, rouge1_reasons)
+    return Comparison(article_seconds, our_seconds, largest_difference(our_scores, article_scores))
+
+
+def bench_rewards(folder: str | Path) -> list[Target]:
+    """Print the timings of a run's rewards and return the targets.
+
+    Raises:
+        InputError: The folder has no recorded completions.
+    """
+    step = recorded_step(folder)
+    encoder = step.settings["bertscore_model"]
+    layers = step.settings["bertscore_layers"]
     article = ArticleWay(encoder, layers)
-    article(completions[:4], references[:4])  # both warm
-    slow, theirs = timed(article, completions, references)
-    fast, ours = timed(our_way(encoder, layers), completions, references)
-    apart = max(float(np.abs(np.subtract(ours[name], theirs[name])).max()) for name in ours)
-    pairs = {
-        (parse(c).reason, parse_gold(r).reason)
-        for c, r in zip(completions, references, strict=True)
-    }
+
+    all_four = compare_rewards(step, article, OurWay(encoder, layers))
+    count = len(step.completions)
+    unique = len(set(step.reasons)) / count
+    print(f"{count} completions of one step of {step.run}, {unique:.0%} unique pairs")
     print(
-        f"{len(completions)} completions of one step of {run.name}, {len(pairs) / len(completions):.0%} unique pairs"
+        f"  the article's way {all_four.article_seconds:.3f} s, ours {all_four.our_seconds:.3f} s; "
+        f"largest difference {all_four.difference:.1e}; encoder {encoder}"
     )
+
+    pairs = unique_reasons()
+    OurWay(encoder, layers)  # forgets what it has scored
+    rouge = compare_rouge(pairs, article)
     print(
-        f"  the article's way {slow:.3f} s, ours {fast:.3f} s; largest difference {apart:.1e}; encoder {encoder}"
+        f"ROUGE on {len(pairs)} unique pairs: "
+        f"{rouge.article_seconds:.3f} s, ours {rouge.our_seconds:.3f} s"
     )
-    said, asked = unique_reasons()
-    our_way(encoder, layers)
-    rouge_slow, first = timed(
-        lambda: [article.rouge(p, r) for p, r in zip(said, asked, strict=True)]
-    )
-    rouge_fast, second = timed(
-        lambda: [rouge1_reasons(p, r) for p, r in zip(said, asked, strict=True)]
-    )
-    print(f"ROUGE on {len(said)} unique pairs: {rouge_slow:.3f} s, ours {rouge_fast:.3f} s")
-    per_step = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
-    share = fast * per_step / len(completions) / float(np.median(step_times))
-    print(f"a step has {per_step} completions and takes {np.median(step_times):.1f} s\n")
+
+    batch = step.settings["per_device_train_batch_size"]
+    per_step = batch * step.settings["gradient_accumulation_steps"]
+    step_seconds = float(np.median(step.step_seconds))
+    share = all_four.our_seconds * per_step / count / step_seconds
+    print(f"a step has {per_step} completions and takes {step_seconds:.1f} s\n")
+
     return [
-        ("all four rewards, times faster >= 5", slow / fast, slow / fast >= 5),
-        (
-            "ROUGE on unique pairs, times faster >= 3",
-            rouge_slow / rouge_fast,
-            rouge_slow / rouge_fast >= 3,
-        ),
-        ("largest difference <= 1e-6", apart, apart <= 1e-6),
-        (
-            "largest difference of ROUGE <= 1e-9",
-            float(np.abs(np.subtract(first, second)).max()),
-            first == second,
-        ),
-        ("the rewards' share of a training step <= .1", share, share <= 0.1),
+        Target("all four rewards, times faster", all_four.speed_up, ">=", 5),
+        Target("ROUGE on unique pairs, times faster", rouge.speed_up, ">=", 3),
+        Target("largest difference", all_four.difference, "<=", 1e-6),
+        Target("largest difference of ROUGE", rouge.difference, "<=", 1e-9),
+        Target("the rewards' share of a training step", share, "<=", 0.1),
     ]
 
 
-def report(part: str, lines: Lines, facts: dict[str, float], record: bool) -> int:
-    """Print the targets; keep them and ``facts`` as ``part`` of ``reference_runs/bench.json``; 1 for a miss."""
-    for text, figure, reached in lines:
-        print(f"{'reached' if reached else 'MISSED '}  {text}: {figure:.3g}")
-    if record:
-        file = project_root() / "data" / "reference_runs" / "bench.json"
-        rows = [
-            {"target": text, "figure": float(f"{figure:.3g}"), "reached": bool(ok)}
-            for text, figure, ok in lines
-        ]
-        kept = read_json(file) if file.is_file() else {}
-        found = {
-            "date": datetime.date.today().isoformat(),
-            "cores": os.cpu_count(),
-            **facts,
-            "targets": rows,
-        }
-        write_json(file, kept | {part: found})
-    return 0 if all(reached for *_, reached in lines) else 1
-
-
-def main() -> int:
-    """Run the bench; return 1 where a target is missed, 2 without a run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return 1 if a target is missed, 2 without a run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmarks.rewards", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "--run", default="runs/default", help="a finished run folder of notebook 04"
     )
     parser.add_argument(
-        "--record", action="store_true", help="keep the figures in data/reference_runs/bench.json"
+        "--record",
+        action="store_true",
+        help="write the figures to data/reference_runs/bench.json",
     )
-    args = parser.parse_args()
-    try:
-        lines = bench_rewards(resolve_path(args.run))
-    except InputError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    return report("rewards", lines, {}, args.record)
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        targets = bench_rewards(args.run)
+        if args.record:
+            record("rewards", targets)
+        return report(targets)
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,22 @@
 """A figure and the limit that it must keep: the last lines of ``make bar`` and of ``make bench``.
 
-In: what was measured. Out: one line per target, ``reached`` or ``MISSED``, and an exit code.
+In: what was measured. Out: one line per target, ``reached`` or ``MISSED``, and an exit code; on
+request also the benchmark's part of ``data/reference_runs/bench.json``.
 """
 
 from __future__ import annotations
 
+import datetime
 import operator
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from grpo_helpers.files import project_root, read_json, write_json
+
+BENCH_FILE = project_root() / "data" / "reference_runs" / "bench.json"
 RELATIONS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
@@ -66,3 +74,32 @@ def report(targets: Iterable[Target], precision: str = ".3g") -> int:
         missed += not target.is_reached
 
     return 1 if missed else 0
+
+
+def record(
+    part: str,
+    targets: Iterable[Target],
+    facts: Mapping[str, Any] | None = None,
+    file: Path = BENCH_FILE,
+) -> None:
+    """Write the figures of a benchmark to a JSON file; its other parts stay as they are.
+
+    Args:
+        part: The name of the benchmark, and its key in the file.
+        targets: Its targets; their figures are rounded to three digits.
+        facts: Further figures.
+        file: The file.
+    """
+    rows = []
+    for target in targets:
+        figure = float(f"{target.value:.3g}")
+        rows.append({"target": target.text, "figure": figure, "reached": target.is_reached})
+
+    recorded = read_json(file) if file.is_file() else {}
+    recorded[part] = {
+        "date": datetime.date.today().isoformat(),
+        "cores": os.cpu_count(),
+        **(facts or {}),
+        "targets": rows,
+    }
+    write_json(file, recorded)

@@ -1,0 +1,101 @@
+"""The benchmark of training: what is timed, and both ways of answering and of training."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from helpers import smoke_settings
+
+from grpo_helpers.settings import TrainSettings
+from tools.benchmarks import training
+from tools.benchmarks.training import ARTICLE, IN_PLACE, Answering
+
+PAUSE = 0.02
+
+
+class FakeTrainer:
+    """Four steps of two micro-batches each; the first micro-batch of all is slow."""
+
+    def __init__(self):
+        self.state = SimpleNamespace(global_step=0)
+
+    def training_step(self):
+        time.sleep(10 * PAUSE if self.state.global_step == 0 else PAUSE)
+
+    def train(self):
+        for step in range(4):
+            self.state.global_step = step
+            self.training_step()
+            self.training_step()
+
+
+def train_fake():
+    FakeTrainer().train()
+
+
+# -- timing -----------------------------------------------------------------------------------
+
+
+def test_steps_are_timed_without_the_first():
+    seconds = training.step_seconds(train_fake, FakeTrainer)
+    assert len(seconds) == 2  # of four: no end is known of the last one
+    assert max(seconds) < 10 * PAUSE
+
+
+def test_step_takes_all_of_its_micro_batches():
+    assert min(training.step_seconds(train_fake, FakeTrainer)) >= 2 * PAUSE
+
+
+def test_timing_leaves_the_trainer_as_it_was():
+    before = FakeTrainer.training_step
+    training.step_seconds(train_fake, FakeTrainer)
+    assert FakeTrainer.training_step is before
+
+
+def test_timed_run_takes_one_step_more_than_is_timed(tmp_path):
+    assert training.settings_of(tmp_path, "ours-0").max_steps == training.STEPS + 2
+
+
+def test_timed_run_saves_nothing(tmp_path):
+    assert training.settings_of(tmp_path, "ours-0").save_strategy == "no"
+
+
+# -- answering --------------------------------------------------------------------------------
+
+
+def test_answering_is_compared_by_its_seconds(tmp_path, monkeypatch, capsys):
+    ways = {
+        IN_PLACE: Answering(seconds=2.0, peak=600, answers=["a", "b"]),
+        ARTICLE: Answering(seconds=12.0, peak=500, answers=["a", "c"]),
+    }
+    monkeypatch.setattr(training, "new_adapter", lambda folder, settings: folder)
+    monkeypatch.setattr(training, "answer_elsewhere", lambda way, adapter: ways[way])
+    measured = training.bench_answering(tmp_path)
+    assert measured.target.value == 6.0
+    assert measured.facts["reload_mib"] == 500
+    assert "in batches and alone: 50%" in capsys.readouterr().out
+
+
+@pytest.mark.heavy
+def test_both_ways_answer_every_question(tmp_path):
+    settings = TrainSettings()
+    adapter = training.new_adapter(tmp_path / "adapter", settings)
+    for way in (IN_PLACE, ARTICLE):
+        answering = training.answer(way, str(adapter), settings, questions=3)
+        assert len(answering.answers) == 3, way
+        assert answering.seconds > 0, way
+
+
+# -- a bare script ----------------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_bare_script_trains_with_todays_libraries(tmp_path):
+    from trl import GRPOTrainer
+
+    settings = smoke_settings(tmp_path, max_steps=3, save_strategy="no")
+    train = partial(training.train_bare, settings)
+    assert len(training.step_seconds(train, GRPOTrainer)) == 1
