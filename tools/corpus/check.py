@@ -267,11 +267,11 @@ def shares(corpus: Corpus) -> dict[str, float]:
     braces = [item for item in selections if "{" in item.question]
     categories = Counter(map(_category, items))
 
-    found = {}
+    percentages = {}
     for category in MIX:
-        found[f"{category} of all"] = 100 * categories[category] / max(1, len(items))
+        percentages[f"{category} of all"] = 100 * categories[category] / max(1, len(items))
 
-    found |= {
+    percentages |= {
         "선택형 of all": 100 * len(selections) / max(1, len(items)),
         "right form first, of 선택형": percent(right_form_is_first, braces),
         "two lines, of 선택형": percent(_has_two_lines, selections),
@@ -281,7 +281,7 @@ def shares(corpus: Corpus) -> dict[str, float]:
         "nested quotes, of all": percent(_has_nested_quotes, items),
         "several right answers, of all": percent(_has_several_answers, items),
     }
-    return found
+    return percentages
 
 
 def percent(property_of: Callable[[Item], bool], items: Sequence[Item]) -> float:
@@ -380,11 +380,11 @@ def report(corpus: Corpus, cards: Sequence[Card]) -> str:
 
 def count_faults(corpus: Corpus, cards: Sequence[Card]) -> list[str]:
     """Return a line for each count that is too low."""
-    found = counts(corpus, cards)
+    counted = counts(corpus, cards)
     faults = []
     for name, least in AT_LEAST.items():
-        if found[name] < least:
-            faults.append(f"too few {name}: {found[name]}, expected at least {least}")
+        if counted[name] < least:
+            faults.append(f"too few {name}: {counted[name]}, expected at least {least}")
     return faults
 
 

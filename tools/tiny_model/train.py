@@ -4,8 +4,8 @@ In: the norm cards and the embedded part of the data. Out: ``data/tiny_model/``,
 Llama of about 2 million parameters with its tokenizer and chat template, warm-started on the
 lessons of the careless teacher (``tools/tiny_model/teacher.py``), and a model card that states
 what was measured: how well it copies unseen sentences, how often it answers in the required
-format, how often it is right. It takes less than an hour on two cores; the same seed gives the
-same model.
+format, how often it is right. It takes minutes on two cores, and the same seed gives the same
+model.
 
 ``--start FOLDER`` continues from an earlier embedded model: characters that the corpus has gained
 get a token, and only the last phase is run. That is how the model keeps up when the corpus grows.
