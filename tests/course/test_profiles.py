@@ -68,6 +68,7 @@ def test_the_predicted_memory_fits_the_card_a_profile_is_for(profile, tmp_path):
     assert verdict(got["peak"], CARDS[profile]) == "fits"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("profile", CARDS)
 def test_all_of_a_profiles_run_is_built_but_the_weights(profile, tmp_path):
     from peft import get_peft_model
@@ -138,15 +139,15 @@ def test_a_step_at_a_profiles_rate_moves_the_adapter(profile, tmp_path):
     assert weight - torch.tensor(settings.learning_rate / 2, dtype=kept) != weight
 
 
-README_COMMANDS = re.findall(
-    r"^python -m (grpo_helpers\.\w+) ((?:.*\\\n)*.*)", (ROOT / "README.md").read_text(), re.M
-)
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+COMMAND = re.compile(r"^python -m (grpo_helpers\.\w+) ((?:.*\\\n)*.*)", re.M)
+PAGE_COMMANDS = [command for page in PAGES for command in COMMAND.findall(page.read_text("utf-8"))]
 
 
 @pytest.mark.parametrize(
-    ("module", "words"), README_COMMANDS, ids=[name for name, _ in README_COMMANDS]
+    ("module", "words"), PAGE_COMMANDS, ids=[name for name, _ in PAGE_COMMANDS]
 )
-def test_the_options_of_the_readmes_commands_exist(module, words):
+def test_options_of_a_pages_command_exist(module, words):
     told = subprocess.run(
         [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
     ).stdout
@@ -154,11 +155,11 @@ def test_the_options_of_the_readmes_commands_exist(module, words):
     assert {word for word in shlex.split(words, comments=True) if word.startswith("-")} <= known
 
 
-def test_the_readme_answers_with_an_adapter_as_its_profile_trained_it():
+def test_gpu_page_answers_with_an_adapter_as_its_profile_trained_it():
     words = next(
         shlex.split(words, comments=True)
-        for name, words in README_COMMANDS
-        if name.endswith("inference")
+        for name, words in PAGE_COMMANDS
+        if name.endswith("inference") and "--model_id" in words
     )
     given = dict(zip(words, [*words[1:], ""], strict=True))
     settings = read_params(str(ROOT / "params/gpu_24gb/04_train.yaml"))
