@@ -11,7 +11,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # The tests of one file stay on one worker; the longest files start first (tests/conftest.py).
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
-LIGHT := -m "not heavy and not slow and not browser" --ignore tests/training
+LIGHT := -m "not heavy and not slow and not browser"
 # No model hub is needed: nothing is downloaded while the course runs.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers import OFFLINE, ROOT
@@ -12,6 +13,8 @@ from helpers import OFFLINE, ROOT
 # their core to the other worker.
 for name, value in (OFFLINE | {"OMP_WAIT_POLICY": "passive"}).items():
     os.environ.setdefault(name, value)
+
+TRAINING = ROOT / "tests" / "training"  # everything in it is heavy
 
 # With several workers the longest groups start first, so that no worker waits for one at the end.
 LONGEST_FIRST = (
@@ -23,10 +26,27 @@ LONGEST_FIRST = (
 )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, without importing it, a file that has no test to run: importing TRL takes long."""
+    if collection_path.suffix != ".py":
+        return None
+    source = collection_path.read_text(encoding="utf-8")
+    is_test_file = collection_path.name.startswith("test_")
+
+    if not is_test_file and ">>>" not in source:
+        return True
+    if "not heavy" in config.option.markexpr:
+        all_heavy = (
+            "\npytestmark = pytest.mark.heavy" in source or TRAINING in collection_path.parents
+        )
+        return all_heavy or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what trains as heavy, and keep tests that share a fixture on one worker."""
     for item in items:
-        if ROOT / "tests" / "training" in item.path.parents or uses(item, "smoke_run"):
+        if TRAINING in item.path.parents or uses(item, "smoke_run"):
             item.add_marker("heavy")
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items.sort(key=rank)

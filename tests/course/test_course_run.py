@@ -246,7 +246,7 @@ BAD_PARAMETERS = {
     ),
     "an unknown hub id": (
         {"model_name": "nobody/nothing"},
-        "neither a local folder nor to be had from the hub",
+        "neither a local folder nor available from the hub",
     ),
     "groups TRL rejects": ({"num_generations": 7}, "must be divisible by num_generations"),
 }
@@ -313,7 +313,7 @@ def test_papermill_ends_with_the_refusal_and_leaves_nothing(case, tmp_path):
 
 WITHOUT_GPU = {
     "no GPU": ({}, "PyTorch sees no GPU here"),
-    "no model": ({"device": "auto"}, "neither a local folder nor to be had from the hub"),
+    "no model": ({"device": "auto"}, "neither a local folder nor available from the hub"),
 }
 
 

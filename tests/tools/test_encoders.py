@@ -168,6 +168,7 @@ def test_rouge_of_the_pairs_is_that_of_the_recorded_table(pairs, recorded):
     assert again == recorded["rouge1"]
 
 
+@pytest.mark.heavy
 def test_encoder_row_is_that_of_the_recorded_table(recorded, monkeypatch):
     monkeypatch.setattr(encoders, "EMBEDDED_LAYERS", [0])
     again = encoders.compare_encoders([])["rows"][0]

@@ -123,6 +123,7 @@ def test_probability_of_being_best_is_the_share_of_resampled_sets_won():
     assert shares == pytest.approx(exact, abs=0.01)
 
 
+@pytest.mark.heavy
 def test_better_than_base_is_a_false_alarm_in_at_most_5_percent_of_runs():
     """Six checkpoints that differ from the base by chance; the highest is chosen and compared."""
     rng = np.random.default_rng(6)
@@ -181,6 +182,7 @@ def test_clear_gain_is_better_than_base():
     assert describe_choice(CLEAR, samples=200).better_than_base
 
 
+@pytest.mark.heavy
 def test_thousands_of_items_take_seconds():
     rng = np.random.default_rng(8)
     metrics = ("em", "choice", "rouge1", "bertscore")

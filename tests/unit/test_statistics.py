@@ -48,6 +48,7 @@ def test_interval_agrees_with_the_normal_approximation():
     assert high == pytest.approx(difference.mean() + 1.96 * error, abs=0.005)
 
 
+@pytest.mark.heavy
 def test_interval_covers_the_truth_in_95_percent_of_runs():
     rng = np.random.default_rng(5)
     runs = 1000
