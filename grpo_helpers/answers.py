@@ -181,10 +181,11 @@ def split_official(text: str) -> tuple[str, str]:
     >>> split_official('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')
     """
-    ending = "가 옳다" if "가 옳다" in text else "이 옳다"
-    before, found_ending, reason = text.partition(ending)
+    before, ending, reason = text.partition("가 옳다")
+    if not ending:
+        before, ending, reason = text.partition("이 옳다")
 
-    answer = before + found_ending
+    answer = before + ending
     answer = answer.replace('"', "").replace("'", "").strip()
 
     return answer, reason.lstrip(" .,").strip()
@@ -215,8 +216,8 @@ def subject_particle(text: str) -> str:
     """
     for char in reversed(text):
         if _FIRST_SYLLABLE <= char <= _LAST_SYLLABLE:
-            final = (ord(char) - ord(_FIRST_SYLLABLE)) % _FINALS
-            return "이" if final else "가"
+            has_final = (ord(char) - ord(_FIRST_SYLLABLE)) % _FINALS != 0
+            return "이" if has_final else "가"
 
     return "가"
 

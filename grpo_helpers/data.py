@@ -137,7 +137,7 @@ def _to_item(row: Any, where: str, need_answer: bool) -> Item:
         answer = _checked_text(answer, f"{where}: output.answer")
 
     extra = {key: value for key, value in row.items() if key not in ("id", "input", "output")}
-    return Item(item_id, question_type, question, answer, extra)
+    return Item(item_id, question_type, question, answer, extra=extra)
 
 
 def _checked_id(value: Any, where: str) -> str | int:
@@ -160,7 +160,10 @@ def _checked_text(value: Any, where: str) -> str:
 
 def _describe(value: Any) -> str:
     """Return what a value is, for error messages."""
-    return "an empty list" if value == [] else f"a {type(value).__name__}"
+    if value == []:
+        return "an empty list"
+
+    return f"a {type(value).__name__}"
 
 
 def item_to_row(item: Item, output: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -171,7 +174,9 @@ def item_to_row(item: Item, output: dict[str, Any] | None = None) -> dict[str, A
         output: The answer part; by default the gold answer, if the item has one.
     """
     if output is None:
-        output = {} if item.answer is None else {"answer": item.answer}
+        output = {}
+        if item.answer is not None:
+            output["answer"] = item.answer
 
     return {
         "id": item.id,

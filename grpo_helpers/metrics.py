@@ -1,10 +1,14 @@
 """What counts as right: exact match, choice accuracy, ROUGE-1 and BERTScore, each defined once.
 
-In: predictions and gold answers (strings). Out: one float per pair. The rewards and the evaluation both call these
-functions: the metric is the reward. Differences from the article: exact match compares the sentence, so 이/가 alone
-cannot make a right sentence wrong (the contest's and the article's readings are kept beside it); ROUGE-1 gets a Korean
-tokenizer (the package's own drops Hangul); ROUGE-1 and BERTScore compare the reasons only, a missing reason scores 0;
-BERTScore runs in batches with one encoder. BLEURT is left out, as in the article.
+In: predictions and gold answers (strings). Out: one float per pair. The rewards and the evaluation
+both call these functions: the metric is the reward. Differences from the article:
+
+* Exact match compares the sentence, so 이/가 alone cannot make a right sentence wrong. The
+  contest's and the article's readings are kept beside it.
+* ROUGE-1 gets a Korean tokenizer, because the package's own drops Hangul.
+* ROUGE-1 and BERTScore compare the reasons only; a missing reason scores 0.
+* BERTScore runs in batches with one encoder.
+* BLEURT is left out, as in the article.
 """
 
 from __future__ import annotations
@@ -15,93 +19,167 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from grpo_helpers.answers import normalize_quotes, parse, parse_gold, split_official, split_seed
 from grpo_helpers.files import InputError, resolve_path
+from grpo_helpers.library_fixes import limit_text_length
 from grpo_helpers.questions import Item, choice_forms
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 ENCODER = "data/tiny_model"  # the embedded model's own hidden states: offline, milliseconds a pair
 ENCODER_LAYERS = 2
-_SPLITS = {"official": split_official, "seed": split_seed}
-READINGS = ("sentence", *_SPLITS)  # of exact match
+
+_SPLITTERS = {"official": split_official, "seed": split_seed}
+READINGS = ("sentence", *_SPLITTERS)  # of exact match
+
+_HANGUL = re.compile("[가-힣]")
 _NOT_ROUGE = re.compile(r"[^A-Za-z0-9가-힣]")
-_SECOND_HEAD = re.compile(
-    r'"\s*으?[이가]\s*옳다'
-)  # double quotes: a reason may well end in '며칠'이 옳다.
+_SENTENCE_END = re.compile(r"[다요까어][.?]")
+
+# Double quotes only: a reason may well end in '며칠'이 옳다.
+_SECOND_HEAD = re.compile(r'"\s*으?[이가]\s*옳다')
+
+
+# -- the answer part -------------------------------------------------------------------------------
 
 
 def exact_match(prediction: str, gold: str, reading: str = "sentence") -> float:
-    """Return 1.0 if the sentence an answer calls right is one of the gold answer's (``#`` separates them), else 0.0.
+    """Return 1.0 if the sentence that an answer calls right is one of the gold answer's, else 0.0.
 
-    Reading ``"sentence"`` (ours): the particle, white space and the quotes around the sentence do not count, quotes
-    inside it do. ``"official"`` (the contest's): everything up to 가 옳다 must be the same, straight quotes apart.
-    ``"seed"`` (the article's): the same after NFKC, with curly quotes and spaces normalised. Others: InputError.
+    Args:
+        prediction: An answer.
+        gold: A gold answer; ``#`` separates alternatives.
+        reading: ``"sentence"`` (ours): the particle, white space and the quotes around the sentence
+            do not count, quotes inside it do. ``"official"`` (the contest's): everything up to
+            가 옳다 must be the same, straight quotes apart. ``"seed"`` (the article's): the same
+            after NFKC, with curly quotes and spaces normalised.
+
+    Raises:
+        InputError: The reading is unknown.
 
     >>> gold = '"며칠이 걸렸다."가 옳다. 소리대로 적는다.'
     >>> exact_match('“며칠이 걸렸다.”이 옳다.', gold), exact_match('"몇일이 걸렸다."가 옳다.', gold)
     (1.0, 0.0)
-    >>> [exact_match("“며칠이 걸렸다.”가 옳다.", gold, reading) for reading in ("official", "seed", "sentence")]
-    [0.0, 1.0, 1.0]
+    >>> [exact_match("“며칠이 걸렸다.”가 옳다.", gold, reading) for reading in READINGS]
+    [1.0, 0.0, 1.0]
     """
     if reading == "sentence":
-        sentences, right = parse(prediction).sentences, parse_gold(gold).sentences
-        return float(bool(sentences) and all(sentence in right for sentence in sentences))
-    if reading not in _SPLITS:
-        raise InputError(
-            f"unknown reading of exact match {reading!r}; known are {', '.join(READINGS)}"
-        )
-    split = _SPLITS[reading]
-    return float(split(prediction)[0] in [split(part)[0] for part in gold.split("#")])
+        return _same_sentence(prediction, gold)
+
+    if reading not in _SPLITTERS:
+        known = ", ".join(READINGS)
+        raise InputError(f"unknown reading of exact match {reading!r}; known are {known}")
+
+    split = _SPLITTERS[reading]
+    answer, _ = split(prediction)
+    gold_answers = [split(alternative)[0] for alternative in gold.split("#")]
+
+    return float(answer in gold_answers)
+
+
+def _same_sentence(prediction: str, gold: str) -> float:
+    """Return 1.0 if every sentence that the prediction calls right is one of the gold answer's."""
+    predicted = set(parse(prediction).sentences)
+    right = set(parse_gold(gold).sentences)
+
+    return float(bool(predicted) and predicted <= right)
 
 
 def choice_accuracy(prediction: str, item: Item) -> float:
-    """Return 1.0 if the answer part holds the right form and no wrong one, else 0.0; the format is ignored.
+    """Return 1.0 if the answer part has the right form and no wrong one, else 0.0.
 
-    >>> item = Item("1", "선택형", '"{며칠/몇일}이 걸렸다." 가운데 ...', '"며칠이 걸렸다."가 옳다. 까닭.')
-    >>> choice_accuracy("며칠이 걸렸다. '몇일'은 틀리다.", item), choice_accuracy("몇일이 걸렸다.", item)
-    (1.0, 0.0)
+    The format does not count.
+
+    >>> question = '"{며칠/몇일}이 걸렸다." 가운데 ...'
+    >>> item = Item("1", "선택형", question, '"며칠이 걸렸다."가 옳다. 까닭.')
+    >>> choice_accuracy("며칠이 걸렸다. '몇일'은 틀리다.", item)
+    1.0
+    >>> choice_accuracy("몇일이 걸렸다.", item)
+    0.0
     """
-    right, wrong = choice_forms(item)
-    text = _answer_part(prediction)
-    return float(bool(right) and right in text and not any(form in text for form in wrong if form))
+    right, wrong_forms = choice_forms(item)
+    answer = _answer_part(prediction)
+
+    has_right = bool(right) and right in answer
+    has_wrong = any(wrong in answer for wrong in wrong_forms if wrong)
+
+    return float(has_right and not has_wrong)
 
 
 def _answer_part(prediction: str) -> str:
-    """Return what is said before the reason: the head's sentences, or the first sentence of a text without one."""
-    parsed = parse(prediction)
-    if parsed.sentences:
-        return " ".join(parsed.sentences)
+    """Return what comes before the reason.
+
+    That is the sentences that the answer calls right or, in a text without them, its first
+    sentence.
+    """
+    sentences = parse(prediction).sentences
+    if sentences:
+        return " ".join(sentences)
+
     text = normalize_quotes(prediction).lstrip("\"'")
-    end = re.search(r"[다요까어][.?]", text)
+    end = _SENTENCE_END.search(text)
+
     return text[: end.end()] if end else text
 
 
+def format_score(prediction: str) -> float:
+    """Return 1.0 for an answer in the form ``"sentence"가 옳다. reason``, else 0.0.
+
+    That is: one quoted head at the start, everything in one line, no brace left over from the
+    question, and words both in the sentence and in the reason.
+
+    >>> format_score('"며칠이 걸렸다."가 옳다. 소리대로 적는다.'), format_score("며칠이 걸렸다.")
+    (1.0, 0.0)
+    """
+    parsed = parse(prediction)
+
+    starts_with_quote = normalize_quotes(prediction).startswith('"')
+    one_head = parsed.head == "quoted" and not _SECOND_HEAD.search(parsed.reason)
+    one_line = "\n" not in prediction.strip()
+    no_brace = "{" not in prediction and "}" not in prediction
+    texts = [*parsed.sentences, parsed.reason]
+    only_words = all(_HANGUL.search(text) for text in texts)
+
+    return float(starts_with_quote and one_head and one_line and no_brace and only_words)
+
+
+# -- ROUGE-1 of the reasons ------------------------------------------------------------------------
+
+
 def clean_for_rouge(text: str) -> str:
-    """Return ``text`` lower-cased with everything but Latin letters, digits and Hangul syllables made a space."""
+    """Return ``text`` in lower case, with a space for all but Latin letters, digits and Hangul."""
     return _NOT_ROUGE.sub(" ", text.lower())
 
 
 class KoreanTokenizer:
     """Tokenizer for ``rouge_score``: the contest's cleaning, then Mecab-ko morphemes.
 
-    Where python-mecab-ko has no wheel, syllables with a mark on the first of each word stand in, with a warning.
+    Where python-mecab-ko has no wheel, it falls back to syllables, with a mark on the first of each
+    word, and warns.
     """
 
     def __init__(self) -> None:
+        """Load Mecab-ko, or the fallback."""
+        morphemes: Callable[[str], list[str]]
+
         try:
             from mecab import MeCab
 
-            morphs = MeCab().morphs
+            morphemes = MeCab().morphs
         except ImportError:
             warnings.warn(
-                "python-mecab-ko is not installed: ROUGE-1 counts syllables instead of morphemes and differs from the "
-                "contest's by about 0.04 on average; do not compare it with published figures",
+                "python-mecab-ko is not installed: ROUGE-1 counts syllables instead of morphemes "
+                "and differs from the contest's by about 0.04 on average; do not compare it with "
+                "published figures",
                 stacklevel=2,
             )
-            morphs = _marked_syllables
-        self._morphs = lru_cache(maxsize=100_000)(
-            morphs
-        )  # a gold reason comes back with each completion of its group
+            morphemes = _marked_syllables
+
+        # The same gold reason is compared with each completion of its group.
+        self._morphs = lru_cache(maxsize=100_000)(morphemes)
 
     def tokenize(self, text: str) -> list[str]:
         """Return the morphemes of ``text``."""
@@ -109,11 +187,18 @@ class KoreanTokenizer:
 
 
 def _marked_syllables(text: str) -> list[str]:
-    return [("▁" if i == 0 else "") + char for word in text.split() for i, char in enumerate(word)]
+    """Return the syllables of ``text``, the first of each word with a mark before it."""
+    syllables = []
+
+    for word in text.split():
+        syllables.append(f"▁{word[0]}")
+        syllables.extend(word[1:])
+
+    return syllables
 
 
 @lru_cache(maxsize=1)
-def _rouge_scorer():
+def _rouge_scorer() -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rouge1"], tokenizer=KoreanTokenizer())
@@ -128,62 +213,99 @@ def rouge1_reasons(prediction: str, reference: str) -> float:
     """
     if not prediction.strip() or not reference.strip():
         return 0.0
-    return _rouge_scorer().score(reference, prediction)["rouge1"].fmeasure
+
+    scores = _rouge_scorer().score(reference, prediction)
+    return scores["rouge1"].fmeasure
+
+
+# -- BERTScore of the reasons ----------------------------------------------------------------------
 
 
 class BertScore:
-    """BERTScore F1 of reasons, in batches, with one encoder (a local folder or a hub id) kept in memory.
+    """BERTScore F1 of reasons, in batches, with one encoder that stays in memory."""
 
-    ``num_layers`` is the layer whose hidden states are compared; the contest's ``bert-base-multilingual-cased`` uses 9.
-    The default device is the CPU, so that scoring never competes with training for GPU memory.
-    """
+    def __init__(
+        self, model: str = ENCODER, num_layers: int = ENCODER_LAYERS, device: str = "cpu"
+    ) -> None:
+        """Load the encoder.
 
-    def __init__(self, model: str = ENCODER, num_layers: int = ENCODER_LAYERS, device: str = "cpu"):
+        Args:
+            model: A local folder or a hub id.
+            num_layers: The layer whose hidden states are compared; the contest's
+                ``bert-base-multilingual-cased`` uses 9.
+            device: By default the CPU, so that scoring never competes with training for GPU memory.
+        """
         from bert_score import BERTScorer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # "Loading weights" says nothing in a notebook
+        logging.disable_progress_bar()  # "Loading weights" would clutter the notebooks
+
         folder = resolve_path(model)
-        model = str(folder) if folder.exists() else model
         self._scorer = BERTScorer(
-            model_type=model, num_layers=num_layers, device=device, batch_size=256
+            model_type=str(folder) if folder.exists() else model,
+            num_layers=num_layers,
+            device=device,
+            batch_size=256,
         )
-        tokenizer = self._scorer._tokenizer
-        # Some tokenizers state no length limit; bert-score then passes 1e30 to Rust code and overflows.
-        tokenizer.model_max_length = min(tokenizer.model_max_length, 512)
+        limit_text_length(self._scorer._tokenizer)
         self._cache: dict[tuple[str, str], float] = {}
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
-        """Return one F1 per pair, 0 to 1; 0.0 where either side is empty (bert-score itself would crash)."""
-        # Lone surrogates are replaced: tokenizers in Rust raise on them.
-        sides = (
-            [text.encode("utf-8", "replace").decode() for text in side]
-            for side in (predictions, references)
-        )
-        pairs = list(zip(*sides, strict=True))
-        new = sorted(
-            {pair for pair in pairs if all(text.strip() for text in pair)} - self._cache.keys()
-        )
-        if new:
-            scores = self._scorer.score([p for p, _ in new], [r for _, r in new])[2]
-            # A cosine of float32 vectors may be 1.0000001.
-            self._cache.update(
-                zip(new, (min(1.0, max(0.0, float(score))) for score in scores), strict=True)
-            )
+        """Return one F1 per pair, 0 to 1.
+
+        It is 0.0 where either side is empty: bert-score itself would crash.
+        """
+        pairs = []
+        for prediction, reference in zip(predictions, references, strict=True):
+            pairs.append((_encodable(prediction), _encodable(reference)))
+
+        self._score_new(pairs)
         return [self._cache.get(pair, 0.0) for pair in pairs]
+
+    def _score_new(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Score the pairs that are neither empty nor scored already, and remember their scores."""
+        new = set()
+        for pair in pairs:
+            prediction, reference = pair
+            if prediction.strip() and reference.strip() and pair not in self._cache:
+                new.add(pair)
+
+        if not new:
+            return
+
+        ordered = sorted(new)  # batches, and so the last digits, do not depend on the hash seed
+        predictions = [prediction for prediction, _ in ordered]
+        references = [reference for _, reference in ordered]
+        _, _, f1_scores = self._scorer.score(predictions, references)
+
+        for pair, f1 in zip(ordered, f1_scores, strict=True):
+            # A cosine of float32 vectors may be 1.0000001.
+            self._cache[pair] = min(1.0, max(0.0, float(f1)))
+
+
+def _encodable(text: str) -> str:
+    """Return ``text`` with lone surrogates replaced: tokenizers written in Rust raise on them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @lru_cache(maxsize=2)
 def bert_scorer(model: str = ENCODER, num_layers: int = ENCODER_LAYERS) -> BertScore:
-    """Return the process's one scorer for this encoder, built on first use; InputError if it cannot be loaded."""
+    """Return the one scorer of this process for an encoder; it is built on first use.
+
+    Raises:
+        InputError: The encoder cannot be loaded.
+    """
     try:
         return BertScore(model, num_layers)
     except OSError as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        first = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"BERTScore encoder {model!r} cannot be loaded{offline}: {first}"
+            f"BERTScore encoder {model!r} cannot be loaded{offline}: {reason}"
         ) from None
+
+
+# -- all scores of one answer file -----------------------------------------------------------------
 
 
 def score_answers(
@@ -192,83 +314,136 @@ def score_answers(
     encoder: str = ENCODER,
     num_layers: int = ENCODER_LAYERS,
 ) -> dict[str, list[float]]:
-    """Return the per-item scores of one answer file.
+    """Return the scores of one answer file, item by item.
 
-    ``rouge1``, ``bertscore``, ``em``, ``choice`` and ``format`` are ours; ``em_seed`` is the article's reading of exact
-    match; ``em_official``, ``rouge1_official`` and ``bertscore_official`` follow the contest's rules, the last two NaN
-    where either reason is missing (the contest leaves such an item out of the mean).
+    Args:
+        predictions: One answer per item.
+        items: The items, with gold answers.
+        encoder: BERTScore's encoder, a local folder or a hub id.
+        num_layers: The layer of it that is compared.
+
+    Returns:
+        Lists of scores, 0 to 1, by name. ``rouge1``, ``bertscore``, ``em``, ``choice`` and
+        ``format`` are ours. ``em_seed`` is the article's reading of exact match. ``em_official``,
+        ``rouge1_official`` and ``bertscore_official`` follow the contest's rules; the last two are
+        NaN where either reason is missing, since the contest leaves such an item out of the mean.
     """
-    golds = [item.answer or "" for item in items]
-    answers = list(zip(predictions, golds, strict=True))
-    scores = _likeness(
-        [(parse(p).reason, parse_gold(g).reason) for p, g in answers], encoder, num_layers
-    )
-    scores |= {
-        "em": [exact_match(p, g) for p, g in answers],
-        "choice": [choice_accuracy(p, item) for p, item in zip(predictions, items, strict=True)],
-        "format": [format_score(p) for p in predictions],
-        "em_seed": [exact_match(p, g, "seed") for p, g in answers],
-        "em_official": [exact_match(p, g, "official") for p, g in answers],
-    }
-    reasons = [(split_official(p)[1], split_official(g.split("#")[0])[1]) for p, g in answers]
-    for name, values in _likeness(reasons, encoder, num_layers).items():
-        scores[f"{name}_official"] = [
-            v if all(pair) else math.nan for v, pair in zip(values, reasons, strict=True)
-        ]
+    bert_score = bert_scorer(encoder, num_layers)
+
+    scores = _reason_scores(predictions, items, bert_score)
+    scores |= _answer_scores(predictions, items)
+    scores |= _official_reason_scores(predictions, items, bert_score)
+
     return scores
 
 
-def _likeness(
-    reasons: Sequence[tuple[str, str]], encoder: str, num_layers: int
+def _answer_scores(predictions: Sequence[str], items: Sequence[Item]) -> dict[str, list[float]]:
+    """Return the scores of everything but the reasons, by name."""
+    scores: dict[str, list[float]] = {
+        "em": [],
+        "choice": [],
+        "format": [],
+        "em_seed": [],
+        "em_official": [],
+    }
+
+    for prediction, item in zip(predictions, items, strict=True):
+        gold = item.answer or ""
+        scores["em"].append(exact_match(prediction, gold))
+        scores["choice"].append(choice_accuracy(prediction, item))
+        scores["format"].append(format_score(prediction))
+        scores["em_seed"].append(exact_match(prediction, gold, "seed"))
+        scores["em_official"].append(exact_match(prediction, gold, "official"))
+
+    return scores
+
+
+def _reason_scores(
+    predictions: Sequence[str], items: Sequence[Item], bert_score: BertScore
 ) -> dict[str, list[float]]:
-    bertscore = bert_scorer(encoder, num_layers)(
-        [said for said, _ in reasons], [asked for _, asked in reasons]
-    )
+    """Return ROUGE-1 and BERTScore of the reasons as our parser reads them."""
+    reasons = [parse(prediction).reason for prediction in predictions]
+    gold_reasons = [parse_gold(item.answer or "").reason for item in items]
+    pairs = zip(reasons, gold_reasons, strict=True)
+
     return {
-        "rouge1": [rouge1_reasons(said, asked) for said, asked in reasons],
-        "bertscore": bertscore,
+        "rouge1": [rouge1_reasons(reason, gold_reason) for reason, gold_reason in pairs],
+        "bertscore": bert_score(reasons, gold_reasons),
     }
 
 
-def format_score(prediction: str) -> float:
-    """Return 1.0 for ``"sentence"가 옳다. reason``: one quoted head at the start, one line, no brace, a reason.
+def _official_reason_scores(
+    predictions: Sequence[str], items: Sequence[Item], bert_score: BertScore
+) -> dict[str, list[float]]:
+    """Return ROUGE-1 and BERTScore of the reasons as the contest reads them."""
+    reasons, gold_reasons = [], []
+    for prediction, item in zip(predictions, items, strict=True):
+        first_alternative = (item.answer or "").split("#")[0]
+        reasons.append(split_official(prediction)[1])
+        gold_reasons.append(split_official(first_alternative)[1])
 
-    >>> format_score('"며칠이 걸렸다."가 옳다. 소리대로 적는다.'), format_score("며칠이 걸렸다.")
-    (1.0, 0.0)
-    """
-    parsed = parse(prediction)
-    return float(
-        parsed.head == "quoted"
-        and normalize_quotes(prediction).startswith('"')
-        and all(re.search("[가-힣]", sentence) for sentence in parsed.sentences)
-        and "\n" not in prediction.strip()
-        and not set("{}") & set(prediction)
-        and re.search("[가-힣]", parsed.reason) is not None
-        and not _SECOND_HEAD.search(parsed.reason)
-    )
+    bert_scores = bert_score(reasons, gold_reasons)
+    scores: dict[str, list[float]] = {"rouge1_official": [], "bertscore_official": []}
+
+    for reason, gold_reason, bert in zip(reasons, gold_reasons, bert_scores, strict=True):
+        if reason and gold_reason:
+            scores["rouge1_official"].append(rouge1_reasons(reason, gold_reason))
+            scores["bertscore_official"].append(bert)
+        else:
+            scores["rouge1_official"].append(math.nan)
+            scores["bertscore_official"].append(math.nan)
+
+    return scores
+
+
+# -- one figure for a checkpoint -------------------------------------------------------------------
+
+
+def _article_mean(means: Mapping[str, float]) -> float:
+    """The mean of three, as printed in the article."""
+    return (means["rouge1"] + means["bertscore"] + means["em"]) / 3
+
+
+def _code_mean(means: Mapping[str, float]) -> float:
+    """As the code of the article's author computes it: exact match counts half."""
+    likeness = (means["rouge1"] + means["bertscore"]) / 2
+    return (likeness + means["em"]) / 2
+
+
+def _official_mean(means: Mapping[str, float]) -> float:
+    """The contest's, without BLEURT."""
+    likeness = (means["rouge1_official"] + means["bertscore_official"]) / 2
+    return (likeness + means["em_official"]) / 2
 
 
 AGGREGATES: dict[str, Callable[[Mapping[str, float]], float]] = {
-    "article": lambda m: (m["rouge1"] + m["bertscore"] + m["em"]) / 3,  # as printed in the article
-    "code": lambda m: (
-        ((m["rouge1"] + m["bertscore"]) / 2 + m["em"]) / 2
-    ),  # as its author's code computes it
-    "official": lambda m: (
-        ((m["rouge1_official"] + m["bertscore_official"]) / 2 + m["em_official"]) / 2
-    ),
+    "article": _article_mean,
+    "code": _code_mean,
+    "official": _official_mean,
 }
 
 
 def final_mean(means: Mapping[str, float], aggregate: str = "article") -> float:
-    """Return one figure for a checkpoint from the means of its scores, 0 to 1; InputError for an unknown aggregate.
+    """Return one figure for a checkpoint, the Final Mean, from the means of its scores.
 
-    ``article`` (the mean of three) and ``code`` (exact match weighs half) count a missing reason as likeness 0;
-    ``official`` (the contest's, without BLEURT) leaves such items out of the likeness.
+    Args:
+        means: The mean of each score of :func:`score_answers`, by name.
+        aggregate: ``"article"`` (the mean of three) and ``"code"`` (exact match counts half) count
+            a missing reason as 0; ``"official"`` (the contest's, without BLEURT) leaves such items
+            out of the means of ROUGE-1 and BERTScore.
+
+    Returns:
+        The Final Mean, 0 to 1.
+
+    Raises:
+        InputError: The aggregate is unknown.
 
     >>> means = {"rouge1": 0.4132, "bertscore": 0.6871, "em": 0.5528}
     >>> round(final_mean(means), 4), round(final_mean(means, "code"), 4)
     (0.551, 0.5515)
     """
     if aggregate not in AGGREGATES:
-        raise InputError(f"unknown aggregate {aggregate!r}; known are {', '.join(AGGREGATES)}")
+        known = ", ".join(AGGREGATES)
+        raise InputError(f"unknown aggregate {aggregate!r}; known are {known}")
+
     return AGGREGATES[aggregate](means)

@@ -17,7 +17,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items
@@ -33,7 +33,7 @@ Message = dict[str, str]  # "role" and "content"
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
 
 # Makes Qwen3 and similar models answer at once; other chat templates ignore it.
-NO_THINK = {"enable_thinking": False}
+NO_THINK: dict[str, Any] = {"enable_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,9 @@ def load_prompted(
     """
     items = load_items(data_path, need_answer)
 
-    # The pool is not read where no example is wanted: such a run needs no few-shot file.
-    pool = load_items(source.few_shot_data_path) if source.num_few_shot else []
+    pool = []
+    if source.num_few_shot:  # a run without examples needs no few-shot file
+        pool = load_items(source.few_shot_data_path)
     few_shot = CategoryFewShotGenerator(pool, source.num_few_shot)
 
     instruct = load_instruct(source.instruct_path)
@@ -251,9 +252,9 @@ def prompt_texts(
 
     for prompt in prompts:
         text = tokenizer.apply_chat_template(
-            prompt, tokenize=False, add_generation_prompt=True, **NO_THINK
+            list(prompt), tokenize=False, add_generation_prompt=True, **NO_THINK
         )
-        texts.append(text)
+        texts.append(cast(str, text))  # a text, because nothing is tokenized
 
     return texts
 

@@ -128,13 +128,19 @@ def _forms_of_first_brace(gold: str, sentence: str) -> tuple[str, tuple[str, ...
 
 def _forms_of_sentences(gold: str, sentences: list[str]) -> tuple[str, tuple[str, ...]]:
     """Return the words of ``gold`` that differ from the other sentences, and theirs."""
-    pairs = [_differing_words(gold, sentence) for sentence in sentences if sentence != gold]
+    right_forms = []
+    wrong_forms = []
 
-    if not pairs:  # the question's sentence is right as it is
+    for sentence in sentences:
+        if sentence != gold:
+            right, wrong = _differing_words(gold, sentence)
+            right_forms.append(right)
+            wrong_forms.append(wrong)
+
+    if not right_forms:  # the question's sentence is right as it is
         return "", ("",)
 
-    right, _ = pairs[0]
-    return right, tuple(wrong for _, wrong in pairs)
+    return right_forms[0], tuple(wrong_forms)
 
 
 def _differing_words(gold: str, other: str) -> tuple[str, str]:
