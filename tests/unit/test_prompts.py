@@ -151,6 +151,7 @@ def test_pool_is_not_read_when_no_examples_are_wanted():
     assert [message["role"] for message in prompts[0]] == ["system", "user"]
 
 
+@pytest.mark.heavy
 def test_all_prompts_of_a_group_are_identical_in_trls_own_sampler():
     from trl.trainer.utils import RepeatSampler
 
