@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--input_dir", required=True, help="folder with the inference_*.json of a run")
     add("--label_path", required=True, help="contest JSON with the gold answers")
     add("--output_dir", help="where tables and report go (default: beside input_dir)")
-    add("--aggregate", default="article", choices=AGGREGATES, help="how the Final Mean is computed")
+    add("--aggregate", default="article", choices=AGGREGATES, help="formula of the Final Mean")
     add("--rule", default="highest", choices=RULES, help="how the checkpoint is chosen")
     add("--encoder", default=ENCODER, help="BERTScore's encoder: a folder or a hub id")
     add("--encoder_layers", type=int, default=ENCODER_LAYERS, help="the layer that is compared")

@@ -236,7 +236,7 @@ def _draw_rule(ax: Axes, rows: Rows, rule: HealthRule, *, is_alarm: bool) -> Non
         ax.set_title(rule.name, color="black", fontsize=9)
 
 
-# -- the choice of a checkpoint --------------------------------------------------------------------
+# -- the choice of a checkpoint ------------------------------------------------------------------
 
 
 def plot_checkpoints(table: pd.DataFrame, choice: Choice) -> Figure:

@@ -246,7 +246,9 @@ class Ranking:
 
     def against(self, reference: str) -> dict[str, Versus]:
         """Return every other checkpoint against ``reference``, by name."""
-        return against(self.scores, reference, self.aggregate, samples=self.samples, seed=self.seed)
+        return against(
+            self.scores, reference, aggregate=self.aggregate, samples=self.samples, seed=self.seed
+        )
 
 
 @dataclass(frozen=True)

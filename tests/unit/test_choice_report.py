@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from helpers import scores_of
@@ -11,6 +12,7 @@ from grpo_helpers import rewards
 from grpo_helpers.data import load_items
 from grpo_helpers.files import read_json
 from grpo_helpers.report import (
+    PARTS,
     HeldOutResults,
     ReportSplit,
     article_block,
@@ -21,7 +23,6 @@ from grpo_helpers.report import (
 from grpo_helpers.selection import compare_with_base, describe_choice
 
 LABELS = load_items("data/smoke/dev.json")
-GOLDS = [item.answer for item in LABELS]
 
 SCORES = scores_of(epoch_0=[0] * 40, epoch_1=[1] * 40, epoch_2=[1] * 39 + [0])
 PART = {
@@ -149,7 +150,12 @@ def test_test_results_go_with_another_choice(tmp_path, tests_of_epoch_1):
 # -- report.html -----------------------------------------------------------------------------------
 
 
-def page_data(page):
+def page_with(folder, reward, score):
+    """Return the data of a page with one answer, which got ``score`` from ``reward``."""
+    scores = {part: [1.0] for part in PARTS} | {reward: [score]}
+    split = ReportSplit(LABELS[:1], {"epoch_0": [LABELS[0].answer]}, {"epoch_0": scores})
+    page = write_report(folder / "report.html", {"dev": split}, "epoch_0")
+
     text = page.read_text(encoding="utf-8")
     return json.loads(text.split('id="data">')[1].split("</script>")[0])
 
@@ -158,27 +164,19 @@ def page_data(page):
 def own_reward():
     """A reward of one's own, in the registry for one test."""
     before = rewards.registered()
-    rewards.register("brevity", lambda completions, **_: [None for _ in completions])
+    rewards.register("brevity", lambda completions, **_: [None] * len(completions))
     yield "brevity"
     rewards.restore(before)
 
 
 def test_page_shows_a_reward_of_your_own(tmp_path, own_reward):
-    parts = {part: [1.0] for part in ("em", "choice", "format", "rouge1", "bertscore")}
-    scores = {"epoch_0": {**parts, own_reward: [0.25]}}
-    split = ReportSplit(LABELS[:1], {"epoch_0": GOLDS[:1]}, scores)
-
-    data = page_data(write_report(tmp_path / "report.html", {"dev": split}, "epoch_0"))
+    data = page_with(tmp_path, own_reward, 0.25)
 
     assert data["parts"][-1] == own_reward
     assert data["items"][0]["answers"]["epoch_0"][own_reward] == 0.25
 
 
 def test_page_leaves_out_a_score_that_was_not_given(tmp_path, own_reward):
-    parts = {part: [1.0] for part in ("em", "choice", "format", "rouge1", "bertscore")}
-    scores = {"epoch_0": {**parts, own_reward: [float("nan")]}}
-    split = ReportSplit(LABELS[:1], {"epoch_0": GOLDS[:1]}, scores)
-
-    data = page_data(write_report(tmp_path / "report.html", {"dev": split}, "epoch_0"))
+    data = page_with(tmp_path, own_reward, math.nan)
 
     assert data["items"][0]["answers"]["epoch_0"][own_reward] is None

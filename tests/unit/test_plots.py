@@ -48,21 +48,22 @@ def lab(color, sight):
 
 def distance(first, second):
     """Return how far two colours are apart for the reader who sees them closest together."""
-    return min(np.linalg.norm(lab(first, sight) - lab(second, sight)) for sight in SIGHT)
+    distances = []
+    for sight in SIGHT:
+        distances.append(np.linalg.norm(lab(first, sight) - lab(second, sight)))
+    return min(distances)
 
 
 @pytest.mark.parametrize("palette", PALETTES)
 def test_colours_of_a_palette_are_far_apart(palette):
-    pairs = itertools.combinations(PALETTES[palette], 2)
-
-    assert min(distance(*pair) for pair in pairs) > 15
+    for first, second in itertools.combinations(PALETTES[palette], 2):
+        assert distance(first, second) > 15, (first, second)
 
 
 @pytest.mark.parametrize("palette", PALETTES)
 def test_palette_is_distinct_from_the_quantities(palette):
-    pairs = itertools.product(PALETTES[palette], plots.COLORS.values())
-
-    assert min(distance(*pair) for pair in pairs) > 10
+    for color, quantity in itertools.product(PALETTES[palette], plots.COLORS):
+        assert distance(color, plots.COLORS[quantity]) > 10, (color, quantity)
 
 
 # -- rewards of one's own --------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_palette_is_distinct_from_the_quantities(palette):
 def own_reward():
     """A reward of one's own, in the registry for one test."""
     before = rewards.registered()
-    reward = rewards.register("brevity", lambda completions, **_: [1.0 for _ in completions])
+    reward = rewards.register("brevity", lambda completions, **_: [1.0] * len(completions))
     yield reward
     rewards.restore(before)
 
@@ -117,9 +118,8 @@ def test_reward_figure_leaves_out_an_own_reward_that_was_not_logged(log, own_rew
 def test_health_figure_hides_its_empty_panels(log):
     fig = plots.plot_health(log)
 
-    titled = [ax for ax in fig.axes if ax.get_title()]
-    visible = [ax for ax in fig.axes if ax.axison]
-    assert visible == titled
+    for ax in fig.axes:
+        assert ax.axison == bool(ax.get_title())
 
 
 # -- the choice ------------------------------------------------------------------------------------
@@ -150,8 +150,6 @@ def test_checkpoint_figure_draws_an_own_reward(choice, own_reward):
 def test_difference_figure_compares_with_base_and_highest(choice):
     fig = plots.plot_differences(choice)
 
-    titles = [ax.get_title() for ax in fig.axes]
-    assert titles == [
-        "Against the base (grey: not significant)",
-        "Against epoch_1 (grey: not significant)",
-    ]
+    left, right = fig.axes
+    assert left.get_title() == "Against the base (grey: not significant)"
+    assert right.get_title() == "Against epoch_1 (grey: not significant)"
