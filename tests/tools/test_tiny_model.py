@@ -166,6 +166,7 @@ def test_only_the_last_phase_has_all_letters():
 # -- training ---------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_few_steps_of_the_warm_start_lower_the_loss(teacher, tokenizer, capsys):
     import torch
 
@@ -240,12 +241,14 @@ def answers(tiny):
     return generate_answers(*tiny, prompts), items
 
 
+@pytest.mark.heavy
 def test_committed_model_copies_unseen_sentences(answers):
     from tools.tiny_model.copying import copy_share
 
     assert copy_share(*answers) >= 0.9
 
 
+@pytest.mark.heavy
 def test_committed_model_answers_in_format(answers):
     texts, items = answers
     assert sum(map(format_score, texts)) / len(items) >= 0.8

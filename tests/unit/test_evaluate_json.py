@@ -77,6 +77,7 @@ def test_command_writes_the_page(evaluated, run_dir):
     assert (run_dir / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.heavy
 def test_stored_command_makes_the_same_choice_again(evaluated, run_dir):
     stored = read_json(run_dir / "best_checkpoint.json")
     program, *arguments = stored["command"].split()

@@ -177,6 +177,7 @@ def test_rouge1_follows_the_contest(rouge_scores, reasons):
     assert rouge_scores == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.heavy
 def test_rouge1_is_compared_on_middling_scores(rouge_scores):
     assert 0.3 < np.mean(rouge_scores) < 0.9
 
@@ -211,6 +212,7 @@ def test_some_items_lack_a_reason_but_not_most(has_reasons):
     assert 100 < has_reasons.count(False) < 500
 
 
+@pytest.mark.heavy
 def test_official_mean_leaves_out_items_without_reasons(
     scores, means, has_reasons, official_matches
 ):
@@ -223,11 +225,13 @@ def test_official_mean_leaves_out_items_without_reasons(
     assert final_mean(means, "official") == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.heavy
 def test_article_mean_is_the_mean_of_three(scores, means):
     rouge, bert, em = (np.mean(scores[name]) for name in ("rouge1", "bertscore", "em"))
     assert final_mean(means, "article") == pytest.approx((rouge + bert + em) / 3, abs=1e-9)
 
 
+@pytest.mark.heavy
 def test_code_mean_counts_exact_match_half(scores, means):
     rouge, bert, em = (np.mean(scores[name]) for name in ("rouge1", "bertscore", "em"))
     assert final_mean(means, "code") == pytest.approx(((rouge + bert) / 2 + em) / 2, abs=1e-9)
