@@ -105,26 +105,29 @@ def test_run_stops_with_a_save_on_an_alarm_if_set_to(tmp_path):
     assert (tmp_path / f"smoke/step_{2 * WINDOW}").is_dir()
 
 
-@pytest.fixture
-def slowed_down(tmp_path, training):
-    """The control of a run that stops on alarms, after steps that take three times as long."""
+def watch_steps_slow_down(run_dir, training):
+    """Watch steps that come to take three times as long, in a run that stops on alarms."""
     args, state, control = training
-    watch = HealthCallback(tmp_path, stop=True)
+    watch = HealthCallback(run_dir, stop=True)
 
     for step in range(1, 2 * WINDOW + 2):
         state.global_step = step
         seconds = 1.0 if step <= WINDOW else 3.0
         watch.on_log(args, state, control, logs={"reward": 1.0, "step_time": seconds})
-    return control
 
 
-def test_slow_steps_are_reported_once(slowed_down, capsys):
+def test_slow_steps_are_reported_once(tmp_path, training, capsys):
+    watch_steps_slow_down(tmp_path, training)
+
     assert capsys.readouterr().out.count("ALARM  seconds per step") == 1
 
 
-def test_slow_steps_end_no_run(slowed_down):
+def test_slow_steps_end_no_run(tmp_path, training):
     """Each process measures its own seconds: one of several would stop and the others wait."""
-    assert not slowed_down.should_training_stop
+    watch_steps_slow_down(tmp_path, training)
+    _, _, control = training
+
+    assert not control.should_training_stop
 
 
 # -- a request to stop -----------------------------------------------------------------------------
