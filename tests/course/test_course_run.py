@@ -5,7 +5,15 @@ import time
 
 import pandas as pd
 import pytest
-from helpers import ROOT, SMOKE_PARAMS, json_lines, last_line, run_offline, train_arguments
+from helpers import (
+    ROOT,
+    SMOKE_PARAMS,
+    json_lines,
+    last_line,
+    parameter_words,
+    run_offline,
+    train_arguments,
+)
 from notebook_cells import refusal_of
 from training_processes import TrainingProcess
 
@@ -43,22 +51,25 @@ def papermill(notebook, output, *arguments, cwd=ROOT):
 # -- what a run leaves --------------------------------------------------------------------------
 
 
-def test_run_folder_holds_every_file(smoke_run):
-    names = {path.name for path in smoke_run.iterdir()}
+def names_in(folder):
+    """Return the names of what lies in a folder."""
+    return {path.name for path in folder.iterdir()}
 
-    assert names >= RUN_FILES
+
+def test_run_folder_holds_every_file(smoke_run):
+    assert names_in(smoke_run) >= RUN_FILES
 
 
 def test_every_saved_checkpoint_has_answered(smoke_run):
-    answered = sorted(path.name for path in (smoke_run / "infer_results").iterdir())
+    expected = {"inference_epoch0.json", "inference_step2.json", "inference_step4.json"}
 
-    assert answered == ["inference_epoch0.json", "inference_step2.json", "inference_step4.json"]
+    assert names_in(smoke_run / "infer_results") == expected
 
 
 def test_all_five_executed_notebooks_are_in_the_run_folder(smoke_run):
-    executed = {path.stem for path in (smoke_run / "notebooks").iterdir()}
+    expected = {f"{name}.ipynb" for name in NOTEBOOKS}
 
-    assert executed == set(NOTEBOOKS)
+    assert names_in(smoke_run / "notebooks") == expected
 
 
 def test_every_notebook_saves_a_figure(smoke_run):
@@ -73,9 +84,9 @@ def test_saved_adapter_is_not_empty(smoke_run):
 
 def test_answers_follow_the_order_of_the_labels(smoke_run):
     rows = read_json(smoke_run / "infer_results/inference_step2.json")
-    labels = read_json(SMOKE_DEV)
 
-    assert [row["id"] for row in rows] == [label["id"] for label in labels]
+    for row, label in zip(rows, read_json(SMOKE_DEV), strict=True):
+        assert row["id"] == label["id"]
 
 
 def test_answers_have_the_fields_of_the_contest(smoke_run):
@@ -98,23 +109,23 @@ def test_settings_record_versions_and_the_hash_of_the_model(smoke_run):
     assert len(written["sha256"]["model"]) == 64
 
 
-def test_log_has_one_row_per_step(smoke_run):
-    rows = json_lines(smoke_run / "log.jsonl")
+@pytest.fixture
+def step_rows(smoke_run):
+    """The rows of the log that report a step."""
+    return [row for row in json_lines(smoke_run / "log.jsonl") if "reward" in row]
 
-    assert [row["step"] for row in rows if "reward" in row] == [1, 2, 3, 4]
+
+def test_log_has_one_row_per_step(step_rows):
+    assert [row["step"] for row in step_rows] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("part", ["format", "em", "rouge1", "bertscore"])
-def test_log_has_every_part_of_the_reward(smoke_run, part):
-    first_step = next(row for row in json_lines(smoke_run / "log.jsonl") if "reward" in row)
-
-    assert f"rewards/{part}_reward/mean" in first_step
+def test_log_has_every_part_of_the_reward(step_rows, part):
+    assert f"rewards/{part}_reward/mean" in step_rows[0]
 
 
-def test_log_has_the_share_of_groups_without_signal(smoke_run):
-    first_step = next(row for row in json_lines(smoke_run / "log.jsonl") if "reward" in row)
-
-    assert "frac_reward_zero_std" in first_step
+def test_log_has_the_share_of_groups_without_signal(step_rows):
+    assert "frac_reward_zero_std" in step_rows[0]
 
 
 def test_training_changes_the_adapter_between_saves(smoke_run):
@@ -177,7 +188,8 @@ def test_same_seed_answers_with_the_same_bytes_from_any_folder(folder, smoke_run
         notebook = "04_train.ipynb"
         cwd = ROOT / "notebooks"
 
-    changes = ["-f", ROOT / SMOKE_PARAMS, "-p", "run_name", folder, "-p", "output_dir", tmp_path]
+    changes = ["-f", ROOT / SMOKE_PARAMS]
+    changes += parameter_words({"run_name": folder, "output_dir": tmp_path})
     done = papermill(notebook, tmp_path / "out.ipynb", *changes, cwd=cwd)
 
     assert done.returncode == 0, done.stderr[-2000:]
@@ -300,11 +312,10 @@ ALSO_SLOW = [
 @pytest.mark.parametrize("case", [*THROUGH_PAPERMILL, *ALSO_SLOW])
 def test_papermill_ends_with_the_refusal_and_leaves_nothing(case, tmp_path):
     values, message = bad_input(case, tmp_path)
-    changes = ["-f", ROOT / SMOKE_PARAMS, "-p", "output_dir", tmp_path / "runs"]
-    for name, value in values.items():
-        changes += ["-p", name, str(value)]
+    changes = parameter_words(values | {"output_dir": tmp_path / "runs"})
 
-    done = papermill(ROOT / "notebooks/04_train.ipynb", tmp_path / "out.ipynb", *changes)
+    notebook = ROOT / "notebooks/04_train.ipynb"
+    done = papermill(notebook, tmp_path / "out.ipynb", "-f", ROOT / SMOKE_PARAMS, *changes)
 
     assert done.returncode != 0
     assert message in last_line(done.stderr), done.stderr[-1500:]
@@ -341,12 +352,11 @@ def test_gpu_profile_on_a_laptop_is_refused_in_one_line(case, tmp_path):
 def test_gpu_profile_on_a_laptop_ends_papermill_within_a_minute(case, tmp_path):
     skip_with_gpu()
     changes, message = WITHOUT_GPU[case]
-    words = ["-f", GPU_PARAMS, "-p", "output_dir", tmp_path / "runs"]
-    for name, value in changes.items():
-        words += ["-p", name, value]
+    words = parameter_words(changes | {"output_dir": tmp_path / "runs"})
 
+    notebook = ROOT / "notebooks/04_train.ipynb"
     started = time.monotonic()
-    done = papermill(ROOT / "notebooks/04_train.ipynb", tmp_path / "out.ipynb", *words)
+    done = papermill(notebook, tmp_path / "out.ipynb", "-f", GPU_PARAMS, *words)
     seconds = time.monotonic() - started
 
     assert done.returncode != 0
@@ -391,7 +401,8 @@ def test_evaluation_refuses_labels_and_leaves_the_run_as_it_was(case, smoke_run,
 @pytest.mark.parametrize("case", BAD_LABELS)
 def test_papermill_ends_with_the_refusal_of_labels(case, smoke_run, tmp_path):
     before = state_of(smoke_run)
-    changes = ["-p", "run_name", "test-smoke", "-p", "label_path", bad_labels(case, tmp_path)]
+    labels = bad_labels(case, tmp_path)
+    changes = parameter_words({"run_name": "test-smoke", "label_path": labels})
 
     notebook = ROOT / "notebooks/05_evaluate_and_select.ipynb"
     done = papermill(notebook, tmp_path / "out.ipynb", *changes)
