@@ -28,6 +28,7 @@ from grpo_helpers.report import (
     write_choice,
     write_report,
 )
+from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
 from grpo_helpers.scoring import evaluate_json as evaluate_json  # may be imported from here
 from grpo_helpers.scoring import require_answers, scan_folder, score_all, write_tables
 from grpo_helpers.selection import RULES, describe_choice
@@ -51,11 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--rule", default="highest", choices=RULES, help="how the checkpoint is chosen")
     add("--encoder", default=ENCODER, help="BERTScore's encoder: a folder or a hub id")
     add("--encoder_layers", type=int, default=ENCODER_LAYERS, help="the layer that is compared")
+    add("--reward_module", default="", help="rewards of your own (default: those of the run)")
     return parser
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Score, choose, print and write; return the exit code."""
+    run_dir = resolve_path(args.input_dir).parent
+    load_reward_module(args.reward_module or recorded_reward_module(run_dir))
+
     labels = load_items(args.label_path)
     folder = scan_folder(args.input_dir, labels)
     require_answers(folder, args.input_dir)
@@ -63,7 +68,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     choice = describe_choice(scores, rule=args.rule, aggregate=args.aggregate)
     print(f"{article_block(scores, args.aggregate)}\n\n{choice_lines(choice)}")
 
-    output_dir = Path(args.output_dir or resolve_path(args.input_dir).parent)
+    output_dir = Path(args.output_dir or run_dir)
     chosen = write_choice(output_dir, choice, input_dir=args.input_dir, label_path=args.label_path)
     tables = write_tables(scores, labels, output_dir)
     dev = ReportSplit(labels, folder.answers, scores)

@@ -229,8 +229,8 @@ def sampling_phases(arch: Architecture, budget: Budget, static: Static) -> dict[
 
     rows = budget.B * budget.S
     return {
-        "prefill": _prefill(arch, budget, static.weights, adapter, rows),
-        "decode": _decode(arch, budget, static.weights, adapter, rows),
+        "prefill": _prefill(arch, budget, static.weights, adapter, rows=rows),
+        "decode": _decode(arch, budget, static.weights, adapter, rows=rows),
     }
 
 

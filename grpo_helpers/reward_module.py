@@ -11,7 +11,7 @@ import traceback
 import types
 from pathlib import Path
 
-from grpo_helpers.files import InputError, resolve_path, sha256
+from grpo_helpers.files import InputError, read_json, resolve_path, sha256
 from grpo_helpers.rewards import Reward, registered, restore
 
 # File and hash -> the rewards it registered.
@@ -59,6 +59,17 @@ def load_reward_module(path: str) -> None:
             "call grpo_helpers.rewards.register(name, function) in it"
         )
     _loaded[key] = added
+
+
+def recorded_reward_module(run_dir: Path) -> str:
+    """Return the reward module that a run was trained with, if the file is still there, else ""."""
+    file = run_dir / "settings.json"
+    if not file.is_file():
+        return ""
+
+    parameters = read_json(file, "run settings")["parameters"]
+    path = parameters.get("reward_module", "")
+    return path if resolve_path(path).is_file() else ""
 
 
 def _run_file(file: Path) -> None:

@@ -290,7 +290,7 @@ def item_table(scores: Scores, labels: Sequence[Item]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def scores_from_table(frame: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+def scores_from_table(frame: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
     """Return the scores of an item table: what :func:`item_table` was made from.
 
     Args:
@@ -303,7 +303,7 @@ def scores_from_table(frame: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     scores = {}
 
     for name, part in frame.groupby("checkpoint", sort=False):
-        scores[str(name)] = {metric: part[metric].to_numpy() for metric in metrics}
+        scores[str(name)] = {metric: part[metric].tolist() for metric in metrics}
 
     return scores
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from grpo_helpers.batch import BatchPlan
-from grpo_helpers.files import InputError, project_root, read_json, resolve_path
+from grpo_helpers.files import InputError, project_root, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.parameters import convert, parameter_names
-from grpo_helpers.reward_module import load_reward_module
+from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
 from grpo_helpers.rewards import reward_weights
 
 # Paths that may be empty: label_path then means the run's own dev file, and a split is left out.
@@ -248,15 +248,7 @@ class EvaluateSettings(PromptSettings):
             any(folder.glob("*.json")),
             f"run {self.run_name!r} has no answers in infer_results: run 04_train first",
         )
-        load_reward_module(self.reward_module or self._reward_module_of_run())
-
-    def _reward_module_of_run(self) -> str:
-        """Return the reward module that the run was trained with, if the file is still there."""
-        file = self.run_dir / "settings.json"
-        if not file.is_file():
-            return ""
-        module = read_json(file, "run settings")["parameters"].get("reward_module", "")
-        return module if resolve_path(module).is_file() else ""
+        load_reward_module(self.reward_module or recorded_reward_module(self.run_dir))
 
 
 @dataclass(kw_only=True)
@@ -349,6 +341,6 @@ class TrainSettings(PromptSettings):
             G=self.num_generations,
             A=self.gradient_accumulation_steps,
             D=int(os.environ.get("WORLD_SIZE", self.num_processes)),
-            S=self.steps_per_generation or None,
+            S=self.steps_per_generation or None,  # type: ignore[arg-type]  # None: S follows A
             num_iterations=self.num_iterations,
         )
