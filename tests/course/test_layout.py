@@ -1,4 +1,4 @@
-"""The package and the tools keep to the limits of CONTRIBUTING: order, docstrings, function size."""
+"""Package and tools keep to the limits of CONTRIBUTING: order, docstrings, size of functions."""
 
 import ast
 import re

@@ -91,7 +91,7 @@ def _test_row(tested: pd.DataFrame, split: Split) -> dict[str, Any]:
     scores = scores_from_table(tested[tested["split"] == split.key])
     gain = compare(scores, chosen, "warm", "em")
     low, high = 100 * gain.low, 100 * gain.high
-    em = {checkpoint: metrics["em"].tolist() for checkpoint, metrics in scores.items()}
+    em = {checkpoint: metrics["em"] for checkpoint, metrics in scores.items()}
 
     return {
         "split": split.title,
