@@ -36,16 +36,17 @@ every_profile = pytest.mark.parametrize(
 read = cache(read_notebook)
 
 
+def cells_of(name, kind):
+    return [cell for cell in read(name).cells if cell.cell_type == kind]
+
+
 def code_cells(name):
-    return [cell for cell in read(name).cells if cell.cell_type == "code"]
-
-
-def prose_cells(name):
-    return [cell.source for cell in read(name).cells if cell.cell_type == "markdown"]
+    return cells_of(name, "code")
 
 
 def prose(name):
-    return "\n".join(prose_cells(name))
+    """Return the Markdown of a notebook."""
+    return "\n".join(cell.source for cell in cells_of(name, "markdown"))
 
 
 def tags_of(cell):
@@ -208,19 +209,22 @@ def test_notebook_asks_five_questions(name):
 
 @every_notebook
 def test_notebook_ends_with_where_to_go_on(name):
-    assert prose_cells(name)[-1].startswith(("**Next:** `0", "**Where to go on:**"))
+    last = cells_of(name, "markdown")[-1].source
+
+    assert last.startswith(("**Next:** `0", "**Where to go on:**"))
 
 
 @every_notebook
 def test_parts_of_a_notebook_come_in_the_same_order(name):
-    signs = ("**The one question:**", "## Findings", "**Questions to check", "## Exercises")
-    places = []
-    for sign in signs:
-        with_sign = [place for place, text in enumerate(prose_cells(name)) if sign in text]
-        places.append(with_sign[0])
+    signs = ["**The one question:**", "## Findings", "**Questions to check", "## Exercises"]
+    places = [prose(name).index(sign) for sign in signs]
 
     assert places == sorted(places)
-    assert places[0] == 0
+
+
+@every_notebook
+def test_first_cell_asks_the_one_question(name):
+    assert "**The one question:**" in read(name).cells[0].source
 
 
 # -- outputs ------------------------------------------------------------------------------------

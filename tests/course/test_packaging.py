@@ -14,15 +14,24 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def conda_entries():
-    """Return the packages of environment.yml that conda installs."""
-    dependencies = yaml.safe_load(ENVIRONMENT)["dependencies"]
-    return [entry for entry in dependencies if isinstance(entry, str)]
+    """Return what environment.yml asks of conda; its last entry is the list for pip."""
+    *entries, _ = yaml.safe_load(ENVIRONMENT)["dependencies"]
+    return entries
 
 
 def pip_lines():
     """Return the lines of environment.yml that pip gets."""
-    dependencies = yaml.safe_load(ENVIRONMENT)["dependencies"]
-    return next(entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    *_, last = yaml.safe_load(ENVIRONMENT)["dependencies"]
+    return last["pip"]
+
+
+def normalised(lines):
+    """Return requirements in one spelling."""
+    return {str(Requirement(line)) for line in lines}
+
+
+def option_lines():
+    return [line for line in pip_lines() if line.startswith("-")]
 
 
 def pinned_versions():
@@ -40,16 +49,13 @@ def test_conda_installs_python_and_pip_only():
 
 
 def test_environment_lists_the_packages_of_pyproject():
-    listed = {str(Requirement(line)) for line in pip_lines() if not line.startswith("-")}
-    declared = {str(Requirement(line)) for line in PROJECT["dependencies"] + EXTRAS["gpu"]}
+    listed = set(pip_lines()) - set(option_lines())
 
-    assert listed == declared
+    assert normalised(listed) == normalised(PROJECT["dependencies"] + EXTRAS["gpu"])
 
 
 def test_environment_uses_the_constraints_and_installs_the_course():
-    options = [line for line in pip_lines() if line.startswith("-")]
-
-    assert options == ["-c constraints.txt", "-e ."]
+    assert option_lines() == ["-c constraints.txt", "-e ."]
 
 
 def test_every_package_of_the_environment_has_a_reason():
@@ -80,8 +86,8 @@ def test_pip_resolves_the_packages_of_the_environment():
     # Below the project, so that "-e ." and the constraints are found.
     file = ROOT / "runs" / ".environment-pip.txt"
     file.parent.mkdir(exist_ok=True)
-    lines = [line.replace("-c constraints.txt", "-c ../constraints.txt") for line in pip_lines()]
-    file.write_text("\n".join(lines) + "\n")
+    lines = "\n".join(pip_lines()) + "\n"
+    file.write_text(lines.replace("-c constraints.txt", "-c ../constraints.txt"))
 
     try:
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "-r", file]
