@@ -211,7 +211,7 @@ def test_notebook_asks_five_questions(name):
 def test_notebook_ends_with_where_to_go_on(name):
     last = cells_of(name, "markdown")[-1].source
 
-    assert last.startswith(("**Next:** `0", "**Where to go on:**"))
+    assert last.startswith(("**Next:** `0", "**Where to go from here:**"))
 
 
 @every_notebook
