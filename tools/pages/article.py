@@ -6,7 +6,6 @@ which is computed here; a test compares the page with what this module writes.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import sys
@@ -17,7 +16,7 @@ import pandas as pd
 
 from grpo_helpers.batch import BatchPlan
 from grpo_helpers.data import load_items
-from grpo_helpers.files import project_root, read_json, show_path, write_atomically
+from grpo_helpers.files import project_root, read_json
 from grpo_helpers.memory import GIB, predict_params
 from grpo_helpers.metrics import final_mean
 from grpo_helpers.questions import SELECTION
@@ -29,6 +28,7 @@ from tools.experiments.recorded_runs import (
     means_on_dev,
     recorded_folder,
 )
+from tools.pages.command import page_command
 from tools.pages.markdown import fill_template
 
 PAGE = project_root() / "docs" / "article.md"
@@ -163,16 +163,8 @@ def page() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page; return 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.pages.article", description=__doc__.splitlines()[0]
-    )
-    parser.parse_args(argv)
-
-    text = page()
-    write_atomically(PAGE, lambda file: file.write(text))
-    print(show_path(PAGE))
-    return 0
+    """Run the command line; return its exit code."""
+    return page_command("tools.pages.article", page, PAGE, argv=argv)
 
 
 if __name__ == "__main__":

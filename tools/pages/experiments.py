@@ -6,7 +6,6 @@ is computed here; a test compares the page with what this module writes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grpo_helpers.files import project_root, read_json, show_path, write_atomically
+from grpo_helpers.files import project_root, read_json
 from grpo_helpers.splits import TEST, UNSEEN_SPLITS
 from grpo_helpers.statistics import seed_spread
 from tools.experiments.recorded_runs import (
@@ -34,6 +33,7 @@ from tools.experiments.recorded_runs import (
     recorded_runs,
 )
 from tools.pages import real_model
+from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, mean_and_range, table
 
 PAGE = project_root() / "docs" / "experiments.md"
@@ -245,16 +245,8 @@ def page() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page; return 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.pages.experiments", description=__doc__.splitlines()[0]
-    )
-    parser.parse_args(argv)
-
-    text = page()
-    write_atomically(PAGE, lambda file: file.write(text))
-    print(show_path(PAGE))
-    return 0
+    """Run the command line; return its exit code."""
+    return page_command("tools.pages.experiments", page, PAGE, argv=argv)
 
 
 if __name__ == "__main__":

@@ -7,27 +7,24 @@ this module writes.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import io
 import sys
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from grpo_helpers.command_line import run_command
 from grpo_helpers.files import (
     InputError,
     project_root,
     read_json,
     read_yaml,
     show_path,
-    write_atomically,
 )
 from grpo_helpers.settings import CHOICES
 from tools.course.run import NOTEBOOKS
+from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, table
 
 PAGE = project_root() / "docs" / "parameters.md"
@@ -163,21 +160,9 @@ def page() -> str:
     )
 
 
-def write_page(path: Path = PAGE) -> Path:
-    """Write the page to ``path``."""
-    return write_atomically(path, lambda file: file.write(page()))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(description="Write docs/parameters.md.")
-    parser.parse_args(argv)
-
-    def write() -> int:
-        print(f"written: {show_path(write_page())}")
-        return 0
-
-    return run_command(write)
+    return page_command("tools.pages.parameters", page, PAGE, argv=argv)
 
 
 if __name__ == "__main__":
