@@ -85,16 +85,19 @@ def changes_of(hint: str) -> dict[str, int]:
 # -- TRL's own verdict -----------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_small_grid_gets_the_verdict_of_trl():
     for B, G, A, S in product(range(1, 5), range(2, 7), range(1, 5), range(1, 5)):
         assert our_verdict(B, G, A, S) == trl_verdict(B, G, A, S), (B, G, A, S)
 
 
+@pytest.mark.heavy
 def test_missing_s_follows_a_as_in_trl():
     for B, G, A in product((1, 2, 3), (2, 3, 4, 8), (1, 4, 8)):
         assert our_verdict(B, G, A, None) == trl_verdict(B, G, A, None), (B, G, A)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, 2, 3])
 @pytest.mark.parametrize(
     ("B", "G", "A", "S"),
@@ -192,6 +195,7 @@ def test_round_that_is_not_full_is_dropped(prompts, steps, dropped):
     assert (plan.steps_per_epoch(prompts), plan.dropped_prompts(prompts)) == (steps, dropped)
 
 
+@pytest.mark.heavy
 def test_epoch_counts_are_those_of_the_sampler_of_trl():
     from trl.trainer.utils import RepeatSampler
 
@@ -250,6 +254,7 @@ def test_proposed_plan_is_on_policy(completions, G, D):
     assert all(is_on_policy(plan) for plan in propose(completions, G, D))
 
 
+@pytest.mark.heavy
 @each_step
 def test_proposed_plan_is_accepted_by_trl(completions, G, D):
     for plan in propose(completions, G, D):

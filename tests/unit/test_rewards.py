@@ -23,7 +23,7 @@ NO_REASON = GOLD.split(" '")[0]
 TEXTS = [GOLD, WRONG_FORM, NO_REASON, GOLD.replace('"', ""), "정답은 " + GOLD, ""]
 BUILT_IN = ["format", "em", "rouge1", "bertscore"]
 SPLITS = (
-    "train",
+    pytest.param("train", marks=pytest.mark.heavy),  # BERTScore of 555 answers
     "dev",
     "test",
     "test_unseen_words",
@@ -208,6 +208,7 @@ def trl_names(functions):
     return [get_callable_name(function) for function in functions]
 
 
+@pytest.mark.heavy
 def test_trl_logs_the_built_in_rewards_under_their_names():
     functions, _ = rewards.reward_functions("article")
     names = ["format_reward", "em_reward", "rouge1_reward", "bertscore_reward"]
@@ -259,6 +260,7 @@ def advantages_of_a_step(reward_funcs, reward_weights, folder):
     return list(trainer._logs["completion"]), list(trainer._logs["advantages"])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("preset", rewards.PRESETS)
 def test_weights_give_trl_the_advantages_of_one_summed_function(preset, tmp_path):
     functions, weights = rewards.reward_functions(preset)
@@ -288,6 +290,7 @@ def test_registered_reward_can_be_weighed():
     assert rewards.reward_weights("em 1 brevity 0.5")["brevity"] == 0.5
 
 
+@pytest.mark.heavy
 def test_registered_reward_without_a_weight_is_only_logged():
     rewards.register("brevity", constant(1.0))
     functions, weights = rewards.reward_functions("article")
@@ -389,6 +392,7 @@ def test_settings_take_weights_of_a_yaml_file_or_option(module, tmp_path):
     assert settings.reward_weights == {"em": 1, "brevity": 0.5}
 
 
+@pytest.mark.heavy
 def test_weight_of_the_module_reaches_the_config_of_trl(module):
     from grpo_helpers.training import grpo_config
 
@@ -500,3 +504,26 @@ def test_evaluation_loads_the_module_of_the_run(module, tmp_path):
 def test_evaluation_does_without_a_module_that_is_gone(tmp_path):
     evaluate_settings(tmp_path, recorded="gone.py")
     assert list(rewards.registered()) == BUILT_IN
+
+
+def evaluate_from_the_shell(tmp_path, recorded="", options=()):
+    """Score one answer file of a run with the command; return the columns of its scores.csv."""
+    from grpo_helpers.evaluate_json import main
+    from grpo_helpers.files import write_json
+    from grpo_helpers.inference import write_answers
+
+    items = load_items("data/smoke/dev.json")
+    write_json(tmp_path / "settings.json", {"parameters": {"reward_module": recorded}})
+    folder = tmp_path / "infer_results"
+    write_answers(folder / "inference_epoch0.json", items, ["며칠"] * len(items))
+
+    assert main(["--input_dir", str(folder), "--label_path", "data/smoke/dev.json", *options]) == 0
+    return (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+
+
+def test_command_scores_by_the_module_it_is_given(module, tmp_path):
+    assert "brevity" in evaluate_from_the_shell(tmp_path, options=["--reward_module", str(module)])
+
+
+def test_command_scores_by_the_module_of_the_run(module, tmp_path):
+    assert "brevity" in evaluate_from_the_shell(tmp_path, recorded=str(module))
