@@ -335,18 +335,26 @@ def read_params(path: str, changes: Sequence[Sequence[str]] = ()) -> TrainSettin
 
     Args:
         path: A profile with parameters of notebook 04.
-        changes: Parameters to replace: pairs of a name and a value in YAML.
+        changes: Parameters to replace: pairs of a name and a value in YAML; what is no YAML is
+            text.
 
     Raises:
         InputError: The file cannot be read, or a parameter is unknown or cannot work.
     """
-    import yaml
-
     parameters = read_yaml(path)
     for name, value in changes:
-        parameters[name] = yaml.safe_load(value)
+        parameters[name] = _yaml_value(value)
 
     return TrainSettings.from_namespace(parameters)
+
+
+def _yaml_value(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:  # "em: 1, format: 0.2" is no YAML without braces
+        return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

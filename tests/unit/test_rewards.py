@@ -392,6 +392,14 @@ def test_settings_take_weights_of_a_yaml_file_or_option(module, tmp_path):
     assert settings.reward_weights == {"em": 1, "brevity": 0.5}
 
 
+def test_weights_of_an_option_may_be_no_yaml():
+    from grpo_helpers.training import read_params
+
+    changes = [("reward_weights", "em: 1, format: 0.2")]
+    settings = read_params("params/smoke/04_train.yaml", changes)
+    assert rewards.reward_weights(settings.reward_weights)["em"] == 1.0
+
+
 @pytest.mark.heavy
 def test_weight_of_the_module_reaches_the_config_of_trl(module):
     from grpo_helpers.training import grpo_config
