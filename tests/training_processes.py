@@ -103,6 +103,8 @@ def _train(arguments: list[str], stdout: Path, stderr: Path, file_limit: int | N
     _redirect(stdout, sys.stdout.fileno())
     _redirect(stderr, sys.stderr.fileno())
     os.chdir(ROOT)
+    # As in a shell; a parallel worker of pytest, and so its fork server, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 

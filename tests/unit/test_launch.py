@@ -57,8 +57,11 @@ def test_exit_code_and_every_line_are_returned(chatty):
 
 @pytest.fixture
 def stop():
-    """What stands for the callback that stops a run."""
-    return SimpleNamespace(requested=False)
+    """What stands for the callback that stops a run, where Ctrl-C does what it does in a shell."""
+    # A parallel worker of pytest ignores Ctrl-C.
+    original_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield SimpleNamespace(requested=False)
+    signal.signal(signal.SIGINT, original_handler)
 
 
 def interrupt():
