@@ -120,8 +120,8 @@ def em_reward(
 ) -> list[float]:
     """Return 1.0 where the sentence called right is a gold sentence, else 0.0.
 
-    >>> said = [{"role": "assistant", "content": '"봄이다."가 옳다.'}]
-    >>> em_reward(None, [said], ['"봄이다."가 옳다. 까닭.'])
+    >>> completion = [{"role": "assistant", "content": '"봄이다."가 옳다.'}]
+    >>> em_reward(None, [completion], ['"봄이다."가 옳다. 까닭.'])
     [1.0]
     """
     matches = []

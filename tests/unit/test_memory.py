@@ -322,7 +322,7 @@ def test_bad_value_of_a_budget_is_refused_by_name(midm, changes, message):
 # -- cards -----------------------------------------------------------------------------------------
 
 
-def test_prediction_of_the_24_gb_profile_says_that_the_shape_is_inferred():
+def test_prediction_of_the_24_gb_profile_is_of_an_inferred_shape():
     assert predict_params(PROFILE, 1024).arch.inferred
 
 
