@@ -10,7 +10,7 @@ WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 # The tests of one file stay on one worker; the longest files start first (tests/conftest.py).
-PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LIGHT := -m "not heavy and not slow and not browser"
 # No model hub is needed: nothing is downloaded while the course runs.
 export HF_HUB_OFFLINE ?= 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import OFFLINE, ROOT
@@ -20,9 +22,11 @@ TRAINING = ROOT / "tests" / "training"  # everything in it is heavy
 LONGEST_FIRST = (
     "smoke_run",
     "test_resume.py",
-    "test_batch_counts.py",
     "test_processes.py",
     "test_models.py",
+    "test_batch_counts.py",
+    "test_memory_probe.py",
+    "test_supervised.py",
 )
 
 
@@ -44,24 +48,36 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains as heavy, and keep tests that share a fixture on one worker."""
+    """Mark what trains as heavy, and begin with the longest groups."""
     for item in items:
         if TRAINING in item.path.parents or uses(item, "smoke_run"):
             item.add_marker("heavy")
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=rank)
+    items.sort(key=lambda item: rank(item.path))
 
 
-def group_of(item: pytest.Item) -> str:
-    """Return the group of a test: all users of the smoke run are one, else every file is one."""
-    if uses(item, "smoke_run"):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal whole groups to the workers of ``--dist loadfile``, not single files."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadGroups(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(ROOT / nodeid.split("::")[0])
+
+    return LoadGroups(config, log)
+
+
+@cache
+def group_of(path: Path) -> str:
+    """Return the group of a file's tests: all users of the smoke run are one, else each file."""
+    if "smoke_run" in path.read_text(encoding="utf-8"):
         return "smoke_run"
-    return item.path.name
+    return path.name
 
 
-def rank(item: pytest.Item) -> int:
-    """Return the place of a test's group among the groups; the sort keeps their order inside."""
-    group = group_of(item)
+def rank(path: Path) -> int:
+    """Return the place of a file's group among the groups; the sort keeps their order inside."""
+    group = group_of(path)
     if group in LONGEST_FIRST:
         return LONGEST_FIRST.index(group)
     return len(LONGEST_FIRST)
