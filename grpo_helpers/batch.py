@@ -4,7 +4,7 @@ In: six whole numbers. Out: a :class:`BatchPlan` that counts completions, prompt
 or an :class:`InputError` in TRL's words with the nearest settings that TRL accepts. B counts
 completions, not prompts, and the one rule is ``B*D*S % G == 0``. The article's counts are those of
 TRL 0.14, where B still counted prompts; its rule "B must be a multiple of G" is that of TRL 0.15
-and 0.16. Neither holds in 1.16.
+and 0.16. Neither applies to 1.16. :func:`train_and_count` counts the same in a real trainer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, gcd, inf, lcm
+from typing import Any
 
 from grpo_helpers.files import InputError
 
@@ -315,3 +316,64 @@ def _nearest_knobs(name: str, value: int, size: int, group: int) -> list[dict[st
 def _describe(option: dict[str, int]) -> str:
     """Return a change in words: ``{'num_generations': 4}`` -> ``num_generations 4``."""
     return " with ".join(f"{name} {value}" for name, value in option.items())
+
+
+@dataclass(frozen=True)
+class CountedSteps:
+    """What a trainer did on one device, in all its optimizer steps together.
+
+    Attributes:
+        steps: Optimizer steps.
+        passes: Forward and backward passes.
+        completions: Completions in these passes.
+        calls: ``generate()`` calls, one per round of sampling.
+        sequences: Sequences that these calls returned.
+        prompts: Different prompts in the passes.
+    """
+
+    steps: int
+    passes: int
+    completions: int
+    calls: int
+    sequences: int
+    prompts: int
+
+
+def train_and_count(trainer: Any) -> CountedSteps:
+    """Train, and count what really happens, to compare it with a :class:`BatchPlan`.
+
+    Args:
+        trainer: A ``GRPOTrainer`` that has not trained yet; its ``max_steps`` sets how long it
+            trains.
+
+    Returns:
+        The counts. The callbacks of the trainer run as usual; what they generate is counted, too.
+    """
+    generate = trainer.model.generate
+    compute_loss = trainer.compute_loss
+    sequences_of_calls = []
+    completions_of_passes = []
+    prompts = set()
+
+    def counted_generate(*args: Any, **kwargs: Any) -> Any:
+        sequences = generate(*args, **kwargs)
+        sequences_of_calls.append(len(sequences))
+        return sequences
+
+    def counted_loss(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        completions_of_passes.append(len(inputs["prompt_ids"]))
+        prompts.update(tuple(ids) for ids in inputs["prompt_ids"].tolist())
+        return compute_loss(model, inputs, *args, **kwargs)
+
+    trainer.model.generate = counted_generate
+    trainer.compute_loss = counted_loss
+    trainer.train()
+
+    return CountedSteps(
+        steps=trainer.state.global_step,
+        passes=len(completions_of_passes),
+        completions=sum(completions_of_passes),
+        calls=len(sequences_of_calls),
+        sequences=sum(sequences_of_calls),
+        prompts=len(prompts),
+    )

@@ -10,7 +10,7 @@ from helpers import TINY_MODEL
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
-from grpo_helpers.batch import BatchPlan
+from grpo_helpers.batch import BatchPlan, train_and_count
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import build_trainer, grpo_config, prepare
@@ -94,36 +94,15 @@ def tiny_trainer(plan: BatchPlan, folder) -> GRPOTrainer:
 
 def count(plan: BatchPlan, folder) -> dict[str, float]:
     """Train for whole rounds; return what happened, per optimizer step and per ``generate()``."""
-    trainer = tiny_trainer(plan, folder)
-    generate = trainer.model.generate
-    compute_loss = trainer.compute_loss
-    sequences_of_calls = []
-    completions_of_passes = []
-    prompts = set()
+    counted = train_and_count(tiny_trainer(plan, folder))
 
-    def counted_generate(*args, **kwargs):
-        sequences = generate(*args, **kwargs)
-        sequences_of_calls.append(len(sequences))
-        return sequences
-
-    def counted_loss(model, inputs, *args, **kwargs):
-        completions_of_passes.append(len(inputs["prompt_ids"]))
-        prompts.update(tuple(ids) for ids in inputs["prompt_ids"].tolist())
-        return compute_loss(model, inputs, *args, **kwargs)
-
-    trainer.model.generate = counted_generate
-    trainer.compute_loss = counted_loss
-    trainer.train()
-
-    steps = whole_steps(plan)
-    calls = len(sequences_of_calls)
-    assert trainer.state.global_step == steps
+    assert counted.steps == whole_steps(plan)
     return {
-        "completions per step": sum(completions_of_passes) / steps,
-        "passes per step": len(completions_of_passes) / steps,
-        "rounds per step": calls / steps,
-        "sequences per generate": sum(sequences_of_calls) / calls,
-        "prompts per round": len(prompts) / calls,
+        "completions per step": counted.completions / counted.steps,
+        "passes per step": counted.passes / counted.steps,
+        "rounds per step": counted.calls / counted.steps,
+        "sequences per generate": counted.sequences / counted.calls,
+        "prompts per round": counted.prompts / counted.calls,
     }
 
 
