@@ -353,7 +353,7 @@ def train_and_count(trainer: Any) -> CountedSteps:
     compute_loss = trainer.compute_loss
     sequences_of_calls = []
     completions_of_passes = []
-    prompts = set()
+    prompts: set[tuple[int, ...]] = set()
 
     def counted_generate(*args: Any, **kwargs: Any) -> Any:
         sequences = generate(*args, **kwargs)
