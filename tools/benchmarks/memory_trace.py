@@ -367,7 +367,7 @@ def step_bytes(model: Any, setting: Setting, live: LiveBytes) -> dict[str, int]:
         forward = live.peak
 
         # In TRL these are locals of a function that has returned.
-        del hidden, scored, logprobs
+        del hidden, scored, targets, logprobs
         live.restart()
         loss.backward()
     return {"static": static, "forward": forward, "backward": live.peak}
