@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from helpers import OFFLINE, ROOT
 for name, value in (OFFLINE | {"OMP_WAIT_POLICY": "passive"}).items():
     os.environ.setdefault(name, value)
 
+# nbformat's validator would compile a grammar of URLs at import: seconds for every worker, and no
+# notebook needs it.
+sys.modules.setdefault("rfc3987_syntax", None)
+
 TRAINING = ROOT / "tests" / "training"  # everything in it is heavy
 
 # With several workers the longest groups start first, so that no worker waits for one at the end.
@@ -27,6 +32,7 @@ LONGEST_FIRST = (
     "test_batch_counts.py",
     "test_memory_probe.py",
     "test_supervised.py",
+    "test_corpus.py",
 )
 
 
@@ -40,11 +46,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not is_test_file and ">>>" not in source:
         return True
     if "not heavy" in config.option.markexpr:
-        all_heavy = (
-            "\npytestmark = pytest.mark.heavy" in source or TRAINING in collection_path.parents
-        )
-        return all_heavy or None
+        return is_heavy(collection_path, source) or None
     return None
+
+
+def is_heavy(path: Path, source: str) -> bool:
+    """Return whether all tests of a file are heavy."""
+    return TRAINING in path.parents or "\npytestmark = pytest.mark.heavy" in source
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from grpo_helpers.data import load_items
 from tools.experiments.trim_vocabulary import LATIN_WORD, trim
 
+pytestmark = pytest.mark.heavy  # a model of transformers is loaded
+
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<turn>", "<unused>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 OTHER_TEXT = ["the user and the model and the others", "日本語の文字"] * 20

@@ -45,7 +45,6 @@ from tools.experiments.recording import (
     train_seconds,
     write_table,
 )
-from tools.experiments.supervised import gold_rows, sft_trainer
 from tools.experiments.trim_vocabulary import trim
 
 FOLDER = project_root() / "runs" / "gemma-3-270m"
@@ -126,6 +125,8 @@ def prepare_base() -> None:
 def warm_start(settings: TrainSettings) -> None:
     """Train on the gold answers of train, merge the LoRA into the model, and save it."""
     from transformers import AutoTokenizer
+
+    from tools.experiments.supervised import gold_rows, sft_trainer
 
     started = time.time()
     rows = gold_rows(prepare(settings))

@@ -58,7 +58,6 @@ from tools.experiments.recording import (
     train_seconds,
     write_table,
 )
-from tools.experiments.supervised import train_supervised
 
 
 def make_run(name: str, run_name: str = "") -> RunFolder:
@@ -71,6 +70,8 @@ def make_run(name: str, run_name: str = "") -> RunFolder:
     Returns:
         The run folder. If it holds a finished run, nothing is trained.
     """
+    from tools.experiments.supervised import train_supervised  # loads TRL and PEFT
+
     plan = RUNS[name]
     run_name = run_name or plan.run_name or f"reference-{name}"
     run = RunFolder(project_root() / "runs" / run_name)
