@@ -210,7 +210,7 @@ def test_any_formatted_answer_is_parsed_back(sentence, reason):
     assert (parsed.sentences, parsed.reason, parsed.head) == expected
 
 
-@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_hostile_strings_are_scored_between_zero_and_one(count):
     rng = random.Random(count)
     for _ in range(count):
@@ -219,7 +219,7 @@ def test_hostile_strings_are_scored_between_zero_and_one(count):
         assert in_range(scores_of(text, gold)), text
 
 
-@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_hostile_strings_have_sentences_only_with_a_head(count):
     rng = random.Random(count)
     for _ in range(count):

@@ -70,13 +70,13 @@ def make_run(name: str, run_name: str = "") -> RunFolder:
     Returns:
         The run folder. If it holds a finished run, nothing is trained.
     """
-    from tools.experiments.supervised import train_supervised  # loads TRL and PEFT
-
     plan = RUNS[name]
     run_name = run_name or plan.run_name or f"reference-{name}"
     run = RunFolder(project_root() / "runs" / run_name)
     if is_done(run):
         return run
+
+    from tools.experiments.supervised import train_supervised  # loads TRL and PEFT
 
     if plan.labels:
         settings = TrainSettings(run_name=run_name, **plan.changed)
