@@ -21,6 +21,7 @@ from grpo_helpers.selection import (
     describe_choice,
     tied_set,
 )
+from grpo_helpers.settings import CHOICES
 
 CLEAR = scores_of(epoch_0=[0] * 40, epoch_1=[1] * 40, epoch_2=[1] * 39 + [0])
 
@@ -40,6 +41,10 @@ def published():
 
 
 # -- the rules -------------------------------------------------------------------------------------
+
+
+def test_settings_accept_every_rule():
+    assert CHOICES["rule"] == tuple(RULES)
 
 
 def test_highest_is_the_earliest_of_equal_checkpoints():
