@@ -32,8 +32,24 @@ LONGEST_FIRST = (
     "test_batch_counts.py",
     "test_memory_probe.py",
     "test_supervised.py",
+    "model",
     "test_corpus.py",
 )
+
+
+# Files whose light tests load the embedded model: one worker imports what that takes, not each.
+LOADS_MODEL = {
+    "test_acceptance.py",
+    "test_adversarial.py",
+    "test_benchmark_rewards.py",
+    "test_evaluate_json.py",
+    "test_metrics.py",
+    "test_profiles.py",
+    "test_reward_lab.py",
+    "test_rewards.py",
+    "test_scoring.py",
+    "test_tiny_model.py",
+}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -77,9 +93,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @cache
 def group_of(path: Path) -> str:
-    """Return the group of a file's tests: all users of the smoke run are one, else each file."""
+    """Return the group of a file's tests: users of the smoke run, of the model, or one file."""
     if "smoke_run" in path.read_text(encoding="utf-8"):
         return "smoke_run"
+    if path.name in LOADS_MODEL:
+        return "model"
     return path.name
 
 
