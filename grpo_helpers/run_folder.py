@@ -223,9 +223,9 @@ class RunFolder:
             there, else from the project.
         log: Its :class:`RunLog`.
 
-    >>> run = RunFolder("/tmp/runs/midm")
-    >>> run.answers("epoch_3").as_posix()
-    '/tmp/runs/midm/infer_results/inference_epoch3.json'
+    >>> run = RunFolder("runs/midm")
+    >>> run.answers("epoch_3").relative_to(run.path).as_posix()
+    'infer_results/inference_epoch3.json'
     """
 
     def __init__(self, path: str | Path) -> None:

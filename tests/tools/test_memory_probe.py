@@ -57,7 +57,9 @@ def test_gpu_settings_cover_the_large_model_in_nf4():
 @pytest.mark.parametrize("number", range(len(CUDA)))
 def test_gpu_setting_is_a_legal_batch(number):
     setting = CUDA[number]
-    BatchPlan(B=setting.B, G=setting.G, A=setting.A, D=setting.D, S=setting.S)
+    plan = BatchPlan(B=setting.B, G=setting.G, A=setting.A, D=setting.D, S=setting.S)
+
+    assert plan.generation_batch_size % plan.G == 0
 
 
 @pytest.mark.parametrize("number", range(len(CUDA)))

@@ -289,8 +289,11 @@ def test_other_parameters_are_refused_by_name(started, settings_with):
 
 def test_parameters_that_teach_nothing_may_change(started, settings_with):
     settings = settings_with(report_to="none", resume="auto", stop_on_alarm=True)
+    checkpoint = started.last_complete()
 
-    rewind_run_folder(settings, started.last_complete())
+    rewind_run_folder(settings, checkpoint)
+
+    assert started.last_complete() == checkpoint
 
 
 def test_other_versions_are_refused_by_name(started, settings_with, monkeypatch):

@@ -63,6 +63,26 @@ def body_without_docstring(function: Function) -> list[ast.stmt]:
     return function.body[1:]
 
 
+def body_lines(function: Function, source: Sequence[str]) -> list[str]:
+    """Return the lines of a function's body, blank ones too, its docstring left out.
+
+    Args:
+        function: A function of the file.
+        source: The file, line by line.
+    """
+    body = body_without_docstring(function)
+    if not body:
+        return []
+
+    first = body[0].lineno - 1
+    return list(source[first : function.end_lineno])
+
+
+def filled_lines(lines: Sequence[str]) -> list[str]:
+    """Return the lines that hold something."""
+    return [line for line in lines if line.strip()]
+
+
 def is_parallel_assignment(node: ast.AST) -> bool:
     """Return whether ``node`` assigns several values to several names, as in ``a, b = x, y``."""
     if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
@@ -72,13 +92,8 @@ def is_parallel_assignment(node: ast.AST) -> bool:
 
 def read_function(function: Function, source: Sequence[str], reading: Reading) -> None:
     """Add what one function holds to ``reading``; ``source`` is its file, line by line."""
-    body = body_without_docstring(function)
-    if not body:
-        reading.function_lines.append(0)
-        return
-    first = body[0].lineno - 1
-    lines = source[first : function.end_lineno]
-    filled = [line for line in lines if line.strip()]
+    lines = body_lines(function, source)
+    filled = filled_lines(lines)
 
     reading.function_lines.append(len(filled))
     reading.body_lines += len(filled)
@@ -86,7 +101,7 @@ def read_function(function: Function, source: Sequence[str], reading: Reading) -
     reading.wide_lines += sum(len(line) >= WIDE for line in filled)
     reading.comment_lines += sum(line.lstrip().startswith("#") for line in filled)
 
-    for statement in body:
+    for statement in body_without_docstring(function):
         for node in ast.walk(statement):
             reading.comprehensions += isinstance(node, COMPREHENSIONS)
             reading.conditional_expressions += isinstance(node, ast.IfExp)
