@@ -187,20 +187,20 @@ def test_title_carries_the_number_of_the_notebook(name):
 
 
 @every_notebook
-@pytest.mark.parametrize("part", ["The one question", "| needs | makes | time and hardware |"])
+@pytest.mark.parametrize("part", ["The one question", "| needs | produces | time and hardware |"])
 def test_first_cell_states_question_and_needs(name, part):
     assert part in read(name).cells[0].source
 
 
 @every_notebook
-@pytest.mark.parametrize("part", ["## Findings", "**Limits"])
-def test_notebook_states_findings_and_limits(name, part):
+@pytest.mark.parametrize("part", ["## Findings", "**Limitations"])
+def test_notebook_states_findings_and_limitations(name, part):
     assert part in prose(name)
 
 
 @every_notebook
 def test_notebook_asks_five_questions(name):
-    pattern = r"\*\*Questions to check yourself\*\*\n\n((?:\d\. .+\n?(?:   .+\n?)*)+)"
+    pattern = r"\*\*Check your understanding\*\*\n\n((?:\d\. .+\n?(?:   .+\n?)*)+)"
     (questions,) = re.findall(pattern, prose(name))
 
     assert re.findall(r"^(\d)\. ", questions, re.M) == list("12345")
@@ -216,7 +216,7 @@ def test_notebook_ends_with_where_to_go_on(name):
 
 @every_notebook
 def test_parts_of_a_notebook_come_in_the_same_order(name):
-    signs = ["**The one question:**", "## Findings", "**Questions to check", "## Exercises"]
+    signs = ["**The one question:**", "## Findings", "**Check your understanding", "## Exercises"]
     places = [prose(name).index(sign) for sign in signs]
 
     assert places == sorted(places)

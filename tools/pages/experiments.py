@@ -69,7 +69,7 @@ def _run_row(name: str) -> dict[str, Any]:
     return {
         "run": f"`{name}`",
         "date": facts["date"],
-        "minutes in all": facts["minutes"],
+        "total minutes": facts["minutes"],
         "training minutes": f"{minutes:.1f}",
         "thousand tokens": f"{tokens / 1000:.0f}",
         "peak GiB": f"{log['peak_memory_gib'].max():.1f}" if has_peak else "not logged",
@@ -217,10 +217,10 @@ def repeat_table() -> str:
     for name, comparison in read_json(FOLDER / "repeats.json").items():
         row = {
             "run": f"`{name}`",
-            "first made": comparison["first"],
+            "recorded": comparison["first"],
             "repeated": comparison["again"],
             "dev answers compared": comparison["answers"],
-            "with another score": comparison["differ"],
+            "different scores": comparison["differ"],
         }
         rows.append(row)
     return table(rows)
