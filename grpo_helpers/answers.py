@@ -33,9 +33,9 @@ _PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")  
 _QUOTED_HEAD = re.compile(r"""["']\s*(?P<particle>으?[이가])\s*옳다""")
 _OTHER_HEAD = re.compile(
     r"""["']\s*(?P<particle>으로|로|[와과]\s*같이)\s*"""
-    r"""(?:고쳐\s*)?(?:쓴다|써야\s*한다|적는다|적어야\s*한다)"""
+    r"""(?:(?:고쳐|바꿔|바꾸어)\s*)?"""
+    r"""(?:쓴다|써야\s*한다|적는다|적어야\s*한다|고친다|고쳐야\s*한다|바꾼다)"""
 )
-_HEADS = {"quoted": _QUOTED_HEAD, "other": _OTHER_HEAD}
 
 _OUTER_QUOTE = re.compile(r"""^["']|["']$""")
 _ALTERNATIVE = re.compile(r"""(["'])\s*(?:혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*\1""")
@@ -43,6 +43,8 @@ _ALTERNATIVE = re.compile(r"""(["'])\s*(?:혹은|또는|[와과]\s*같이\s*쓰�
 # Hangul syllables are ordered by their final consonant; the first of every 28 has none.
 _FIRST_SYLLABLE, _LAST_SYLLABLE = "가", "힣"
 _FINALS = 28
+_DIGITS_WITH_FINAL = "013678"  # 영, 일, 삼, 육, 칠, 팔 (and 십, 백, 천, 만 after a 0)
+_DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Answer:
             alternatives; empty without a head.
         particle: 이 or 가, or whatever is in its place; empty without a head.
         reason: What follows the head, stripped; may be empty.
-        head: ``"quoted"`` for the required form, ``"other"`` for 으로 고쳐 쓴다 ("is corrected to")
-            and similar forms, ``"none"`` without a head.
+        head: ``"quoted"`` for 가 옳다 ("is right"), ``"other"`` for 으로 고쳐 쓴다 ("is corrected
+            to") and its like, ``"none"`` without a head.
     """
 
     sentences: tuple[str, ...]
@@ -100,16 +102,30 @@ def parse(text: str) -> Answer:
     'none'
     """
     text = strip_prefixes_and_normalize(text)
+    kind = "quoted"
+    head = _find_head(_QUOTED_HEAD, text)
+    other = _find_head(_OTHER_HEAD, text)
 
-    for kind, pattern in _HEADS.items():
-        head = _find_head(pattern, text)
+    if head is None or (other is not None and _ends_the_answer(other, text, before=head)):
+        kind = "other"
+        head = other
+    if head is None:
+        return Answer((), "", "", "none")
 
-        if head:
-            quoted = text[: head.start() + 1]  # up to and including the closing quote
-            reason = text[head.end() :].lstrip(" .,").rstrip()
-            return Answer(_alternatives(quoted), head["particle"], reason, kind)
+    quoted = text[: head.start() + 1]  # up to and including the closing quote
+    reason = text[head.end() :].lstrip(" .,").rstrip()
+    return Answer(_alternatives(quoted), head["particle"], reason, kind)
 
-    return Answer((), "", "", "none")
+
+def _ends_the_answer(other: re.Match[str], text: str, before: re.Match[str]) -> bool:
+    """Return whether 으로 고쳐 쓴다 is the head, and a later 가 옳다 belongs to the reason.
+
+    It closes the quote that opens the text, and a full stop follows: a sentence that quotes
+    somebody, as in "'며칠'로 적는다." with its own quotes around it, goes on.
+    """
+    closes_first_quote = other[0][0] == text[0]
+    ends_a_sentence = text[other.end() :].startswith(".")
+    return closes_first_quote and ends_a_sentence and other.end() <= before.start()
 
 
 def _find_head(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -168,6 +184,28 @@ def parse_gold(text: str) -> Answer:
     return Answer(_unique(sentences), first.particle, first.reason, first.head)
 
 
+def gold_reason(text: str, prediction: str) -> str:
+    """Return the reason of the gold alternative whose sentence a prediction gives as correct.
+
+    Alternatives may have different reasons. The first one's counts where the prediction gives none
+    of their sentences.
+
+    >>> gold = '"서울~강릉"이 옳다. 물결표를 쓴다.#"서울-강릉"이 옳다. 붙임표도 쓸 수 있다.'
+    >>> gold_reason(gold, '"서울-강릉"이 옳다. 모르겠다.')
+    '붙임표도 쓸 수 있다.'
+    """
+    alternatives = [parse(part) for part in text.split("#")]
+    if len(alternatives) == 1:
+        return alternatives[0].reason
+
+    predicted = set(parse(prediction).sentences)
+    for alternative in alternatives:
+        if predicted and predicted <= set(alternative.sentences):
+            return alternative.reason
+
+    return alternatives[0].reason
+
+
 # -- the older ways to split an answer -------------------------------------------------------------
 
 
@@ -209,12 +247,14 @@ def split_seed(text: str) -> tuple[str, str]:
 def subject_particle(text: str) -> str:
     """Return the particle that follows ``text``: 이 after a final consonant, 가 after a vowel.
 
-    The last Hangul syllable decides; without any it is 가.
+    The last Hangul syllable or digit decides, as it is read aloud; without any it is 가.
 
-    >>> subject_particle("며칠이 걸렸다."), subject_particle("봄")
-    ('가', '이')
+    >>> subject_particle("며칠이 걸렸다."), subject_particle("봄"), subject_particle("5. 3.")
+    ('가', '이', '이')
     """
     for char in reversed(text):
+        if char in _DIGITS:
+            return "이" if char in _DIGITS_WITH_FINAL else "가"
         if _FIRST_SYLLABLE <= char <= _LAST_SYLLABLE:
             has_final = (ord(char) - ord(_FIRST_SYLLABLE)) % _FINALS != 0
             return "이" if has_final else "가"

@@ -21,10 +21,25 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from grpo_helpers.answers import normalize_quotes, parse, parse_gold, split_official, split_seed
+from grpo_helpers.answers import (
+    Answer,
+    gold_reason,
+    normalize_quotes,
+    parse,
+    parse_gold,
+    split_official,
+    split_seed,
+)
 from grpo_helpers.files import InputError, resolve_path
 from grpo_helpers.library_fixes import limit_text_length
-from grpo_helpers.questions import Item, choice_forms
+from grpo_helpers.questions import (
+    CORRECTION,
+    Item,
+    choice_forms,
+    offered_choices,
+    question_sentences,
+    without_spaces,
+)
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -36,11 +51,14 @@ _SPLITTERS = {"official": split_official, "seed": split_seed}
 READINGS = ("sentence", *_SPLITTERS)  # of exact match
 
 _HANGUL = re.compile("[가-힣]")
+_WORD_CHARACTER = re.compile(r"[^\W_]")
+_ANY_CHARACTER = re.compile(r"\S")
+_BRACE = re.compile("[{}]")
 _NOT_ROUGE = re.compile(r"[^A-Za-z0-9가-힣]")
 _SENTENCE_END = re.compile(r"[다요까어][.?]")
 
 # Double quotes only: a reason may well end in '며칠'이 옳다.
-_SECOND_HEAD = re.compile(r'"\s*으?[이가]\s*옳다')
+_SECOND_HEAD = re.compile(r'"\s*(으?[이가]\s*옳다|으?로\s*고쳐)')
 
 
 # -- the answer part -------------------------------------------------------------------------------
@@ -125,25 +143,81 @@ def _answer_part(prediction: str) -> str:
     return text[: end.end()] if end else text
 
 
-def format_score(prediction: str) -> float:
+def format_score(prediction: str, item: Item | None = None) -> float:
     """Return 1.0 for an answer in the form ``"sentence"가 옳다. reason``, else 0.0.
 
-    That is: one quoted head at the start, everything in one line, no brace left over from the
-    question, and words both in the sentence and in the reason.
+    That is: one head, the quoted sentence at the start, everything in one line, and a reason in
+    Korean. What else belongs to the format, the question decides:
+
+    * *The head.* To "correct the sentence" (교정형), 으로 고쳐 쓴다 ("is corrected to") is an
+      answer as well; to "choose", it is not, unless the gold answer has it.
+    * *Braces.* The options ``{A/B}`` must be gone. A brace that belongs to the sentence, as in a
+      question about 중괄호 (the punctuation mark), may stay.
+    * *Words.* The sentence must have Hangul if the gold sentence has, and only then: a date, a time
+      or a ratio needs none.
+
+    Args:
+        prediction: An answer.
+        item: The question with its gold answer, or without; what is not known is not excused.
 
     >>> format_score('"며칠이 걸렸다."가 옳다. 소리대로 적는다.'), format_score("며칠이 걸렸다.")
     (1.0, 0.0)
+    >>> date = Item("1", "교정형", '"2024. 5. 3"', '"2024. 5. 3."이 옳다. 일 뒤에도 점을 찍는다.')
+    >>> format_score(date.answer, date)
+    1.0
     """
     parsed = parse(prediction)
+    straight = normalize_quotes(prediction)
+    item = item or Item("", "", "")
 
-    starts_with_quote = normalize_quotes(prediction).startswith('"')
-    one_head = parsed.head == "quoted" and not _SECOND_HEAD.search(parsed.reason)
+    starts_with_quote = straight.startswith('"')
+    one_head = _has_head(parsed, item) and not _SECOND_HEAD.search(parsed.reason)
     one_line = "\n" not in prediction.strip()
-    no_brace = "{" not in prediction and "}" not in prediction
-    texts = [*parsed.sentences, parsed.reason]
-    only_words = all(_HANGUL.search(text) for text in texts)
+    in_korean = bool(_HANGUL.search(parsed.reason))
+    in_words = _has_words(parsed.sentences, item)
 
-    return float(starts_with_quote and one_head and one_line and no_brace and only_words)
+    well_formed = starts_with_quote and one_head and one_line and in_korean and in_words
+    return float(well_formed and not _keeps_braces(straight, item))
+
+
+def _has_head(parsed: Answer, item: Item) -> bool:
+    """Return whether an answer's head is one that answers the question."""
+    if parsed.head == "quoted":
+        return True
+
+    gold_head = parse_gold(item.answer or "").head
+    is_accepted = item.question_type == CORRECTION or gold_head == "other"
+    return parsed.head == "other" and is_accepted
+
+
+def _keeps_braces(prediction: str, item: Item) -> bool:
+    """Return whether an answer has a brace that does not belong to its sentence."""
+    sentences = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
+    answer = without_spaces(prediction)
+    rest = "".join(sentences)
+
+    for choice in offered_choices(item):
+        brace = sentences[0][choice.start : choice.end]
+        if without_spaces(brace) in answer:
+            return True
+        rest = rest.replace(brace, "")
+
+    gold_sentences = parse_gold(item.answer or "").sentences
+    are_marks = any(map(_BRACE.search, [rest, *gold_sentences]))
+    return bool(_BRACE.search(answer)) and not are_marks
+
+
+def _has_words(sentences: Sequence[str], item: Item) -> bool:
+    """Return whether sentences have Hangul, or else letters or digits, as the gold one has."""
+    gold_sentences = parse_gold(item.answer or "").sentences
+    script = _WORD_CHARACTER
+
+    if all(map(_HANGUL.search, gold_sentences)):
+        script = _HANGUL
+    elif not all(map(_WORD_CHARACTER.search, gold_sentences)):
+        script = _ANY_CHARACTER
+
+    return all(map(script.search, sentences))
 
 
 # -- ROUGE-1 of the reasons ------------------------------------------------------------------------
@@ -351,7 +425,7 @@ def _answer_scores(predictions: Sequence[str], items: Sequence[Item]) -> dict[st
         gold = item.answer or ""
         scores["em"].append(exact_match(prediction, gold))
         scores["choice"].append(choice_accuracy(prediction, item))
-        scores["format"].append(format_score(prediction))
+        scores["format"].append(format_score(prediction, item))
         scores["em_seed"].append(exact_match(prediction, gold, "seed"))
         scores["em_official"].append(exact_match(prediction, gold, "official"))
 
@@ -362,13 +436,15 @@ def _reason_scores(
     predictions: Sequence[str], items: Sequence[Item], bert_score: BertScore
 ) -> dict[str, list[float]]:
     """Return ROUGE-1 and BERTScore of the reasons as our parser reads them."""
-    reasons = [parse(prediction).reason for prediction in predictions]
-    gold_reasons = [parse_gold(item.answer or "").reason for item in items]
-    pairs = zip(reasons, gold_reasons, strict=True)
+    reasons = []
+    references = []
+    for prediction, item in zip(predictions, items, strict=True):
+        reasons.append(parse(prediction).reason)
+        references.append(gold_reason(item.answer or "", prediction))
 
     return {
-        "rouge1": [rouge1_reasons(reason, gold_reason) for reason, gold_reason in pairs],
-        "bertscore": bert_score(reasons, gold_reasons),
+        "rouge1": list(map(rouge1_reasons, reasons, references)),
+        "bertscore": bert_score(reasons, references),
     }
 
 
@@ -376,18 +452,19 @@ def _official_reason_scores(
     predictions: Sequence[str], items: Sequence[Item], bert_score: BertScore
 ) -> dict[str, list[float]]:
     """Return ROUGE-1 and BERTScore of the reasons as the contest reads them."""
-    reasons, gold_reasons = [], []
+    reasons = []
+    references = []
     for prediction, item in zip(predictions, items, strict=True):
         first_alternative = (item.answer or "").split("#")[0]
         reasons.append(split_official(prediction)[1])
-        gold_reasons.append(split_official(first_alternative)[1])
+        references.append(split_official(first_alternative)[1])
 
-    bert_scores = bert_score(reasons, gold_reasons)
+    bert_scores = bert_score(reasons, references)
     scores: dict[str, list[float]] = {"rouge1_official": [], "bertscore_official": []}
 
-    for reason, gold_reason, bert in zip(reasons, gold_reasons, bert_scores, strict=True):
-        if reason and gold_reason:
-            scores["rouge1_official"].append(rouge1_reasons(reason, gold_reason))
+    for reason, reference, bert in zip(reasons, references, bert_scores, strict=True):
+        if reason and reference:
+            scores["rouge1_official"].append(rouge1_reasons(reason, reference))
             scores["bertscore_official"].append(bert)
         else:
             scores["rouge1_official"].append(math.nan)

@@ -317,8 +317,8 @@ def drop_long(
 def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Dataset:
     """Return the dataset that TRL trains on.
 
-    Columns: ``prompt`` (messages), ``references`` (gold answer), ``question_type`` and ``id``. TRL
-    passes every column but the prompt on to the rewards.
+    Columns: ``prompt`` (messages), ``references`` (gold answer), ``question``, ``question_type``
+    and ``id``. TRL passes every column but the prompt on to the rewards.
     """
     from datasets import Dataset
 
@@ -328,6 +328,7 @@ def build_dataset(items: Sequence[Item], prompts: Sequence[list[Message]]) -> Da
         row = {
             "prompt": prompt,
             "references": item.answer,
+            "question": item.question,
             "question_type": item.question_type,
             "id": str(item.id),
         }

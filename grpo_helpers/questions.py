@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from grpo_helpers.answers import normalize_quotes, parse_gold
@@ -21,7 +22,8 @@ QUESTION_TYPES = (SELECTION, CORRECTION)
 # A line after a dash, its bold variant, or the vowel ㅡ, which the contest types by mistake.
 _BULLET = re.compile(r"^\s*[―ㅡ—–]\s*(\S.*)$", re.MULTILINE)
 _QUOTED = re.compile(r'"(.+)"', re.DOTALL)
-_BRACE = re.compile(r"\{([^{}]*)\}")  # {A/B}: the options of one choice
+_SPACES = re.compile(r"\s+")
+_OPENING, _CLOSING = "{([", "})]"
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,110 @@ def question_sentences(question: str) -> list[str]:
     return [question]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The options ``{A/B}`` of one choice, and where the brace stands.
+
+    Attributes:
+        start: The position of its opening brace.
+        end: The position after its closing brace.
+        options: The options, stripped.
+    """
+
+    start: int
+    end: int
+    options: tuple[str, ...]
+
+
+def brace_choices(text: str) -> list[Choice]:
+    """Return every choice ``{A/B}`` in ``text``, from left to right.
+
+    A brace that does not divide its content by a slash offers nothing to choose from: in
+    ``집{에, 으로} 갔다`` ("went {to, toward} the house") it is a punctuation mark. Options may
+    contain brackets themselves; a slash in those divides nothing.
+
+    >>> brace_choices("{며칠/몇일} 뒤에")
+    [Choice(start=0, end=7, options=('며칠', '몇일'))]
+    >>> brace_choices("집{에, 으로} 갔다.")
+    []
+    >>> brace_choices("{집{에, 으로}/집(에, 으로)} 갔다.")[0].options
+    ('집{에, 으로}', '집(에, 으로)')
+    """
+    choices = []
+    depth = 0  # of nested brackets, counted from the opening brace of a choice
+    borders: list[int] = []  # of the options: the opening brace, each slash, the closing brace
+
+    for place, char in enumerate(text):
+        if char == "{" and depth == 0:
+            depth = 1
+            borders = [place]
+        elif char in _OPENING and depth > 0:
+            depth += 1
+        elif char == "/" and depth == 1:
+            borders.append(place)
+        elif char in _CLOSING and depth > 1:
+            depth -= 1
+        elif char == "}" and depth == 1:
+            depth = 0
+            borders.append(place)
+            if len(borders) > 2:
+                choices.append(Choice(borders[0], place + 1, _between(text, borders)))
+
+    return choices
+
+
+def _between(text: str, borders: list[int]) -> tuple[str, ...]:
+    """Return the stripped texts between neighbouring borders."""
+    texts = []
+
+    for left, right in pairwise(borders):
+        texts.append(text[left + 1 : right].strip())
+
+    return tuple(texts)
+
+
 def brace_options(text: str) -> list[list[str]]:
-    """Return the options of every ``{A/B}`` in ``text``, brace by brace.
+    """Return the options of every choice ``{A/B}`` in ``text``, brace by brace.
 
     >>> brace_options("{며칠/몇일} 뒤에 {봬요/뵈요}.")
     [['며칠', '몇일'], ['봬요', '뵈요']]
     """
-    choices = []
+    return [list(choice.options) for choice in brace_choices(text)]
 
-    for inside in _BRACE.findall(text):
-        choices.append([option.strip() for option in inside.split("/")])
 
-    return choices
+def offered_choices(item: Item) -> list[Choice]:
+    """Return the choices that an item's sentence offers; positions are those in that sentence.
+
+    There are none in a 교정형 item, nor in one whose lines are the options. A brace that the gold
+    sentence keeps as it is belongs to the sentence: its slash is a punctuation mark.
+
+    >>> offered_choices(Item("1", CORRECTION, '"집(에/으로) 갔다."', '"집{에/으로} 갔다."가 옳다.'))
+    []
+    """
+    sentences = question_sentences(item.question)
+    if item.question_type != SELECTION or len(sentences) > 1:
+        return []
+
+    sentence = normalize_quotes(sentences[0])
+    gold_sentences = [without_spaces(gold) for gold in parse_gold(item.answer or "").sentences]
+    offered = []
+
+    for choice in brace_choices(sentence):
+        brace = without_spaces(sentence[choice.start : choice.end])
+        belongs_to_sentence = any(brace in gold for gold in gold_sentences)
+        if not belongs_to_sentence:
+            offered.append(choice)
+
+    return offered
+
+
+def without_spaces(text: str) -> str:
+    """Return ``text`` without white space.
+
+    >>> without_spaces("{며칠 / 몇일}")
+    '{며칠/몇일}'
+    """
+    return _SPACES.sub("", text)
 
 
 def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
@@ -99,30 +193,33 @@ def choice_forms(item: Item) -> tuple[str, tuple[str, ...]]:
     gold_sentences = parse_gold(item.answer or "").sentences
     gold = gold_sentences[0] if gold_sentences else ""
     sentences = [normalize_quotes(sentence) for sentence in question_sentences(item.question)]
+    choices = offered_choices(item)
 
-    if item.question_type == SELECTION and _BRACE.search(sentences[0]):
-        return _forms_of_first_brace(gold, sentences[0])
+    if choices:
+        return _forms_of_first_choice(gold, sentences[0], choices)
 
     return _forms_of_sentences(gold, sentences)
 
 
-def _forms_of_first_brace(gold: str, sentence: str) -> tuple[str, tuple[str, ...]]:
-    """Return the right and wrong options of the first brace of ``sentence``."""
-    options = brace_options(sentence)[0]
-    right = options[0]  # if the gold sentence is not one of the options, the first one counts
+def _forms_of_first_choice(
+    gold: str, sentence: str, choices: list[Choice]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the right and wrong options of the first choice of ``sentence``."""
+    first = choices[0]
+    right = first.options[0]  # if the gold sentence is not one of the options, the first one counts
 
     # The gold sentence starts like the question's with the right option put in. What follows a
-    # second brace depends on the choice there, so the comparison ends before it.
-    before, _, rest = sentence.partition("{")
-    _, _, after_brace = rest.partition("}")
-    after, _, _ = after_brace.partition("{")
+    # second choice depends on it, so the comparison ends before it.
+    end_of_comparison = choices[1].start if len(choices) > 1 else len(sentence)
+    before = sentence[: first.start]
+    after = sentence[first.end : end_of_comparison]
 
-    for option in options:
+    for option in first.options:
         if gold.startswith(before + option + after):
             right = option
             break
 
-    wrong = tuple(option for option in options if option != right)
+    wrong = tuple(option for option in first.options if option != right)
     return right, wrong
 
 
@@ -201,9 +298,9 @@ def chance(item: Item) -> float:
     if item.question_type != SELECTION:
         return math.nan
 
-    choices = brace_options(item.question)
+    choices = offered_choices(item)
     if choices:
-        combinations = math.prod(len(options) for options in choices)
+        combinations = math.prod(len(choice.options) for choice in choices)
         return 1 / combinations
 
     lines = question_sentences(item.question)

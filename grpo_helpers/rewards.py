@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any
 
-from grpo_helpers.answers import parse, parse_gold
+from grpo_helpers.answers import gold_reason, parse
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError
@@ -101,15 +101,39 @@ def completion_text(completion: Completion) -> str:
 def format_reward(
     prompts: Any,
     completions: Sequence[Completion],
-    references: Any = None,
+    references: Sequence[str] | None = None,
+    question: Sequence[str] | None = None,
+    question_type: Sequence[str] | None = None,
     **_: Any,
 ) -> list[float]:
     """Return 1.0 where the completion has the form ``"sentence"가 옳다. reason``, else 0.0.
 
+    Args:
+        prompts: Not looked at.
+        completions: Text, or lists of messages as TRL passes them.
+        references: Gold answers. They and the next two decide what else belongs to the format (see
+            :func:`grpo_helpers.metrics.format_score`).
+        question: Questions as the contest words them.
+        question_type: 선택형 or 교정형.
+
     >>> format_reward(None, ['"며칠이 걸렸다."가 옳다. 소리대로 적는다.', "며칠"])
     [1.0, 0.0]
     """
-    return [format_score(completion_text(completion)) for completion in completions]
+    unknown = [""] * len(completions)
+    columns = zip(
+        completions,
+        references or unknown,
+        question or unknown,
+        question_type or unknown,
+        strict=True,
+    )
+    scores = []
+
+    for completion, gold, text, kind in columns:
+        item = Item(id="", question_type=kind, question=text, answer=gold)
+        scores.append(format_score(completion_text(completion), item))
+
+    return scores
 
 
 def em_reward(
@@ -168,13 +192,14 @@ def _reasons(
     completions: Sequence[Completion],
     references: Sequence[str],
 ) -> tuple[list[str], list[str]]:
-    """Return the reasons of the completions, and those of the gold answers."""
+    """Return the reasons of the completions, and those of the gold alternatives they match."""
     predicted = []
     gold = []
 
     for completion, reference in zip(completions, references, strict=True):
-        predicted.append(parse(completion_text(completion)).reason)
-        gold.append(parse_gold(reference).reason)
+        text = completion_text(completion)
+        predicted.append(parse(text).reason)
+        gold.append(gold_reason(reference, text))
 
     return predicted, gold
 
@@ -245,10 +270,10 @@ def register(
     Args:
         name: Lower-case letters, digits and ``_``, such as ``brevity``.
         function: Called by TRL with ``prompts``, ``completions`` (lists of messages) and the
-            columns of the dataset (``references``, ``question_type``, ``id``), all by name; take
-            what you do not need as ``**_``. Scoring passes the same, but nothing that only training
-            has (``completion_ids``, ``trainer_state``). Returns one number per completion, or None
-            for a completion that it does not judge.
+            columns of the dataset (``references``, ``question``, ``question_type``, ``id``), all by
+            name; take what you do not need as ``**_``. Scoring passes the same, but nothing that
+            only training has (``completion_ids``, ``trainer_state``). Returns one number per
+            completion, or None for a completion that it does not judge.
         label: What figures call it; the name, if you give none.
         color: A hex code such as ``"#882255"``; one that is still free, if you give none.
 
@@ -464,6 +489,7 @@ def extra_scores(predictions: Sequence[str], items: Sequence[Item]) -> dict[str,
         "prompts": [[{"role": "user", "content": item.question}] for item in items],
         "completions": [[{"role": "assistant", "content": text}] for text in predictions],
         "references": [item.answer or "" for item in items],
+        "question": [item.question for item in items],
         "question_type": [item.question_type for item in items],
         "id": [str(item.id) for item in items],
     }
@@ -503,23 +529,27 @@ def gold_offenders(
     >>> gold_offenders([Item("1", "교정형", "...", "며칠이 맞다.")])[0]
     Offender(id='1', reward='format', value=0.0)
     """
-    ids = []
     answers = []
-    golds = []
+    answered = []
     for item in items:
-        gold = item.answer or ""
-        for alternative in gold.split("#"):
-            ids.append(str(item.id))
+        for alternative in (item.answer or "").split("#"):
             answers.append(alternative)
-            golds.append(gold)
+            answered.append(item)
 
-    options = {"references": golds, "encoder": encoder, "encoder_layers": encoder_layers}
+    columns = {
+        "references": [item.answer or "" for item in answered],
+        "question": [item.question for item in answered],
+        "question_type": [item.question_type for item in answered],
+    }
+    options = {"encoder": encoder, "encoder_layers": encoder_layers}
     offenders = []
+
     for reward in _BUILT_IN:
-        earned = reward.function(None, answers, **options)
-        for key, value in zip(ids, earned, strict=True):
+        earned = reward.function(None, answers, **columns, **options)
+        for item, value in zip(answered, earned, strict=True):
             if value is not None and value < 1 - 1e-5:
-                offenders.append(Offender(key, reward.name, value))
+                offenders.append(Offender(str(item.id), reward.name, value))
+
     return offenders
 
 

@@ -278,14 +278,14 @@ def test_gate_accepts_good_gold_answers():
 
 
 def test_gate_names_a_gold_answer_that_misses_a_reward():
-    bad = Item("b", "교정형", "...", '"봄이다."로 고쳐 쓴다. 까닭이다.')
+    bad = Item("b", "선택형", "...", f"정답은 {GOLD}")
     assert rewards.gold_offenders([ITEM, bad]) == [rewards.Offender("b", "format", 0.0)]
 
 
 def test_gate_notices_a_format_that_rejects_nested_quotes(monkeypatch):
     article_format = re.compile(r'^"[^"]+"[이가] 옳다[.]?')
 
-    def planted_format_score(text):
+    def planted_format_score(text, item):
         return float(bool(article_format.match(text)))
 
     monkeypatch.setattr(rewards, "format_score", planted_format_score)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from grpo_helpers import rewards
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items
 from grpo_helpers.metrics import (
@@ -15,6 +16,7 @@ from grpo_helpers.metrics import (
     rouge1_reasons,
 )
 from grpo_helpers.questions import Item, choice_forms
+from grpo_helpers.rewards import gold_offenders
 
 GOLD = "\"회의까지 며칠밖에 남지 않았다.\"가 옳다. '며칠'은 소리대로 적는다."
 WRONG_FORM = GOLD.replace("며칠밖에", "몇일밖에")
@@ -52,6 +54,141 @@ SPLITS = (
 @pytest.mark.parametrize("case", GAMED)
 def test_gamed_format_earns_nothing(case):
     assert format_score(GAMED[case]) == 0.0
+
+
+# -- what the format is depends on the question ----------------------------------------------------
+
+CHOOSE_ASK = " 가운데 올바른 것을 선택하고, 그 이유를 설명하세요."
+CORRECT_ASK = "다음 문장에서 어문 규범에 부합하지 않는 부분을 찾아 고치고, 그 이유를 설명하세요.\n"
+LINES_ASK = "다음 중 올바른 것을 선택하고, 그 이유를 설명하세요.\n"
+MARK_REASON = "나란한 말을 묶을 때에는 중괄호를 쓴다."
+
+# Right answers without Hangul, with braces, or with another head: question type, question, answer.
+OTHER_SHAPES = {
+    "a date": (
+        "교정형",
+        f'{CORRECT_ASK}"2024. 5. 3"',
+        '"2024. 5. 3."이 옳다. 일 뒤에도 점을 찍는다.',
+    ),
+    "a date to choose": (
+        "선택형",
+        f'"{{2024. 5. 3./2024. 5. 3}}"{CHOOSE_ASK}',
+        '"2024. 5. 3."이 옳다. 일 뒤에도 점을 찍는다.',
+    ),
+    "a time": ("교정형", f'{CORRECT_ASK}"9 : 30"', '"9:30"이 옳다. 쌍점은 붙여 쓴다.'),
+    "a ratio": ("교정형", f'{CORRECT_ASK}"3 : 1"', '"3:1"이 옳다. 쌍점은 붙여 쓴다.'),
+    "years": ("교정형", f'{CORRECT_ASK}"1914 ~ 1918"', '"1914~1918"이 옳다. 물결표는 붙여 쓴다.'),
+    "only a mark": ("교정형", f'{CORRECT_ASK}"......."', '"……"가 옳다. 줄임표는 여섯 점이다.'),
+    "a brace": (
+        "교정형",
+        f'{CORRECT_ASK}"집(에, 으로) 갔다."',
+        f'"집{{에, 으로}} 갔다."가 옳다. {MARK_REASON}',
+    ),
+    "a brace with a slash": (
+        "교정형",
+        f'{CORRECT_ASK}"집(에/으로) 갔다."',
+        f'"집{{에/으로}} 갔다."가 옳다. {MARK_REASON}',
+    ),
+    "a brace on one of two lines": (
+        "선택형",
+        f"{LINES_ASK}― 집{{에/으로}} 갔다.\n― 집(에/으로) 갔다.",
+        f'"집{{에/으로}} 갔다."가 옳다. {MARK_REASON}',
+    ),
+    "a brace among the options": (
+        "선택형",
+        f'"{{집{{에, 으로}}/집(에, 으로)}} 갔다."{CHOOSE_ASK}',
+        f'"집{{에, 으로}} 갔다."가 옳다. {MARK_REASON}',
+    ),
+    "a brace beside the options": (
+        "선택형",
+        f'"집{{에/으로}} {{갔다/같다}}."{CHOOSE_ASK}',
+        '"집{에/으로} 갔다."가 옳다. 가다의 과거이다.',
+    ),
+    "a correction": (
+        "교정형",
+        f'{CORRECT_ASK}"몇일이 걸렸다."',
+        '"며칠이 걸렸다."로 고쳐 쓴다. 소리대로 적는다.',
+    ),
+    "a correction whose reason quotes": (
+        "교정형",
+        f'{CORRECT_ASK}"몇일이 걸렸다."',
+        "\"며칠이 걸렸다.\"로 고쳐 쓴다. '며칠'이 옳다.",
+    ),
+    "a choice that says how to write": (
+        "선택형",
+        f'"{{며칠/몇일}}이 걸렸다."{CHOOSE_ASK}',
+        '"며칠이 걸렸다."와 같이 써야 한다. 소리대로 적는다.',
+    ),
+}
+
+
+def item_of(shape):
+    question_type, question, answer = OTHER_SHAPES[shape]
+    return Item("1", question_type, question, answer)
+
+
+@pytest.mark.parametrize("shape", OTHER_SHAPES)
+def test_right_answer_of_another_shape_earns_full_marks(shape):
+    assert gold_offenders([item_of(shape)]) == []
+
+
+def test_wrong_answer_without_hangul_keeps_the_format():
+    assert format_score('"2024. 5. 3"이 옳다. 점을 찍지 않는다.', item_of("a date")) == 1.0
+
+
+def test_sentence_without_hangul_fails_where_gold_has_hangul():
+    assert format_score('"2024. 5. 3."이 옳다. 소리대로 적는다.', SELECT) == 0.0
+
+
+def test_options_copied_with_other_spaces_fail():
+    kept = GOLD.replace("며칠밖에", "{ 몇일 / 며칠 }밖에")
+    assert format_score(kept, SELECT) == 0.0
+
+
+def test_option_brace_around_a_marking_brace_fails():
+    kept = f'"{{집{{에, 으로}}/집(에, 으로)}} 갔다."가 옳다. {MARK_REASON}'
+    assert format_score(kept, item_of("a brace among the options")) == 0.0
+
+
+def test_options_beside_a_marking_brace_fail():
+    kept = '"집{에/으로} {갔다/같다}."가 옳다. 가다의 과거이다.'
+    assert format_score(kept, item_of("a brace beside the options")) == 0.0
+
+
+def test_brace_in_an_answer_to_a_question_without_braces_fails():
+    assert format_score(GOLD.replace("며칠", "{며칠}"), CORRECT) == 0.0
+
+
+def test_correction_is_no_answer_to_a_choice():
+    assert format_score(GOLD.replace('"가 옳다', '"로 고쳐 쓴다'), SELECT) == 0.0
+
+
+def test_correction_given_twice_fails():
+    correction = '"며칠이 걸렸다."로 고쳐 쓴다. 소리대로 적는다.'
+    assert format_score(f"{correction} {correction}", item_of("a correction")) == 0.0
+
+
+def test_rewards_of_trl_columns_know_the_question():
+    item = item_of("a brace beside the options")
+    columns = {"question": [item.question], "question_type": [item.question_type]}
+    assert rewards.format_reward(None, [item.answer], [item.answer], **columns) == [1.0]
+
+
+TWO_REASONS = Item(
+    "1",
+    "교정형",
+    f'{CORRECT_ASK}"서울 ~ 강릉"',
+    '"서울~강릉"이 옳다. 물결표는 붙여 쓴다.#"서울-강릉"이 옳다. 붙임표를 쓸 수도 있다.',
+)
+
+
+def test_each_alternative_is_compared_with_its_own_reason():
+    assert gold_offenders([TWO_REASONS]) == []
+
+
+def test_reason_of_the_other_alternative_earns_less():
+    swapped = '"서울-강릉"이 옳다. 물결표는 붙여 쓴다.'
+    assert rewards.rouge1_reward(None, [swapped], [TWO_REASONS.answer])[0] < 1.0
 
 
 # -- exact match -----------------------------------------------------------------------------------

@@ -71,7 +71,36 @@ def test_first_option_counts_as_right_without_a_gold_answer():
 
 
 def test_options_are_read_brace_by_brace():
-    assert brace_options("{a / b}와 {c}") == [["a", "b"], ["c"]]
+    assert brace_options("{a / b}와 {c/d}") == [["a", "b"], ["c", "d"]]
+
+
+def test_brace_without_slash_is_no_choice():
+    assert brace_options("집{에, 으로} 갔다.") == []
+
+
+def test_options_may_contain_braces_themselves():
+    assert brace_options("{집{에/으로}/집(에/으로)} 갔다.") == [["집{에/으로}", "집(에/으로)"]]
+
+
+def test_unclosed_brace_is_no_choice():
+    assert brace_options("{며칠/몇일") == []
+
+
+def test_choice_beside_a_marking_brace_gives_the_forms():
+    question = '"집{에/으로} {갔다/같다}." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.'
+    item = Item("1", SELECTION, question, '"집{에/으로} 갔다."가 옳다. 까닭.')
+    assert choice_forms(item) == ("갔다", ("같다",))
+
+
+def test_braces_on_two_lines_are_compared_as_words():
+    question = "다음 중 ...\n― 집{에/으로} 갔다.\n― 집(에/으로) 갔다."
+    item = Item("1", SELECTION, question, '"집{에/으로} 갔다."가 옳다. 까닭.')
+    assert choice_forms(item) == ("집{에/으로}", ("집(에/으로)",))
+
+
+def test_chance_counts_lines_where_braces_are_marks():
+    question = "다음 중 ...\n― 집{에/으로} 갔다.\n― 집(에/으로) 갔다."
+    assert chance(Item("1", SELECTION, question, '"집{에/으로} 갔다."가 옳다.')) == 1 / 2
 
 
 def test_text_without_brace_has_no_options():

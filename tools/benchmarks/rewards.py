@@ -34,6 +34,7 @@ from grpo_helpers.metrics import (
     format_score,
     rouge1_reasons,
 )
+from grpo_helpers.questions import Item
 from grpo_helpers.rewards import completion_text, registered
 from grpo_helpers.run_folder import RunFolder, read_log, series
 from tools.benchmarks.targets import Target, record, report
@@ -148,7 +149,7 @@ class ArticleWay:
         for completion, gold in zip(completions, references, strict=True):
             reason = parse(completion).reason
             gold_reason = parse_gold(gold).reason
-            scores["format"].append(format_score(completion))
+            scores["format"].append(format_score(completion, Item("", "", "", gold)))
             scores["em"].append(exact_match(completion, gold))
             scores["rouge1"].append(self.rouge(reason, gold_reason))
             scores["bertscore"].append(self.bertscore(reason, gold_reason))

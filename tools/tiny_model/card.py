@@ -66,17 +66,18 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Figur
         items, prompts = load_prompted(f"{EMBEDDED}/{split}.json", source)
         answers = generate_answers(model, tokenizer, prompts)
 
-        matches, choices, choices_of_two = [], [], []
+        matches, formats, choices, choices_of_two = [], [], [], []
         for answer, item in zip(answers, items, strict=True):
             choice = choice_accuracy(answer, item)
             matches.append(exact_match(answer, item.answer or ""))
+            formats.append(format_score(answer, item))
             choices.append(choice)
             if item.question_type == SELECTION:
                 choices_of_two.append(choice)
 
         figures[split] = {
             "unseen sentences copied outside the chosen word": copy_share(answers, items),
-            "answers in the required format": float(np.mean(list(map(format_score, answers)))),
+            "answers in the required format": float(np.mean(formats)),
             "exact match": float(np.mean(matches)),
             "choice accuracy": float(np.mean(choices)),
             "choice accuracy on two-option items": float(np.mean(choices_of_two)),
