@@ -66,6 +66,17 @@ def test_palette_is_distinct_from_the_quantities(palette):
         assert distance(color, plots.COLORS[quantity]) > 10, (color, quantity)
 
 
+def test_colours_of_named_quantities_are_far_apart():
+    named = [quantity for quantity in plots.COLORS if quantity != "other"]
+    for first, second in itertools.combinations(named, 2):
+        assert distance(plots.COLORS[first], plots.COLORS[second]) > 15, (first, second)
+
+
+@pytest.mark.parametrize("quantity", plots.COLORS)
+def test_colour_of_a_quantity_is_that_of_the_table(quantity):
+    assert plots.color_of(quantity) == plots.COLORS[quantity]
+
+
 # -- rewards of one's own --------------------------------------------------------------------------
 
 

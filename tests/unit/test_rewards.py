@@ -326,6 +326,12 @@ BAD_REWARDS = {
 }
 
 
+@pytest.mark.heavy
+def test_every_score_column_is_a_taken_name():
+    columns = score_answers([GOLD], [Item("1", "교정형", "", GOLD)])
+    assert set(columns) <= {*rewards.RESERVED, *rewards.registered()}
+
+
 @pytest.mark.parametrize("case", BAD_REWARDS)
 def test_reward_that_cannot_be_registered_is_refused(case):
     name, function, message = BAD_REWARDS[case]
