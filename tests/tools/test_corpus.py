@@ -12,7 +12,14 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, project_root
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, question_sentences
 from tools.corpus import build, check, reasons
-from tools.corpus.cards import PUNCTUATION, Alternative, check_carrier, filled, load_cards
+from tools.corpus.cards import (
+    PUNCTUATION,
+    Alternative,
+    blank_reason,
+    check_carrier,
+    filled,
+    load_cards,
+)
 from tools.corpus.questions import BULLETS, Draft, Share, make_item
 from tools.corpus.sentences import SPLIT_NAMES, Use, divide, load_plan
 
@@ -232,10 +239,10 @@ BLANK_ARGUMENTS = ("'{wrong}'처럼 띄지 않고 '{right}'", "마침표가 아�
 
 @pytest.mark.parametrize("argument", BLANK_ARGUMENTS)
 def test_reason_of_a_blank_against_a_form_not_shown_is_found(argument):
-    faults = reasons.blank_faults(
-        first_card(blank="( )", blank_reason_full=f"{argument}처럼 쓴다.")
-    )
-    assert "not in the question" in faults[0]
+    text = f"{argument}처럼 쓴다."
+    cards = first_card(blank="( )", blank_reason=text, blank_reason_full=text)
+    faults = reasons.blank_faults(cards)
+    assert ["not in the question" in fault for fault in faults] == [True, True]
 
 
 @pytest.mark.parametrize("promise", ["한 문장", "세 문장"])
@@ -423,18 +430,27 @@ def test_good_card_is_read(tmp_path):
 
 BLANK = '      blank: "며( )"\n'
 BLANK_REASONS = {
-    "the card's reason": ("", "{wrong}"),
-    "the card's reason for blanks": ("  blank_reason_full: \"'{right}'[이/가] 옳다.\"\n", "옳다."),
+    "the card's full reason": ("", "", "'몇일'이 아니라"),
+    "the card's reason for blanks": (
+        "  blank_reason_full: \"'{right}'[이/가] 옳다.\"\n",
+        "",
+        "옳다.",
+    ),
+    "the word's own full reason": (
+        "  blank_reason_full: \"'{right}'[이/가] 옳다.\"\n",
+        "      reason_full: \"'{right}'[이/가] 맞다.\"\n",
+        "맞다.",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BLANK_REASONS)
 def test_blank_is_argued_for_by(case, tmp_path):
-    extra, part = BLANK_REASONS[case]
-    card = GOOD_CARD.replace("  entries:", extra + "  entries:")
-    card = card.replace("      meaning_en", BLANK + "      meaning_en")
-    (read,) = load_cards(card_folder(tmp_path, card))
-    assert part in read.entries[0].blank_reason_full
+    of_card, of_word, part = BLANK_REASONS[case]
+    text = GOOD_CARD.replace("  entries:", of_card + "  entries:")
+    text = text.replace("      meaning_en", BLANK + of_word + "      meaning_en")
+    (card,) = load_cards(card_folder(tmp_path, text))
+    assert part in blank_reason(card.entries[0], full=True)
 
 
 @pytest.mark.parametrize("case", BROKEN_CARDS)

@@ -97,8 +97,11 @@ def form_faults(cards: Iterable[Card]) -> list[str]:
 
 def _called_right(argument: Argument) -> list[str]:
     """Return the other forms that a reason calls right."""
-    text = argument.text.replace(argument.form, "")  # a longer form may contain a shorter one
-    return [other for other in argument.others if re.search(re.escape(other) + _CALLED_RIGHT, text)]
+    found = []
+    for other in argument.others:
+        if re.search(re.escape(other) + _CALLED_RIGHT, argument.text):
+            found.append(other)
+    return found
 
 
 def alternative_faults(cards: Iterable[Card]) -> list[str]:
