@@ -347,6 +347,18 @@ def test_options_stand_on_two_lines_when_a_form_has(sign, share):
     assert not check.has_option_brace(item)
 
 
+@pytest.mark.parametrize("right", ["2024. 5. 3.", "9:30", "3:2", "1914~1918"])
+def test_right_sentence_may_be_a_bare_figure(right):
+    item = item_of(use_of(right), CORRECTION)
+    assert check.gold_sentence(item) == right
+
+
+def test_braces_of_a_form_stand_in_both_lines_and_in_the_answer():
+    item = item_of(use_of("집{에, 으로}"), SELECTION)
+    assert item.question.endswith("― 집{에, 으로} 갔다.\n― 집[에, 으로] 갔다.")
+    assert check.gold_sentence(item) == "집{에, 으로} 갔다."
+
+
 def test_sentence_with_double_quotes_follows_a_bullet():
     use = use_of("'이번에는 꼭 이기자.'")
     line = item_of(use, CORRECTION, share=Share()).question.split("\n")[-1]
