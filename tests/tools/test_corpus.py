@@ -10,17 +10,24 @@ import pytest
 
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, project_root
-from grpo_helpers.questions import SELECTION, Item, choice_forms
-from tools.corpus import build, check
-from tools.corpus.cards import PUNCTUATION, check_carrier, filled, load_cards
-from tools.corpus.questions import Share
-from tools.corpus.sentences import SPLIT_NAMES, divide, load_plan
+from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, question_sentences
+from tools.corpus import build, check, reasons
+from tools.corpus.cards import (
+    PUNCTUATION,
+    Alternative,
+    blank_reason,
+    check_carrier,
+    filled,
+    load_cards,
+)
+from tools.corpus.questions import BULLETS, Draft, Share, make_item
+from tools.corpus.sentences import SPLIT_NAMES, Use, divide, load_plan
 
 DATA = project_root() / "data"
 CARDS = load_cards()
 CORPUS = check.load_corpus()
 EMBEDDED = {name: load_items(f"data/embedded/{name}.json") for name in SPLIT_NAMES}
-FAST_CHECKS = ("gold answers", "forms", "splits", "rates", "rule checker")
+FAST_CHECKS = ("gold answers", "forms", "splits", "rates", "length of reasons", "rule checker")
 
 
 def with_first(split, **changes):
@@ -31,7 +38,7 @@ def with_first(split, **changes):
 
 
 def brace_item(split="train"):
-    return next(item for item in CORPUS[split] if "{" in item.question)
+    return next(item for item in CORPUS[split] if check.has_option_brace(item))
 
 
 # -- the committed data -----------------------------------------------------------------------
@@ -59,6 +66,11 @@ def test_committed_data_is_what_the_builder_makes(built):
 @pytest.mark.parametrize("name", FAST_CHECKS)
 def test_data_passes_the_check_of(name):
     assert check.CHECKS[name](CORPUS) == []
+
+
+@pytest.mark.parametrize("name", check.CARD_CHECKS)
+def test_cards_pass_the_check_of(name):
+    assert check.CARD_CHECKS[name](CARDS) == []
 
 
 @pytest.mark.slow
@@ -98,7 +110,7 @@ def test_every_item_has_an_english_gloss():
     "items", [CORPUS["train"], EMBEDDED["train"], EMBEDDED["dev"], EMBEDDED["test"]]
 )
 def test_option_order_gives_nothing_away(items):
-    first = [check.right_form_is_first(item) for item in items if "{" in item.question]
+    first = [check.right_form_is_first(item) for item in items if check.has_option_brace(item)]
     assert abs(sum(first) - len(first) / 2) <= max(4, 0.03 * len(first))
 
 
@@ -116,7 +128,8 @@ def test_check_without_its_checker_is_reported_as_skipped(monkeypatch, capsys):
         raise ImportError(name="kiwipiepy")
 
     monkeypatch.setattr(check, "CHECKS", {"spacing model": not_installed})
-    assert check.run_checks(CORPUS) == []
+    monkeypatch.setattr(check, "CARD_CHECKS", {})
+    assert check.run_checks(CORPUS, CARDS) == []
     assert "SKIPPED  spacing model: kiwipiepy is not installed" in capsys.readouterr().out
 
 
@@ -187,6 +200,171 @@ def test_rate_out_of_range_is_found():
     assert any("blank ( )" in fault for fault in check.rate_faults(without))
 
 
+# -- a planted fault in a reason must be found ------------------------------------------------
+
+
+def first_card(**changes):
+    """Return the first card, alone in a list, with its first word changed."""
+    card = CARDS[0]
+    entry = replace(card.entries[0], **changes)
+    return [replace(card, entries=(entry,))]
+
+
+def test_reason_that_does_not_name_its_form_is_found():
+    faults = reasons.form_faults(first_card(reason_full="소리대로 적는다."))
+    assert "does not name" in faults[0]
+
+
+@pytest.mark.parametrize("ending", ["[으로/로] 적는다.", "처럼 쓴다.", "[이/가] 옳다."])
+def test_reason_that_calls_the_wrong_form_right_is_found(ending):
+    reason_full = f"'{{right}}'[은/는] 틀리므로 '{{wrong}}'{ending}"
+    faults = reasons.form_faults(first_card(reason_full=reason_full))
+    assert "calls" in faults[0]
+
+
+def test_reason_may_show_the_wrong_form_as_wrong():
+    reason_full = "'{wrong}'[이/가] 아니라 '{right}'[이/가] 맞다."
+    assert reasons.form_faults(first_card(reason_full=reason_full)) == []
+
+
+def test_alternative_that_shares_a_reason_about_another_mark_is_found():
+    about_tilde = "기간을 나타내는 물결표는 앞뒤를 붙여 '{right}'처럼 적는다."
+    alternative = Alternative("3월-5월", about_tilde, about_tilde)
+    faults = reasons.alternative_faults(first_card(right="3월~5월", also=(alternative,)))
+    assert "does not name 붙임표" in faults[0]
+
+
+BLANK_ARGUMENTS = ("'{wrong}'처럼 띄지 않고 '{right}'", "마침표가 아니라 쉼표를 찍어 '{right}'")
+
+
+@pytest.mark.parametrize("argument", BLANK_ARGUMENTS)
+def test_reason_of_a_blank_against_a_form_not_shown_is_found(argument):
+    text = f"{argument}처럼 쓴다."
+    cards = first_card(blank="( )", blank_reason=text, blank_reason_full=text)
+    faults = reasons.blank_faults(cards)
+    assert ["not in the question" in fault for fault in faults] == [True, True]
+
+
+@pytest.mark.parametrize("promise", ["한 문장", "세 문장"])
+def test_prompt_that_promises_another_length_is_found(promise):
+    item = Item("1", SELECTION, "...", '"가."가 옳다. 소리대로 적는다. 그래서 맞다.')
+    assert reasons.length_faults([item], f"이유를 {promise}으로 쓴다.")
+
+
+@pytest.mark.parametrize("prompt", ["이유를 한두 문장으로 쓴다.", "이유를 쓴다."])
+def test_prompt_that_fits_every_length_passes(prompt):
+    items = [
+        Item("1", SELECTION, "...", '"가."가 옳다. 소리대로 적는다.'),
+        Item("2", SELECTION, "...", '"가."가 옳다. 소리대로 적는다. 그래서 맞다.'),
+    ]
+    assert reasons.length_faults(items, prompt) == []
+
+
+def test_two_words_of_a_card_with_one_full_reason_are_found():
+    entry = CARDS[0].entries[0]
+    card = replace(CARDS[0], entries=(entry, entry))
+    assert "2 words share a full reason" in reasons.sharing_faults([card])[0]
+
+
+def test_too_few_distinct_full_reasons_over_all_cards_are_found():
+    faults = reasons.sharing_faults([CARDS[0], CARDS[0]])
+    assert faults == ["distinct full reasons: 50% of the words, expected at least 90%"]
+
+
+@pytest.mark.parametrize(
+    "article", ["표준어 규정 제20항", "한글 맞춤법 제30항, 표준어 규정 제12항"]
+)
+def test_citation_without_its_part_is_found(article):
+    card = replace(CARDS[0], article=article)
+    assert "제1부 or 제2부" in reasons.citation_faults([card])[0]
+
+
+def test_citation_with_its_part_passes():
+    card = replace(CARDS[0], article="표준어 규정 제1부 제20항")
+    assert reasons.citation_faults([card]) == []
+
+
+# -- questions --------------------------------------------------------------------------------
+
+
+def use_of(right):
+    """Return the first sentence of a word."""
+    for card in CARDS:
+        for entry in card.entries:
+            if entry.right == right:
+                return Use(card, entry, *entry.sentences[0])
+    raise LookupError(right)
+
+
+def item_of(use, question_type, shape="correct", share=None):
+    return make_item(Draft(use, question_type, shape), "1", True, share=share, full=True)
+
+
+def answers_to(right, shape="correct"):
+    return item_of(use_of(right), CORRECTION, shape).answer.split("#")
+
+
+def test_further_right_answer_argues_for_its_own_form():
+    tilde, hyphen = answers_to("3월~5월")
+    assert "붙임표" not in tilde
+    assert hyphen.endswith("'3월-5월'처럼 적는다.")
+
+
+def test_answer_to_a_blank_has_only_the_forms_that_fill_it():
+    assert len(answers_to("「갯벌 ― 숨 쉬는 땅」")) == 4
+    assert len(answers_to("「갯벌 ― 숨 쉬는 땅」", "blank")) == 1
+
+
+def test_answer_to_a_blank_gives_the_reason_for_the_blank():
+    use = use_of("오전 9:30")
+    use = replace(use, entry=replace(use.entry, blank_reason_full="'{right}'[이/가] 맞다."))
+    assert item_of(use, CORRECTION, "blank").answer.endswith("옳다. '오전 9:30'이 맞다.")
+    assert not item_of(use, CORRECTION).answer.endswith("'오전 9:30'이 맞다.")
+
+
+def test_task_of_a_word_stands_in_its_open_question():
+    use = use_of("『훈민정음』")
+    asked = item_of(use, CORRECTION, share=Share()).question
+    assert asked.startswith(f"다음 문장에서 {use.entry.task}, 그 이유를")
+
+
+def test_task_does_not_stand_in_the_main_shape():
+    use = use_of("『훈민정음』")
+    assert use.entry.task not in item_of(use, CORRECTION).question
+
+
+OWN_SIGNS = {"a slash": ("5리터/분", "5리터 / 분"), "braces": ("집{에, 으로}", "집[에, 으로]")}
+
+
+@pytest.mark.parametrize("share", [None, Share()])
+@pytest.mark.parametrize("sign", OWN_SIGNS)
+def test_options_stand_on_two_lines_when_a_form_has(sign, share):
+    right, wrong = OWN_SIGNS[sign]
+    use = use_of("5리터/분")
+    use = replace(use, entry=replace(use.entry, right=right, wrong=wrong), carrier="다시 {} 보라.")
+    item = item_of(use, SELECTION, share=share)
+    assert question_sentences(item.question) == [f"다시 {right} 보라.", f"다시 {wrong} 보라."]
+    assert not check.has_option_brace(item)
+
+
+@pytest.mark.parametrize("right", ["2024. 5. 3.", "9:30", "3:2", "1914~1918"])
+def test_right_sentence_may_be_a_bare_figure(right):
+    item = item_of(use_of(right), CORRECTION)
+    assert check.gold_sentence(item) == right
+
+
+def test_braces_of_a_form_stand_in_both_lines_and_in_the_answer():
+    item = item_of(use_of("집{에, 으로}"), SELECTION)
+    assert item.question.endswith("― 집{에, 으로} 갔다.\n― 집[에, 으로] 갔다.")
+    assert check.gold_sentence(item) == "집{에, 으로} 갔다."
+
+
+def test_sentence_with_double_quotes_follows_a_bullet():
+    use = use_of("'이번에는 꼭 이기자.'")
+    line = item_of(use, CORRECTION, share=Share()).question.split("\n")[-1]
+    assert line[0] in BULLETS
+
+
 # -- cards ------------------------------------------------------------------------------------
 
 BAD_CARRIERS = {
@@ -234,6 +412,19 @@ BROKEN_CARDS = {
         ("      meaning_en", '      blank: "며( )날"\n      meaning_en'),
         "does not give",
     ),
+    "no full reason": (("  reason_full", "  reasons"), "needs reason_full"),
+    "a further form without reasons": (
+        ("      meaning_en", '      also: [{form: "몇 날"}]\n      meaning_en'),
+        "also needs form, reason and reason_full",
+    ),
+    "a further form that is the wrong one": (
+        ("      meaning_en", '      also: ["몇일"]\n      meaning_en'),
+        "also repeats a form",
+    ),
+    "a task and a further form": (
+        ("      meaning_en", '      also: ["몇 날"]\n      task: "고치고"\n      meaning_en'),
+        "a task leaves one right form",
+    ),
 }  # fmt: skip
 
 
@@ -247,6 +438,31 @@ def card_folder(folder, card):
 
 def test_good_card_is_read(tmp_path):
     assert len(load_cards(card_folder(tmp_path, GOOD_CARD))) == 1
+
+
+BLANK = '      blank: "며( )"\n'
+BLANK_REASONS = {
+    "the card's full reason": ("", "", "'몇일'이 아니라"),
+    "the card's reason for blanks": (
+        "  blank_reason_full: \"'{right}'[이/가] 옳다.\"\n",
+        "",
+        "옳다.",
+    ),
+    "the word's own full reason": (
+        "  blank_reason_full: \"'{right}'[이/가] 옳다.\"\n",
+        "      reason_full: \"'{right}'[이/가] 맞다.\"\n",
+        "맞다.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BLANK_REASONS)
+def test_blank_is_argued_for_by(case, tmp_path):
+    of_card, of_word, part = BLANK_REASONS[case]
+    text = GOOD_CARD.replace("  entries:", of_card + "  entries:")
+    text = text.replace("      meaning_en", BLANK + of_word + "      meaning_en")
+    (card,) = load_cards(card_folder(tmp_path, text))
+    assert part in blank_reason(card.entries[0], full=True)
 
 
 @pytest.mark.parametrize("case", BROKEN_CARDS)

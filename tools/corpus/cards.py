@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,26 @@ CATEGORIES = {
 }
 PUNCTUATION = CATEGORIES["punctuation"]
 
-_REQUIRED_TEXTS = ("id", "article", "norm", "norm_en", "reason", "reason_full")
+_REQUIRED_TEXTS = ("id", "article", "norm", "norm_en", "reason")
 _PARTICLES = ("이/가", "을/를", "은/는", "과/와", "으로/로", "이라/라", "이다/다")
 _PARTICLE_CHOICE = re.compile(r"\[([가-힣]{1,2}/[가-힣]{1,2})\]")
 _ANY_CHOICE = re.compile(r"\[([^\[\]]*/[^\[\]]*)\]")
 _FINAL_RIEUL = 8  # number of ㄹ among the 28 possible finals of a syllable
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A further form that the norm allows, with reasons of its own.
+
+    Attributes:
+        form: The form.
+        reason: The short reason; its ``{right}`` is this form.
+        reason_full: The full reason, likewise.
+    """
+
+    form: str
+    reason: str
+    reason_full: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,12 @@ class Entry:
         reason: The short reason: the word's own where it has one, otherwise the card's.
         reason_full: The full reason, likewise.
         blank: The right form with ``( )`` where a punctuation mark is to be filled in, or empty.
+        blank_reason: The short reason for a question with a blank, where the wrong form is not to
+            be seen.
+        blank_reason_full: The full reason for such a question.
         also: Further right forms, where the norm allows several.
+        task: What a 교정형 question asks for where its usual wording would leave a second right
+            answer ("replace the wrong bracket ..."), or empty.
     """
 
     right: str
@@ -54,7 +75,10 @@ class Entry:
     reason: str
     reason_full: str
     blank: str = ""
-    also: tuple[str, ...] = ()
+    blank_reason: str = ""
+    blank_reason_full: str = ""
+    also: tuple[Alternative, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +151,18 @@ def reason(entry: Entry, full: bool = False, swapped: bool = False) -> str:
     return filled(template, right=entry.right, wrong=entry.wrong)
 
 
+def blank_reason(entry: Entry, full: bool = False) -> str:
+    """Return the short or full reason of an entry for a question with a blank."""
+    template = entry.blank_reason_full if full else entry.blank_reason
+    return filled(template, right=entry.right, wrong=entry.wrong)
+
+
+def alternative_reason(entry: Entry, alternative: Alternative, full: bool = False) -> str:
+    """Return the short or full reason for a further right form of an entry."""
+    template = alternative.reason_full if full else alternative.reason
+    return filled(template, right=alternative.form, wrong=entry.wrong)
+
+
 # -- reading ----------------------------------------------------------------------------------
 
 
@@ -177,18 +213,51 @@ def _card(raw: dict[str, Any], category: str, where: str) -> Card:
 
 def _entry(raw: dict[str, Any], card: dict[str, Any], category: str, where: str) -> Entry:
     """Return one word of a card; the card's reasons stand in for those that the word lacks."""
+    where = f"{where}, {raw['right']}/{raw['wrong']}"
+    reason_full = raw.get("reason_full", card.get("reason_full"))
+    if not reason_full:
+        raise InputError(f"{where}: needs reason_full, of its own or of the card")
+
+    short = raw.get("reason", card["reason"])
     entry = Entry(
         right=raw["right"],
         wrong=raw["wrong"],
         meaning_en=raw["meaning_en"],
         sentences=tuple(map(tuple, raw["sentences"])),
-        reason=raw.get("reason", card["reason"]),
-        reason_full=raw.get("reason_full", card["reason_full"]),
+        reason=short,
+        reason_full=reason_full,
         blank=raw.get("blank", ""),
-        also=tuple(raw.get("also", ())),
+        blank_reason=_blank_reason(raw, card, "reason"),
+        blank_reason_full=_blank_reason(raw, card, "reason_full"),
+        also=_alternatives(raw.get("also", ()), short, reason_full, where),
+        task=raw.get("task", card.get("task", "")),
     )
-    _check_entry(entry, category, f"{where}, {entry.right}/{entry.wrong}")
+    _check_entry(entry, category, where)
     return entry
+
+
+def _blank_reason(raw: dict[str, Any], card: dict[str, Any], key: str) -> str:
+    """Return the reason for a blank, nearest first: the word's before the card's."""
+    for source in (raw, card):
+        for name in (f"blank_{key}", key):
+            if name in source:
+                return source[name]
+    return ""
+
+
+def _alternatives(
+    raw: Iterable[Any], short: str, reason_full: str, where: str
+) -> tuple[Alternative, ...]:
+    """Return further right forms; a plain text shares the reasons of its entry."""
+    alternatives = []
+    for one in raw:
+        if isinstance(one, str):
+            alternatives.append(Alternative(one, short, reason_full))
+            continue
+        if set(one) != {"form", "reason", "reason_full"}:
+            raise InputError(f"{where}: also needs form, reason and reason_full: {one}")
+        alternatives.append(Alternative(**one))
+    return tuple(alternatives)
 
 
 # -- rules ------------------------------------------------------------------------------------
@@ -205,14 +274,22 @@ def _check_entry(entry: Entry, category: str, where: str) -> None:
         if not gloss.strip():
             raise InputError(f"{where}: no gloss for {carrier}")
 
-    for template in (entry.reason, entry.reason_full):
+    for template in (entry.reason, entry.reason_full, entry.blank_reason, entry.blank_reason_full):
         _check_reason(template, right, wrong, where)
 
-    if entry.blank and not _fits_blank(right, entry.blank):
+    for alternative in entry.also:
+        if alternative.form in (right, wrong):
+            raise InputError(f"{where}: also repeats a form: {alternative.form}")
+        for template in (alternative.reason, alternative.reason_full):
+            _check_reason(template, alternative.form, wrong, where)
+
+    if entry.also and entry.task:
+        raise InputError(f"{where}: a task leaves one right form, so also does not go with it")
+    if entry.blank and not fits_blank(right, entry.blank):
         raise InputError(f"{where}: filling the ( ) of {entry.blank!r} does not give {right!r}")
 
 
-def _fits_blank(form: str, blank: str) -> bool:
+def fits_blank(form: str, blank: str) -> bool:
     """Return whether one or two characters in place of ``( )`` turn ``blank`` into ``form``."""
     pattern = re.escape(blank).replace(r"\(\ \)", r"\S{1,2}")
     return re.fullmatch(pattern, form) is not None

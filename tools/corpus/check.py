@@ -1,10 +1,11 @@
 """Check the data and print its counts and rates: ``python -m tools.corpus.check``.
 
 In: the committed files (not the builder's memory). Out: the tables, and one line per fault; exit 1
-if there is one. ``make check-data`` installs what it needs. There are six kinds of check: gold
-answers, forms, splits, shapes and rates, an independent rule checker (matchum), and a spacing
-model (kiwipiepy) whose disagreements with us were read one by one. The last one is large and comes
-with ``pip install -e ".[check]"``; without it that check is reported as skipped.
+if there is one. ``make check-data`` installs what it needs. The items are checked for gold answers,
+forms, splits, shapes and rates, the length of reasons, with an independent rule checker (matchum),
+and with a spacing model (kiwipiepy) whose disagreements with us were read one by one. The last one
+is large and comes with ``pip install -e ".[check]"``; without it that check is reported as skipped.
+The cards are checked for what their reasons say (``tools/corpus/reasons.py``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.metrics import exact_match, format_score
+from grpo_helpers.prompts import load_instruct
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms
+from tools.corpus import reasons
 from tools.corpus.cards import CATEGORIES, Card, load_cards
 from tools.corpus.questions import BULLETS
 from tools.corpus.sentences import SPLIT_NAMES, near_copies
@@ -87,7 +90,7 @@ def gold_sentence(item: Item) -> str:
     return parse_gold(gold_answer(item)).sentences[0]
 
 
-# -- the six checks: each returns its faults, one line each -----------------------------------
+# -- the checks of items: each returns its faults, one line each -------------------------------
 
 
 def gold_faults(corpus: Corpus) -> list[str]:
@@ -239,6 +242,14 @@ def spacing_faults(corpus: Corpus) -> list[str]:
     return faults
 
 
+def instruction_faults(corpus: Corpus) -> list[str]:
+    """Check that the reasons, also the short ones, have the length that the instruction names."""
+    items = items_of(corpus)
+    for split in SPLIT_NAMES:
+        items += load_items(f"data/embedded/{split}.json")
+    return reasons.length_faults(items, load_instruct("data/instruct.json")["prompt"])
+
+
 def _reviewed() -> dict[str, dict[str, str]]:
     """Return the disagreements that were read, and the verdict on each, by checker and sentence."""
     file = project_root() / "data" / "norms" / "reviewed.yaml"
@@ -251,8 +262,16 @@ CHECKS: dict[str, Callable[[Corpus], list[str]]] = {
     "forms": form_faults,
     "splits": split_faults,
     "rates": rate_faults,
+    "length of reasons": instruction_faults,
     "rule checker": rule_faults,
     "spacing model": spacing_faults,
+}
+CARD_CHECKS: dict[str, Callable[[Sequence[Card]], list[str]]] = {
+    "forms in reasons": reasons.form_faults,
+    "reasons of further right forms": reasons.alternative_faults,
+    "reasons of blanks": reasons.blank_faults,
+    "reasons of their own": reasons.sharing_faults,
+    "citations": reasons.citation_faults,
 }
 
 
@@ -264,7 +283,7 @@ def shares(corpus: Corpus) -> dict[str, float]:
     items = items_of(corpus, QUESTION_SPLITS)
     selections = [item for item in items if item.question_type == SELECTION]
     corrections = [item for item in items if item.question_type == CORRECTION]
-    braces = [item for item in selections if "{" in item.question]
+    braces = [item for item in selections if has_option_brace(item)]
     categories = Counter(map(_category, items))
 
     percentages = {}
@@ -291,6 +310,11 @@ def percent(property_of: Callable[[Item], bool], items: Sequence[Item]) -> float
 
 def _category(item: Item) -> str:
     return item.extra["category"]
+
+
+def has_option_brace(item: Item) -> bool:
+    """Return whether the options of an item stand in a brace; a brace may also be a form's own."""
+    return item.question_type == SELECTION and not _has_two_lines(item)
 
 
 def right_form_is_first(item: Item) -> bool:
@@ -375,6 +399,10 @@ def report(corpus: Corpus, cards: Sequence[Card]) -> str:
     lines.append("")
     for name, share in shares(corpus).items():
         lines.append(f"{name:46} {share:6.1f} % (expected {SHARES[name].share:g})")
+
+    own = 100 * reasons.distinct_share(cards)
+    least = 100 * reasons.DISTINCT_FULL_REASONS
+    lines.append(f"{'distinct full reasons, of words':46} {own:6.1f} % (at least {least:g})")
     return "\n".join(lines)
 
 
@@ -388,7 +416,7 @@ def count_faults(corpus: Corpus, cards: Sequence[Card]) -> list[str]:
     return faults
 
 
-def run_checks(corpus: Corpus) -> list[str]:
+def run_checks(corpus: Corpus, cards: Sequence[Card]) -> list[str]:
     """Run every check and print how it ended; return all faults."""
     faults = []
     for name, check in CHECKS.items():
@@ -397,13 +425,22 @@ def run_checks(corpus: Corpus) -> list[str]:
         except ImportError as error:
             print(f"SKIPPED  {name}: {error.name} is not installed (pip install -e '.[dev,check]')")
             continue
+        _print_result(name, new)
+        faults += new
 
-        if new:
-            print(f"FAULTS   {name}: {len(new)}")
-        else:
-            print(f"passed   {name}")
+    for name, check_cards in CARD_CHECKS.items():
+        new = check_cards(cards)
+        _print_result(name, new)
         faults += new
     return faults
+
+
+def _print_result(name: str, faults: Sequence[str]) -> None:
+    """Print how a check ended."""
+    if faults:
+        print(f"FAULTS   {name}: {len(faults)}")
+    else:
+        print(f"passed   {name}")
 
 
 def check_data() -> int:
@@ -412,7 +449,7 @@ def check_data() -> int:
     cards = load_cards()
     print(report(corpus, cards), "\n")
 
-    faults = count_faults(corpus, cards) + run_checks(corpus)
+    faults = count_faults(corpus, cards) + run_checks(corpus, cards)
     print("\n".join(faults[:SHOWN_FAULTS]))
     return 1 if faults else 0
 

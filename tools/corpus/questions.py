@@ -14,7 +14,14 @@ from typing import Literal
 
 from grpo_helpers.answers import format_answer
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
-from tools.corpus.cards import CATEGORIES, PUNCTUATION, reason
+from tools.corpus.cards import (
+    CATEGORIES,
+    PUNCTUATION,
+    alternative_reason,
+    blank_reason,
+    fits_blank,
+    reason,
+)
 from tools.corpus.sentences import Use
 
 Shape = Literal["choose", "correct", "blank", "fix_mark"]
@@ -28,6 +35,7 @@ CHOOSE_LINE = "다음 중 어문 규범에 부합하는 것을 선택하고, 그
 CORRECT = "다음 문장에서 어문 규범에 부합하지 않는 부분을 찾아 고치고, 그 이유를 설명하세요.\n{}"
 FILL_IN = "다음 문장이 어문 규범에 부합하도록 문장 부호를 추가하고, 그 이유를 설명하세요.\n{}"
 FIX_MARK = "다음 문장에서 잘못 쓰인 문장 부호를 고치고, 그 이유를 설명하세요.\n{}"
+TASK = "다음 문장에서 {}, 그 이유를 설명하세요.\n{}"
 CORRECTION_TEMPLATES = {"correct": CORRECT, "blank": FILL_IN, "fix_mark": FIX_MARK}
 
 # As in the contest: mostly one bullet, and now and then one of two look-alikes.
@@ -211,11 +219,6 @@ def make_item(
     else:
         question = _correct(use, draft.shape, share)
 
-    forms = [entry.right]
-    if full and draft.question_type == CORRECTION:
-        forms += entry.also
-    golds = [format_answer(use.with_form(form), reason(entry, full)) for form in forms]
-
     extra = {
         "card": use.card.id,
         "category": use.card.category,
@@ -224,7 +227,25 @@ def make_item(
         "gloss": use.gloss,
         "word_gloss": entry.meaning_en,
     }
-    return Item(item_id, draft.question_type, question, answer="#".join(golds), extra=extra)
+    return Item(item_id, draft.question_type, question, answer=_gold(draft, full), extra=extra)
+
+
+def _gold(draft: Draft, full: bool) -> str:
+    """Return the gold answer: one, or with full reasons every right one of a 교정형."""
+    use, entry = draft.use, draft.use.entry
+    is_blank = draft.shape == "blank"
+
+    why = blank_reason(entry, full) if is_blank else reason(entry, full)
+    golds = [format_answer(use.right, why)]
+    if not full or draft.question_type == SELECTION:
+        return golds[0]
+
+    for alternative in entry.also:
+        if is_blank and not fits_blank(alternative.form, entry.blank):
+            continue
+        sentence = use.with_form(alternative.form)
+        golds.append(format_answer(sentence, alternative_reason(entry, alternative, full)))
+    return "#".join(golds)
 
 
 def _choose(use: Use, right_first: bool, share: Share | None) -> str:
@@ -233,9 +254,10 @@ def _choose(use: Use, right_first: bool, share: Share | None) -> str:
     if not right_first:
         forms.reverse()
 
-    # A form with a slash of its own cannot go into a brace.
     first, second = forms
-    if share and (share("line") or "/" in first + second):
+    lines = share is not None and share("line")
+    # A form with a slash or a brace of its own cannot go into a brace.
+    if lines or any(char in first + second for char in "{/}"):
         return CHOOSE_LINE.format(f"― {use.with_form(first)}", f"― {use.with_form(second)}")
     return CHOOSE.format(use.with_form(f"{{{first}/{second}}}"))
 
@@ -245,10 +267,14 @@ def _correct(use: Use, shape: Shape, share: Share | None) -> str:
     form = use.entry.blank if shape == "blank" else use.entry.wrong
     sentence = use.with_form(form)
 
-    if share and share("bullet"):
+    # Double quotes around double quotes would look like a second error.
+    if share and ('"' in sentence or share("bullet")):
         sentence = f"{_next_bullet(share)} {sentence}"
     else:
         sentence = f'"{sentence}"'
+
+    if share and use.entry.task and shape != "blank":
+        return TASK.format(use.entry.task, sentence)
     return CORRECTION_TEMPLATES[shape].format(sentence)
 
 
