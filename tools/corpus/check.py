@@ -105,7 +105,7 @@ def gold_faults(corpus: Corpus) -> list[str]:
             parsed = parse(answer)
             if parsed.head != "quoted" or not parsed.reason:
                 faults.append(f"{item.id}: the gold answer does not parse: {answer}")
-            elif format_score(answer) != 1 or exact_match(answer, gold) != 1:
+            elif format_score(answer, item) != 1 or exact_match(answer, gold) != 1:
                 faults.append(f"{item.id}: the gold answer misses a reward: {answer}")
     return faults
 

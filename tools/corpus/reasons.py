@@ -44,7 +44,7 @@ _CONTRAST = re.compile(r"말고|대신(?!하|할|한)|아니라|아닌|아니고
 _SENTENCE_END = re.compile(r"다\.(?=\s|$)")
 _PROMISED_LENGTH = re.compile(r"(한두|두세|한|두|세) 문장")
 _LENGTHS = {"한": (1, 1), "두": (2, 2), "세": (3, 3), "한두": (1, 2), "두세": (2, 3)}
-_UNNUMBERED_PART = re.compile(r"표준어 규정(?! 제[12]부)")
+_UNNUMBERED_PART = re.compile(r"표준어 규정 제\d+항")
 
 
 @dataclass(frozen=True)
