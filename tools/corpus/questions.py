@@ -256,8 +256,9 @@ def _choose(use: Use, right_first: bool, share: Share | None) -> str:
 
     first, second = forms
     lines = share is not None and share("line")
-    # A form with a slash or a brace of its own cannot go into a brace.
-    if lines or any(char in first + second for char in "{/}"):
+    # A form with a slash or a brace of its own cannot go into a brace; and the double quotes around
+    # the question would speak for single ones inside it.
+    if lines or any(char in first + second for char in '{/}"'):
         return CHOOSE_LINE.format(f"― {use.with_form(first)}", f"― {use.with_form(second)}")
     return CHOOSE.format(use.with_form(f"{{{first}/{second}}}"))
 
@@ -267,8 +268,9 @@ def _correct(use: Use, shape: Shape, share: Share | None) -> str:
     form = use.entry.blank if shape == "blank" else use.entry.wrong
     sentence = use.with_form(form)
 
-    # Double quotes around double quotes would look like a second error.
-    if share and ('"' in sentence or share("bullet")):
+    # Double quotes around double quotes would look like a second error, or speak for single ones.
+    has_double_quotes = '"' in sentence + use.right
+    if share and (has_double_quotes or share("bullet")):
         sentence = f"{_next_bullet(share)} {sentence}"
     else:
         sentence = f'"{sentence}"'
