@@ -11,13 +11,13 @@ resumes. This module needs nothing of ours and imports nothing heavy.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +160,7 @@ def limit_text_length(tokenizer: PreTrainedTokenizerBase, longest: int = LONGEST
 # -- applied to the trainer ------------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def no_folders_yet(config: Any) -> Iterator[None]:
     """Let a trainer be built without making the run folder.
 

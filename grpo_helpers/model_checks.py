@@ -202,7 +202,8 @@ class Room:
         model_name: The model.
         new_tokens: The longest answer, in tokens.
         parameter: What that limit is called: ``max_completion_length``.
-        fix: What else can be done about a prompt that is too long.
+        fix: What else can be done about a prompt that is too long; ``{left}`` in it stands for the
+            tokens that a prompt may have.
     """
 
     model_name: str
@@ -259,11 +260,14 @@ def _check_positions(
     if longest + room.new_tokens <= positions:
         return
 
+    fixes = []
+    if longest < positions:
+        fixes.append(f"lower {room.parameter} to {positions - longest}")
+    if room.new_tokens < positions:
+        fixes.append(room.fix.format(left=positions - room.new_tokens))
+    fix = " or ".join(fixes) or f"lower {room.parameter}"
+
     item = items[lengths.index(longest)]
-    left = positions - room.new_tokens
-    fix = f"lower {room.parameter}"
-    if left > 0:
-        fix += f", or {room.fix.format(left=left)}"
     raise InputError(
         f"the prompt of id {item.id!r} has {longest} tokens and its answer up to "
         f"{room.new_tokens} ({room.parameter}), together more than the {positions} positions of "
