@@ -22,7 +22,6 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import check_output_folder, resolve_path, show_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.report import (
-    Encoder,
     ReportSplit,
     article_block,
     choice_lines,
@@ -77,7 +76,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         choice,
         input_dir=args.input_dir,
         label_path=args.label_path,
-        encoder=Encoder(args.encoder, args.encoder_layers),
+        encoder=args.encoder,
+        encoder_layers=args.encoder_layers,
     )
     tables = write_tables(scores, labels, output_dir)
     dev = ReportSplit(labels, folder.answers, scores)

@@ -144,21 +144,13 @@ class HeldOutResults:
         }
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """BERTScore's encoder, as a command names it.
-
-    Attributes:
-        model: A folder or a hub id.
-        layers: The layer of it that is compared.
-    """
-
-    model: str = ENCODER
-    layers: int = ENCODER_LAYERS
-
-
 def evaluate_command(
-    choice: Choice, input_dir: str | Path, label_path: str | Path, encoder: Encoder | None = None
+    choice: Choice,
+    input_dir: str | Path,
+    label_path: str | Path,
+    *,
+    encoder: str = ENCODER,
+    encoder_layers: int = ENCODER_LAYERS,
 ) -> str:
     """Return the command that makes the same choice again from the same answers.
 
@@ -167,14 +159,14 @@ def evaluate_command(
         input_dir: The folder with the answers.
         label_path: The file with the gold answers.
         encoder: BERTScore's encoder; the course's own need not be named.
+        encoder_layers: The layer of it that is compared.
     """
-    encoder = encoder or Encoder()
     words = ["python", "-m", "grpo_helpers.evaluate_json"]
     words += ["--input_dir", str(input_dir), "--label_path", str(label_path)]
     words += ["--rule", choice.rule, "--aggregate", choice.aggregate]
 
-    if encoder != Encoder():
-        words += ["--encoder", encoder.model, "--encoder_layers", str(encoder.layers)]
+    if (encoder, encoder_layers) != (ENCODER, ENCODER_LAYERS):
+        words += ["--encoder", encoder, "--encoder_layers", str(encoder_layers)]
     return shlex.join(words)
 
 
@@ -185,7 +177,8 @@ def write_choice(
     input_dir: str | Path,
     label_path: str | Path,
     tests: HeldOutResults | None = None,
-    encoder: Encoder | None = None,
+    encoder: str = ENCODER,
+    encoder_layers: int = ENCODER_LAYERS,
 ) -> Path:
     """Write ``best_checkpoint.json``, with the command that repeats the choice.
 
@@ -196,7 +189,8 @@ def write_choice(
         label_path: The file with the gold answers, as the command shall name it.
         tests: Results on the test sets. Without them, those that the file already holds are
             retained, provided that they are of the same checkpoint.
-        encoder: BERTScore's encoder, if it is another one than the course's own.
+        encoder: BERTScore's encoder, as the command shall name it.
+        encoder_layers: The layer of it that is compared.
 
     Returns:
         The path of the file.
@@ -209,7 +203,9 @@ def write_choice(
 
     if tests is not None:
         content |= tests.to_dict()
-    content["command"] = evaluate_command(choice, input_dir, label_path, encoder)
+    content["command"] = evaluate_command(
+        choice, input_dir, label_path, encoder=encoder, encoder_layers=encoder_layers
+    )
 
     if tests is None and path.is_file():
         earlier = read_json(path)

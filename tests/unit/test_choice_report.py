@@ -14,7 +14,6 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import read_json
 from grpo_helpers.report import (
     PARTS,
-    Encoder,
     HeldOutResults,
     ReportSplit,
     article_block,
@@ -129,10 +128,8 @@ def test_stored_choice_ends_with_its_command(tmp_path):
 
 def test_command_names_an_encoder_of_the_readers_own(tmp_path):
     choice = describe_choice(scores_of(epoch_0=[0, 1], epoch_1=[1, 1]), samples=50)
-    encoder = Encoder("my encoder", 9)
-    path = write_choice(
-        tmp_path, choice, input_dir="answers", label_path="[가] dev.json", encoder=encoder
-    )
+    about = {"input_dir": "answers", "label_path": "[가] dev.json"}
+    path = write_choice(tmp_path, choice, **about, encoder="my encoder", encoder_layers=9)
     words = shlex.split(read_json(path)["command"])
 
     assert words[words.index("--label_path") + 1] == "[가] dev.json"
