@@ -23,10 +23,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from grpo_helpers.files import write_json
 from grpo_helpers.health import EXACT_MATCH, examine, panel_text
 from grpo_helpers.inference import generate_answers, write_answers
-from grpo_helpers.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from grpo_helpers.model_checks import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from grpo_helpers.prompts import Message
 from grpo_helpers.questions import Item
-from grpo_helpers.run_folder import COMPLETE, RunFolder, checkpoint_name
+from grpo_helpers.run_folder import COMPLETE, RunFolder, RunWriter, checkpoint_name
 from grpo_helpers.settings import TrainSettings
 
 
@@ -35,6 +35,7 @@ def training_callbacks(
     items: Sequence[Item],
     prompts: Sequence[list[Message]],
     stop: StopCallback,
+    writer: RunWriter | None = None,
 ) -> list[TrainerCallback]:
     """Return the callbacks of a run, in the order in which TRL must call them.
 
@@ -43,8 +44,11 @@ def training_callbacks(
         items: The dev items.
         prompts: Their prompts.
         stop: Ends the run when it is asked to; the caller keeps it for that.
+        writer: Opens the run folder; None stands for one that starts a new run.
     """
     run_dir = settings.run_dir
+    open_folder = OpenCallback(writer or RunWriter(settings))
+    save_last = LastSaveCallback()
     save_adapter = LoraSaveCallback(run_dir)
     answer_dev = InferenceCallback(items, prompts, settings)
     log = LogCallback(run_dir)
@@ -55,9 +59,38 @@ def training_callbacks(
     # both of them. Were it earlier, a run killed in between would never answer that save.
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         # Sharded weights cannot generate; their checkpoints answer after the run, by inference.py.
-        return [save_adapter, log, mark_complete, watch, stop]
+        return [open_folder, save_adapter, log, mark_complete, watch, save_last, stop]
 
-    return [save_adapter, answer_dev, log, mark_complete, watch, stop]
+    return [open_folder, save_adapter, answer_dev, log, mark_complete, watch, save_last, stop]
+
+
+# -- the start -------------------------------------------------------------------------------------
+
+
+class OpenCallback(TrainerCallback):
+    """Opens the run folder when all is ready to train: model, optimizer, trackers, data.
+
+    It must come before every callback that writes. Trackers start before it, as transformers puts
+    them first.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        """Take what locks and opens the run's folder."""
+        self.writer = writer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Open the folder in the first process; the others wait until it is open."""
+        self.writer.is_main = args.process_index == 0
+        with args.main_process_first(local=False, desc="run folder"):
+            self.writer.open()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Free the folder."""
+        self.writer.close()
 
 
 # -- what a save consists of -----------------------------------------------------------------------
@@ -165,15 +198,20 @@ class LogCallback(TrainerCallback):
     """Appends every logged metric to ``log.jsonl`` and prints a progress line per logged step."""
 
     def __init__(self, run_dir: Path) -> None:
-        """Take the run's folder; seconds continue where an earlier part of the run stopped."""
+        """Take the run's folder; seconds are counted from now."""
         self.log = RunFolder(run_dir).log
-
-        seconds_before = [row["seconds"] for row in self.log.rows()]
-        self.started = time.time() - max(seconds_before, default=0.0)
+        self.started = time.time()
 
         # When the first step of this process began, and how many steps there were before it.
         self.first_step_began: float | None = None
         self.steps_before = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Let the seconds continue where an earlier part of the run stopped."""
+        seconds_before = [row["seconds"] for row in self.log.rows()]
+        self.started -= max(seconds_before, default=0.0)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -237,14 +275,33 @@ def end_with_save(args: TrainingArguments, control: TrainerControl) -> None:
     control.should_training_stop = True
 
 
+class LastSaveCallback(TrainerCallback):
+    """Saves once at the end where nothing is saved on the way: no training is lost."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a save after the last step."""
+        is_last = state.global_step >= state.max_steps
+        if is_last and args.save_strategy == "no":
+            control.should_save = True
+
+
 class HealthCallback(TrainerCallback):
     """Prints each alarm of :mod:`grpo_helpers.health` once; can end the run on an alarm."""
 
     def __init__(self, run_dir: Path, stop: bool) -> None:
         """Take the run's folder, and whether to end the run, with a save, on an alarm."""
-        self.rows = RunFolder(run_dir).log.step_rows()
+        self.log = RunFolder(run_dir).log
+        self.rows: list[dict[str, Any]] = []
         self.stop = stop
         self.reported: set[str] = set()  # rules whose alarm was printed
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take what an earlier part of the run logged; the run folder is open by now."""
+        self.rows = self.log.step_rows()
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
 from grpo_helpers.data import load_items
-from grpo_helpers.files import resolve_path, show_path
+from grpo_helpers.files import check_output_folder, resolve_path, show_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.report import (
     ReportSplit,
@@ -61,6 +61,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     run_dir = resolve_path(args.input_dir).parent
     load_reward_module(args.reward_module or recorded_reward_module(run_dir))
 
+    output_dir = Path(args.output_dir or run_dir)
+    check_output_folder(output_dir)
+
     labels = load_items(args.label_path)
     folder = scan_folder(args.input_dir, labels)
     require_answers(folder, args.input_dir)
@@ -68,8 +71,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     choice = describe_choice(scores, rule=args.rule, aggregate=args.aggregate)
     print(f"{article_block(scores, args.aggregate)}\n\n{choice_lines(choice)}")
 
-    output_dir = Path(args.output_dir or run_dir)
-    chosen = write_choice(output_dir, choice, input_dir=args.input_dir, label_path=args.label_path)
+    chosen = write_choice(
+        output_dir,
+        choice,
+        input_dir=args.input_dir,
+        label_path=args.label_path,
+        encoder=args.encoder,
+        encoder_layers=args.encoder_layers,
+    )
     tables = write_tables(scores, labels, output_dir)
     dev = ReportSplit(labels, folder.answers, scores)
     page = write_report(output_dir / "report.html", {"dev": dev}, choice.best_checkpoint)

@@ -15,6 +15,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
+BLOCK = 2**20  # bytes that are hashed at once
+
+# Files in a model's folder that are read by people only.
+PAGES = (".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg")
+PAGE_NAMES = ("readme", "license", "licence", "notice", "copying")
+
 
 class InputError(ValueError):
     """Bad input, reported in one line: what is wrong, where, and how to fix it."""
@@ -159,6 +165,36 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[str]], An
     return target
 
 
+def check_output_file(path: str | os.PathLike[str]) -> None:
+    """Make sure, before anything costly starts, that a file can be written; nothing is made yet.
+
+    Raises:
+        InputError: ``path`` is a folder, or lies where nothing can be written.
+    """
+    target = Path(path)
+
+    if target.is_dir():
+        raise InputError(
+            f"{path} is a folder: name a file in it, {target / 'answers.json'} for one"
+        )
+    check_output_folder(target.absolute().parent)
+
+
+def check_output_folder(path: str | os.PathLike[str]) -> None:
+    """Make sure that a folder exists, or can be made, and can be written to; nothing is made yet.
+
+    Raises:
+        InputError: It cannot.
+    """
+    folder = Path(path).absolute()
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+
+    if not nearest.is_dir():
+        raise InputError(f"cannot write to {path}: {nearest} is a file, no folder; choose another")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {path}: no permission in {nearest}; choose another")
+
+
 def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
     """Return one SHA-256 hex digest over the names and contents of files.
 
@@ -166,12 +202,38 @@ def sha256(paths: Iterable[str | os.PathLike[str]]) -> str:
         paths: Files, in the order in which they count; a folder counts as all files below it,
             sorted.
     """
+    files: list[Path] = []
+    for path in paths:
+        files += _files_of(resolve_path(path))
+
+    return _digest(files)
+
+
+def sha256_of_model(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 hex digest of a model: of one file, or of what counts in a folder.
+
+    Model cards, licences and hidden files do not count: they may change, and the model stays.
+    """
+    root = resolve_path(path)
+    files = [file for file in _files_of(root) if file == root or _belongs_to_model(file, root)]
+    return _digest(files)
+
+
+def _belongs_to_model(file: Path, root: Path) -> bool:
+    """Return whether a file below a model's folder can change what the model does."""
+    is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    is_page = file.suffix.lower() in PAGES or file.stem.lower() in PAGE_NAMES
+    return not is_hidden and not is_page
+
+
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
 
-    for path in paths:
-        for file in _files_of(resolve_path(path)):
-            digest.update(file.name.encode())
-            digest.update(file.read_bytes())
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as opened:
+            while block := opened.read(BLOCK):  # a model may be larger than the memory
+                digest.update(block)
 
     return digest.hexdigest()
 

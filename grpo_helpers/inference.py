@@ -28,8 +28,18 @@ from typing import TYPE_CHECKING, Any
 from grpo_helpers.answers import strip_prefixes_and_normalize
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row
-from grpo_helpers.files import InputError, read_json, sha256, show_path, write_json
-from grpo_helpers.models import adapter_folder, check_model, load_tokenizer, load_with_adapter
+from grpo_helpers.files import (
+    InputError,
+    check_output_file,
+    read_json,
+    resolve_path,
+    sha256,
+    show_path,
+    write_json,
+)
+from grpo_helpers.library_fixes import plain_generation
+from grpo_helpers.model_checks import Room, adapter_folder, check_model, check_room
+from grpo_helpers.models import load_tokenizer, load_with_adapter
 from grpo_helpers.prompts import Message, PromptSource, load_prompted, prompt_texts, suit_template
 from grpo_helpers.questions import Item
 from grpo_helpers.run_folder import RunFolder
@@ -62,7 +72,8 @@ def generate_answers(
     each of them gets all the answers.
 
     Args:
-        model: Put into evaluation mode while it answers, and back afterwards.
+        model: Put into evaluation mode while it answers, and back afterwards. What its own
+            generation settings say does not count, now or later.
         tokenizer: Its tokenizer.
         prompts: Chat messages, one list per question.
         batch_size: Prompts answered at once.
@@ -76,6 +87,7 @@ def generate_answers(
 
     answers = dict(known or {})
     was_training = model.training
+    plain_generation(model)
     model.eval()
     try:
         for places in batches[rank::world_size]:
@@ -165,13 +177,7 @@ def _generate(
         max_new_tokens=max_new_tokens,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=stop_tokens(model, tokenizer),
-        # Greedy, and otherwise like the rollouts, whatever the model's own defaults are: a penalty
-        # on repetition would keep it from copying the question's words.
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=1.0,
+        do_sample=False,  # greedy, and otherwise like the rollouts: see plain_generation
     )
 
     completions = output[:, input_ids.shape[1] :]
@@ -227,6 +233,12 @@ class AnswerOptions:
     num_few_shot: int = PromptSource.num_few_shot
     batch_size: int = 32
     max_new_tokens: int = 96
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_new_tokens"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(f"{name} is {value}; it must be 1 or more")
 
     @classmethod
     def of_run(cls, run: RunFolder, checkpoint: str) -> AnswerOptions:
@@ -350,16 +362,19 @@ def answer_file(
     """
     from tqdm.auto import tqdm
 
+    _check_files(input_path, output_path)
     check_model(options.model_id)
     items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
     partial = PartialAnswers(output_path, _fingerprint(options, prompts))
     known = partial.read()
 
+    tokenizer = load_tokenizer(options.model_id)
+    prompts = suit_template(tokenizer, prompts)
+    room = Room(options.model_id, options.max_new_tokens, parameter="max_new_tokens")
+    check_room(tokenizer, items, prompts, room)
     model = load_with_adapter(
         options.model_id, options.lora_weights_path, options.quant_type, options.bf16
     )
-    tokenizer = load_tokenizer(options.model_id)
-    prompts = suit_template(tokenizer, prompts)
 
     with tqdm(total=len(items), initial=len(known), disable=not progress, unit="answer") as bar:
 
@@ -384,6 +399,15 @@ def answer_file(
     written = write_answers(output_path, items, answers)
     partial.remove()
     return written
+
+
+def _check_files(input_path: str, output_path: str | Path) -> None:
+    """Make sure that the answers have a place of their own."""
+    check_output_file(output_path)
+    if Path(output_path).resolve() == resolve_path(input_path).resolve():
+        raise InputError(
+            f"the answers would replace the questions in {input_path}: give another output_path"
+        )
 
 
 def _fingerprint(options: AnswerOptions, prompts: Sequence[list[Message]]) -> str:

@@ -1,4 +1,4 @@
-"""Several processes, Ctrl-C, and a disk that is full: what surrounds the training itself.
+"""Several processes, trackers, Ctrl-C, and a full disk: what surrounds the training itself.
 
 In: the settings of a run, and what goes wrong outside our code. Out: processes started by torchrun,
 a run that ends with a save, and one-line errors. The article trains in one process and has nothing
@@ -15,16 +15,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.files import InputError
+from grpo_helpers.model_checks import first_line
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
     from grpo_helpers.callbacks import StopCallback
+    from grpo_helpers.run_folder import RunWriter
 
 # Codes of OSError that mean a full disk or a place that cannot be written. Not every system has
 # all of them.
@@ -45,6 +47,11 @@ ERROR_LINE = re.compile(r"error: |\S*Error: ")
 def launched_processes() -> int:
     """Return the number of processes that this one was launched with, itself included."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """Return the number of this process among those that were launched; 0 is the first."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def check_processes(settings: TrainSettings) -> None:
@@ -123,6 +130,79 @@ def _first_error(lines: Sequence[str]) -> str:
     return lines[-1] if lines else "no output"
 
 
+# -- trackers --------------------------------------------------------------------------------------
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Make sure that each tracker is installed, and that wandb knows who is tracking.
+
+    Args:
+        names: Trackers by the names that transformers has for them.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    if not names:
+        return
+
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in names:
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except Exception as error:
+            raise InputError(
+                f"report_to is {name}, which cannot be used here: {first_line(error)}; "
+                f"install it (pip install {name}), or set report_to=none"
+            ) from None
+
+        if name == "wandb" and launched_rank() == 0:
+            _check_wandb_login()
+
+
+def _check_wandb_login() -> None:
+    import wandb
+
+    if wandb.setup().settings.mode in ("offline", "disabled", "dryrun"):
+        return
+
+    try:
+        is_known = wandb.login(prompt=False, verify=False)
+    except wandb.Error as error:
+        raise InputError(
+            f"report_to is wandb, which refuses the login: {first_line(error)}"
+        ) from None
+    if not is_known:
+        raise InputError(
+            "report_to is wandb, and nobody is logged in there: run `wandb login` once, "
+            "set WANDB_API_KEY or WANDB_MODE=offline, or set report_to=none"
+        )
+
+
+def explain_tracker_errors(trainer: Any) -> None:
+    """Let a tracker that cannot start say so in one line."""
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    names = {kind: name for name, kind in INTEGRATION_TO_CALLBACK.items()}
+    for callback in trainer.callback_handler.callbacks:
+        name = names.get(type(callback))
+        if name is not None:
+            callback.on_train_begin = _explained(callback.on_train_begin, name)
+
+
+def _explained(begin: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def begin_or_explain(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return begin(*args, **kwargs)
+        except Exception as error:
+            raise InputError(
+                f"report_to is {name}, which cannot start: {first_line(error)}; "
+                "put that right, or set report_to=none"
+            ) from error
+
+    return begin_or_explain
+
+
 # -- signals ---------------------------------------------------------------------------------------
 
 
@@ -152,7 +232,28 @@ def soft_interrupts(stop: StopCallback) -> Iterator[None]:
         signal.signal(signal.SIGINT, original_handler)
 
 
-# -- disk errors -----------------------------------------------------------------------------------
+# -- errors of a start, and of a disk --------------------------------------------------------------
+
+
+@contextmanager
+def explain_start_errors(writer: RunWriter) -> Iterator[None]:
+    """Report in one line what keeps a training from starting; nothing is lost by then.
+
+    Args:
+        writer: Knows whether the run folder is open, which is the last thing of a start.
+
+    Raises:
+        InputError: Instead of a setting that TRL, PEFT or an optimizer refuses. Errors of a run
+            that has started are passed on.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ImportError, NotImplementedError, ValueError) as error:
+        if writer.is_open:
+            raise
+        raise InputError(f"the training cannot start: {first_line(error)}") from error
 
 
 @contextmanager
@@ -165,7 +266,7 @@ def explain_write_errors(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = _first_line(error)
+        message = first_line(error)
         is_write_error = getattr(error, "errno", None) in WRITE_ERRORS
 
         if is_write_error or WRITE_ERROR_TEXT.search(message):
@@ -174,8 +275,3 @@ def explain_write_errors(run_dir: Path) -> Iterator[None]:
                 "free some space and resume with resume=auto, or choose another output_dir"
             ) from error
         raise
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

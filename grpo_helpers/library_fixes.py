@@ -11,9 +11,14 @@ resumes. This module needs nothing of ours and imports nothing heavy.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
 import math
+import tempfile
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +38,7 @@ LONGEST_TEXT = 512  # tokens; a limit for tokenizers that state none
 def apply_at_import() -> None:
     """Apply what must be in place before a library is imported."""
     quiet_bitsandbytes()
+    warn_of_casts_once()
 
 
 def quiet_bitsandbytes() -> None:
@@ -44,6 +50,27 @@ def quiet_bitsandbytes() -> None:
     Drift test: ``test_bitsandbytes_warns_about_kernels_at_import``.
     """
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def warn_of_casts_once() -> None:
+    """Let a warning about 8-bit layers through once instead of at every layer and pass.
+
+    Library: bitsandbytes 0.50. Symptom: thousands of lines "MatMul8bitLt: inputs will be cast" in
+    a few steps of a model in 8 bits that computes in float32, as on a CPU.
+    Where: ``bitsandbytes/autograd/_functions.py``, ``MatMul8bitLt.forward``.
+    Drift test: ``test_bitsandbytes_warns_of_casts_in_every_pass``.
+    """
+    warned = False
+
+    def is_new(record: logging.LogRecord) -> bool:
+        nonlocal warned
+        if "inputs will be cast" not in record.msg:
+            return True
+        first_time = not warned
+        warned = True
+        return first_time
+
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(is_new)
 
 
 def quiet_libraries() -> None:
@@ -95,7 +122,30 @@ def unmark_gguf(model: PreTrainedModel) -> None:
         vars(model).pop(mark, None)
 
 
-def limit_text_length(tokenizer: PreTrainedTokenizerBase) -> None:
+def plain_generation(model: Any) -> None:
+    """Let nothing but the settings decide how a model samples and answers.
+
+    Library: transformers 5.23. Symptom: whatever a model's ``generation_config.json`` sets, and the
+    caller does not (``no_repeat_ngram_size``, ``suppress_tokens``, ``min_new_tokens``, ``min_p``
+    and dozens more), bends rollouts and answers. TRL names eight fields in its own configuration,
+    the others are filled in from the model's. Where: ``transformers/generation/utils.py``,
+    ``GenerationMixin._prepare_generation_config``.
+    Drift test: ``test_transformers_fills_generation_settings_in_from_the_model``.
+    """
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = base.generation_config
+
+    # Which tokens begin, fill and end a text belongs to the model, not to how it is sampled.
+    base.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id,
+        pad_token_id=own.pad_token_id,
+        eos_token_id=own.eos_token_id,
+    )
+
+
+def limit_text_length(tokenizer: PreTrainedTokenizerBase, longest: int = LONGEST_TEXT) -> None:
     """Give a tokenizer without a length limit one, so that bert-score can use it.
 
     Library: bert-score 0.3.13 with transformers 5. Symptom: ``OverflowError: int too big to
@@ -104,15 +154,39 @@ def limit_text_length(tokenizer: PreTrainedTokenizerBase) -> None:
     https://github.com/Tiiiger/bert_score/issues/205.
     Drift test: ``test_bert_score_overflows_without_a_length_limit``.
     """
-    tokenizer.model_max_length = min(tokenizer.model_max_length, LONGEST_TEXT)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest, LONGEST_TEXT)
 
 
 # -- applied to the trainer ------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def no_folders_yet(config: Any) -> Iterator[None]:
+    """Let a trainer be built without making the run folder.
+
+    Library: TRL 1.16 and transformers 5.23. Symptom: the constructor makes ``output_dir`` and
+    ``completions/`` in it, so that a start that fails afterwards leaves a folder behind.
+    Where: ``trl/trainer/grpo_trainer.py``, ``GRPOTrainer.__init__``, and
+    ``transformers/trainer.py``, ``Trainer.__init__``.
+    Drift test: ``test_trainers_make_folders_when_they_are_built``.
+
+    Args:
+        config: TRL's configuration; it names a temporary folder in the meantime.
+    """
+    output_dir = config.output_dir
+
+    with tempfile.TemporaryDirectory(prefix="grpo-build-") as folder:
+        config.output_dir = folder
+        try:
+            yield
+        finally:
+            config.output_dir = output_dir
+
+
 def apply_to(trainer: Trainer) -> None:
     """Apply every patch that a trainer needs before it trains."""
     skip_model_card(trainer)
+    keep_train_completions(trainer)
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())
 
@@ -129,6 +203,37 @@ def skip_model_card(trainer: Trainer) -> None:
         return None
 
     trainer.create_model_card = write_nothing
+
+
+def keep_train_completions(trainer: Trainer) -> None:
+    """Write the completions of training only; those of an evaluation are not stored.
+
+    Library: TRL 1.16. Symptom: an evaluation writes its samples of dev to
+    ``completions_{step}.parquet`` over those of the train step, and leaves them where the next
+    train step looks for its own. Where: ``trl/trainer/grpo_trainer.py``, ``GRPOTrainer.log``.
+    Drift test: ``test_trl_logs_completions_of_evaluations_under_the_same_name``.
+    """
+    log = trainer.log
+    evaluate = trainer.evaluate
+    is_wanted = trainer.log_completions
+
+    def log_train_completions(*args: Any, **kwargs: Any) -> None:
+        trainer.log_completions = is_wanted and trainer.model.training
+        if trainer.log_completions:
+            folder = Path(trainer.args.output_dir) / "completions"
+            folder.mkdir(parents=True, exist_ok=True)
+        log(*args, **kwargs)
+
+    def evaluate_apart(*args: Any, **kwargs: Any) -> Any:
+        of_training = trainer._logs
+        trainer._logs = copy.deepcopy(of_training)
+        try:
+            return evaluate(*args, **kwargs)
+        finally:
+            trainer._logs = of_training
+
+    trainer.log = log_train_completions
+    trainer.evaluate = evaluate_apart
 
 
 def count_equal_groups(trainer: Trainer) -> None:

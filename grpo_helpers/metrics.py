@@ -31,7 +31,7 @@ from grpo_helpers.answers import (
     split_seed,
 )
 from grpo_helpers.files import InputError, resolve_path
-from grpo_helpers.library_fixes import limit_text_length
+from grpo_helpers.library_fixes import LONGEST_TEXT, limit_text_length
 from grpo_helpers.questions import (
     CORRECTION,
     Item,
@@ -314,14 +314,17 @@ class BertScore:
 
         logging.disable_progress_bar()  # "Loading weights" would clutter the notebooks
 
-        folder = resolve_path(model)
         self._scorer = BERTScorer(
-            model_type=str(folder) if folder.exists() else model,
+            model_type=_encoder_source(model),
             num_layers=num_layers,
             device=device,
             batch_size=256,
         )
-        limit_text_length(self._scorer._tokenizer)
+        tokenizer = self._scorer._tokenizer
+        positions = getattr(self._scorer._model.config, "max_position_embeddings", None)
+        limit_text_length(tokenizer, positions or LONGEST_TEXT)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
         self._cache: dict[tuple[str, str], float] = {}
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -367,16 +370,54 @@ def bert_scorer(model: str = ENCODER, num_layers: int = ENCODER_LAYERS) -> BertS
     """Return the one scorer of this process for an encoder; it is built on first use.
 
     Raises:
-        InputError: The encoder cannot be loaded.
+        InputError: The encoder cannot be loaded, has no such layer, or is of a kind that bert-score
+            does not support.
     """
+    check_encoder(model, num_layers)
     try:
         return BertScore(model, num_layers)
-    except OSError as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = str(error).splitlines()[0]
+    except ValueError as error:
+        if str(error) != "Not supported":  # bert-score's whole message
+            raise _encoder_error(model, error) from None
         raise InputError(
-            f"BERTScore encoder {model!r} cannot be loaded{offline}: {reason}"
+            f"BERTScore encoder {model!r} is of a kind that bert-score does not support: "
+            "use BERT, RoBERTa, ELECTRA or another encoder with a list of layers"
         ) from None
+    except (AssertionError, AttributeError, ImportError, OSError, RuntimeError) as error:
+        raise _encoder_error(model, error) from None
+
+
+def check_encoder(model: str, num_layers: int) -> None:
+    """Make sure, by its configuration, that an encoder can be had and has a layer of that number.
+
+    Raises:
+        InputError: It cannot, or has not.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(_encoder_source(model))
+    except (ImportError, OSError, ValueError) as error:
+        raise _encoder_error(model, error) from None
+
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if num_layers < 0 or (layers is not None and num_layers > layers):
+        raise InputError(
+            f"BERTScore encoder {model!r} has layers 1 to {layers}, "
+            f"and bertscore_layers (--encoder_layers) is {num_layers}"
+        )
+
+
+def _encoder_source(model: str) -> str:
+    """Return what transformers loads an encoder from."""
+    folder = resolve_path(model)
+    return str(folder) if folder.exists() else model
+
+
+def _encoder_error(model: str, error: Exception) -> InputError:
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(f"BERTScore encoder {model!r} cannot be loaded{offline}: {reason}")
 
 
 # -- all scores of one answer file -----------------------------------------------------------------

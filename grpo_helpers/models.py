@@ -9,98 +9,28 @@ the article has 0.05: TRL samples rollouts in training mode, where dropout disto
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.files import InputError, resolve_path
-from grpo_helpers.library_fixes import keep_gradients_on_cpu, quiet_libraries, unmark_gguf
+from grpo_helpers.files import InputError
+from grpo_helpers.library_fixes import (
+    keep_gradients_on_cpu,
+    plain_generation,
+    quiet_libraries,
+    unmark_gguf,
+)
+from grpo_helpers.model_checks import (
+    adapter_folder,
+    check_adapter,
+    check_quantization,
+    first_line,
+    lora_targets,
+    model_source,
+)
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-ADAPTER_CONFIG = "adapter_config.json"  # the file that makes a folder an adapter
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-
-
-# -- where a model comes from ----------------------------------------------------------------------
-
-
-def model_source(name: str) -> tuple[str, dict[str, str]]:
-    """Return what transformers loads a model from.
-
-    Args:
-        name: A model folder, a hub id, or a GGUF file: its path, or ``user/repository/file.gguf``.
-
-    Returns:
-        The first argument of ``from_pretrained``, and further keyword arguments.
-
-    Raises:
-        InputError: ``name`` looks like a path (``./x``, ``data/...``, ``/x``) but there is no such
-            folder or file, or the folder holds no model.
-
-    >>> model_source("someone/a-model"), model_source("someone/a-model/q8.gguf")
-    (('someone/a-model', {}), ('someone/a-model', {'gguf_file': 'q8.gguf'}))
-    """
-    path = resolve_path(name)
-
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise InputError(
-                f"model folder {name} has no config.json: not a transformers model folder"
-            )
-        return str(path), {}
-
-    if path.suffix == ".gguf":
-        return _gguf_source(name, path)
-
-    if _looks_like_a_path(name) or name.count("/") > 1:
-        raise _missing_model(name)
-
-    return name, {}
-
-
-def _gguf_source(name: str, path: Path) -> tuple[str, dict[str, str]]:
-    gguf = {"gguf_file": path.name}
-
-    if path.is_file():
-        return str(path.parent), gguf
-
-    # On the hub: user/repository/file.gguf.
-    if _looks_like_a_path(name) or name.count("/") != 2:
-        raise _missing_model(name)
-
-    repository, _, _ = name.rpartition("/")
-    return repository, gguf
-
-
-def _looks_like_a_path(name: str) -> bool:
-    return name.startswith((".", "/", "~", "data/"))
-
-
-def _missing_model(name: str) -> InputError:
-    return InputError(
-        f"model path {name} does not exist (looked in the working folder and in the project folder)"
-    )
-
-
-def check_model(name: str) -> None:
-    """Make sure that a model can be loaded, by reading its configuration.
-
-    Raises:
-        InputError: ``name`` is neither a local model nor available from the hub or its cache.
-    """
-    from transformers import AutoConfig
-
-    source, gguf = model_source(name)
-    try:
-        AutoConfig.from_pretrained(source, **gguf)
-    except (ImportError, OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"model {name!r} is neither a local folder nor available from the hub: {first_line}"
-        ) from None
 
 
 # -- loading ---------------------------------------------------------------------------------------
@@ -110,16 +40,27 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, ready to generate: padding on the left, with a pad token.
 
     Raises:
-        InputError: The tokenizer has no chat template.
+        InputError: The tokenizer cannot be read, or has no chat template or no end token.
     """
     from transformers import AutoTokenizer
 
     source, gguf = model_source(name)
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **gguf)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **gguf)
+    except (ImportError, OSError, ValueError) as error:
+        raise InputError(
+            f"the tokenizer of model {name!r} cannot be read; are its files there, "
+            f"tokenizer.json and tokenizer_config.json? ({first_line(error)})"
+        ) from None
 
     if tokenizer.chat_template is None:
         raise InputError(
             f"model {name!r} has no chat template; use an instruction-tuned model or add a template"
+        )
+    if tokenizer.eos_token is None:
+        raise InputError(
+            f"the tokenizer of model {name!r} has no token that ends an answer: "
+            "set eos_token (and pad_token) in its tokenizer_config.json"
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -140,13 +81,14 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
         bf16: Load weights that are not quantised as bfloat16 instead of float32.
 
     Raises:
-        InputError: The model cannot be found, or a GGUF file is to be quantised again.
+        InputError: The model cannot be found or read, a GGUF file is to be quantised again, or
+            bitsandbytes is missing.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     quiet_libraries()
     source, gguf = model_source(name)
+    check_quantization(quant_type)
     if gguf and quant_type:
         raise InputError(
             f"{name} is unpacked to full precision when it is read: "
@@ -162,13 +104,33 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
         options["quantization_config"] = quantization_config(quant_type)
         options["device_map"] = {"": _local_device()}
 
-    model = AutoModelForCausalLM.from_pretrained(source, **options)
+    model = _read_weights(name, source, options)
 
     if quant_type:
         keep_gradients_on_cpu(model)
     if gguf:
         unmark_gguf(model)
+    plain_generation(model)
     return model
+
+
+def _read_weights(name: str, source: str, options: dict[str, Any]) -> PreTrainedModel:
+    """Return what transformers reads from ``source``, or say in one line why it cannot."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, **options)
+    except torch.OutOfMemoryError:
+        raise
+    except SafetensorError as error:
+        raise InputError(
+            f"the weights of model {name!r} are damaged, or only a pointer to them was copied: "
+            f"download them again ({first_line(error)})"
+        ) from error
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
 
 
 def load_with_adapter(
@@ -184,9 +146,12 @@ def load_with_adapter(
         bf16: As in :func:`load_model`; use what the adapter was trained with.
 
     Raises:
-        InputError: The model cannot be found, or the folder holds no adapter.
+        InputError: The model cannot be found, the folder holds no adapter, or the adapter was
+            trained on another model.
     """
     folder = adapter_folder(lora_weights_path) if lora_weights_path is not None else None
+    if folder is not None:
+        check_adapter(folder, name)
     model: Any = load_model(name, quant_type, bf16)
 
     if folder is not None:
@@ -194,24 +159,16 @@ def load_with_adapter(
 
         # PEFT would read the bfloat16 adapter of a quantised model as float32.
         autocast = not quant_type
-        model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=autocast)
+        try:
+            model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=autocast)
+        except (KeyError, RuntimeError, ValueError) as error:  # what no check before has found
+            raise InputError(
+                f"the adapter in {lora_weights_path} does not fit model {name}: {first_line(error)}"
+            ) from error
 
     if not quant_type:  # quantised weights are on their device already
         model = model.to(_local_device())
     return model.eval()
-
-
-def adapter_folder(lora_weights_path: str) -> Path:
-    """Return the absolute path of an adapter's folder.
-
-    Raises:
-        InputError: The folder holds no adapter.
-    """
-    folder = resolve_path(lora_weights_path)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise InputError(f"no LoRA adapter in {lora_weights_path}: expected {ADAPTER_CONFIG} there")
-
-    return folder
 
 
 def _local_device() -> str | int:
@@ -251,12 +208,11 @@ def lora_config(settings: TrainSettings) -> LoraConfig:
     """Return the LoRA configuration of a run."""
     from peft import LoraConfig
 
-    names = settings.lora_target_modules.split(",")
     return LoraConfig(
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=[name.strip() for name in names],
+        target_modules=lora_targets(settings.lora_target_modules),
         bias="none",
         task_type="CAUSAL_LM",
     )

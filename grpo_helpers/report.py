@@ -11,12 +11,14 @@ import base64
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_helpers.files import read_json, write_atomically, write_json
+from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import registered
 from grpo_helpers.run_folder import BASE, BEST_FILE, answer_file_name, checkpoint_order
@@ -61,7 +63,15 @@ def article_block(scores: Scores, aggregate: str = "article") -> str:
 
 
 def choice_lines(choice: Choice) -> str:
-    """Return two lines: which checkpoint is highest, which was chosen, and how certain that is."""
+    """Return two lines: which checkpoint is highest, which was chosen, and how certain that is.
+
+    Where the base alone was scored, one line says that there is nothing to choose.
+    """
+    if set(choice.checkpoints) == {BASE}:
+        return (
+            f"Only the base model ({BASE}) was scored: there is no checkpoint to choose, "
+            "and nothing to say about a training."
+        )
     return f"{_highest_line(choice)}\n{_chosen_line(choice)}"
 
 
@@ -134,13 +144,30 @@ class HeldOutResults:
         }
 
 
-def evaluate_command(choice: Choice, input_dir: str | Path, label_path: str | Path) -> str:
-    """Return the command that makes the same choice again from the same answers."""
-    return (
-        "python -m grpo_helpers.evaluate_json "
-        f"--input_dir {input_dir} --label_path {label_path} "
-        f"--rule {choice.rule} --aggregate {choice.aggregate}"
-    )
+def evaluate_command(
+    choice: Choice,
+    input_dir: str | Path,
+    label_path: str | Path,
+    *,
+    encoder: str = ENCODER,
+    encoder_layers: int = ENCODER_LAYERS,
+) -> str:
+    """Return the command that makes the same choice again from the same answers.
+
+    Args:
+        choice: The choice.
+        input_dir: The folder with the answers.
+        label_path: The file with the gold answers.
+        encoder: BERTScore's encoder; the course's own need not be named.
+        encoder_layers: The layer of it that is compared.
+    """
+    words = ["python", "-m", "grpo_helpers.evaluate_json"]
+    words += ["--input_dir", str(input_dir), "--label_path", str(label_path)]
+    words += ["--rule", choice.rule, "--aggregate", choice.aggregate]
+
+    if (encoder, encoder_layers) != (ENCODER, ENCODER_LAYERS):
+        words += ["--encoder", encoder, "--encoder_layers", str(encoder_layers)]
+    return shlex.join(words)
 
 
 def write_choice(
@@ -150,6 +177,8 @@ def write_choice(
     input_dir: str | Path,
     label_path: str | Path,
     tests: HeldOutResults | None = None,
+    encoder: str = ENCODER,
+    encoder_layers: int = ENCODER_LAYERS,
 ) -> Path:
     """Write ``best_checkpoint.json``, with the command that repeats the choice.
 
@@ -160,6 +189,8 @@ def write_choice(
         label_path: The file with the gold answers, as the command shall name it.
         tests: Results on the test sets. Without them, those that the file already holds are
             retained, provided that they are of the same checkpoint.
+        encoder: BERTScore's encoder, as the command shall name it.
+        encoder_layers: The layer of it that is compared.
 
     Returns:
         The path of the file.
@@ -172,7 +203,9 @@ def write_choice(
 
     if tests is not None:
         content |= tests.to_dict()
-    content["command"] = evaluate_command(choice, input_dir, label_path)
+    content["command"] = evaluate_command(
+        choice, input_dir, label_path, encoder=encoder, encoder_layers=encoder_layers
+    )
 
     if tests is None and path.is_file():
         earlier = read_json(path)

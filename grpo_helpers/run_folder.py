@@ -9,25 +9,30 @@ versions and hashes lie beside the results, and a killed run resumes from its la
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from grpo_helpers.files import (
     InputError,
+    check_output_folder,
     read_json,
     resolve_path,
     sha256,
+    sha256_of_model,
     show_path,
     write_atomically,
     write_json,
 )
+from grpo_helpers.model_checks import is_model
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
 
@@ -41,6 +46,7 @@ ITEM_SCORES_FILE = "item_scores.csv"
 BEST_FILE = "best_checkpoint.json"
 COMPLETIONS_FOLDER = "completions"
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
+LOCK_FILE = ".lock"  # held by the process that trains into the folder
 
 # What a run writes into its folder; an earlier run's files are set aside before a new one starts.
 RUN_FILES = (
@@ -322,6 +328,119 @@ def is_finished(checkpoint: Path) -> bool:
     return state["global_step"] >= state["max_steps"]
 
 
+# -- one writer ------------------------------------------------------------------------------------
+
+
+class RunWriter:
+    """The process that trains into a run folder: there is one at a time.
+
+    Used as a context. A folder that exists is locked at once, and the checkpoint to resume from is
+    chosen. Nothing else happens to the folder until :meth:`open`, which comes when everything that
+    can fail at a start has been built. The operating system frees the lock of a process that dies.
+
+    Attributes:
+        settings: The run's parameters.
+        checkpoint: TRL's checkpoint to resume from; None starts a new run.
+        is_open: Whether the folder has been prepared for this run.
+    """
+
+    def __init__(self, settings: TrainSettings, is_main: bool = True) -> None:
+        """Take the run's parameters, and whether this is the process that writes."""
+        self.settings = settings
+        self.is_main = is_main
+        self.checkpoint: Path | None = None
+        self.is_open = False
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        """Lock the folder if it is there, and choose the checkpoint to resume from.
+
+        Raises:
+            InputError: Another process trains into the folder, nothing can be written there, or
+                the run cannot be resumed with these settings.
+        """
+        check_output_folder(self.settings.run_dir)
+        if self.is_main and self.settings.run_dir.is_dir():
+            self._lock()
+
+        try:
+            if self.settings.resume == "auto":
+                run = RunFolder(self.settings.run_dir)
+                self.checkpoint = run.last_complete()
+                if self.checkpoint and not is_finished(self.checkpoint):
+                    check_unchanged(run, self.settings)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Free the folder."""
+        self.close()
+
+    def open(self) -> None:
+        """Prepare the folder for this run: only now may files of an earlier run be moved.
+
+        Raises:
+            InputError: Another process has begun to train into the folder in the meantime.
+        """
+        if self.is_main:
+            self.settings.run_dir.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            open_run_folder(self.settings, self.checkpoint)
+        self.is_open = True
+
+    def close(self) -> None:
+        """Free the folder and remove the lock file."""
+        if self._file is None:
+            return
+
+        (self.settings.run_dir / LOCK_FILE).unlink(missing_ok=True)  # while it is still held
+        self._file.close()
+        self._file = None
+
+    def _lock(self) -> None:
+        path = self.settings.run_dir / LOCK_FILE
+
+        while self._file is None:
+            file = path.open("a+", encoding="utf-8")
+            if not _try_lock(file):
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                file.close()
+                raise InputError(
+                    f"{show_path(self.settings.run_dir)} is in use: process {owner} trains into "
+                    "it; wait for its end or stop it, or choose another run_name"
+                )
+
+            if _is_same_file(file, path):
+                file.truncate(0)
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+                self._file = file
+            else:  # its last owner has just removed it
+                file.close()
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock an open file, unless another process has; the system frees it when this one ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: train all the same
+        return True
+    return True
+
+
+def _is_same_file(file: IO[str], path: Path) -> bool:
+    """Return whether ``path`` still names an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 # -- starting and resuming -------------------------------------------------------------------------
 
 
@@ -403,14 +522,37 @@ def check_unchanged(run: RunFolder, settings: TrainSettings) -> None:
     before = run.description
     now = json.loads(json.dumps(describe_run(settings)))  # as it reads once it has been a file
 
+    defaults = _parameter_defaults()
     for part in ("parameters", "versions", "sha256"):
         for name, value in now[part].items():
-            earlier = before[part].get(name)
-            if name not in MAY_CHANGE and earlier != value:
+            # A parameter that a run does not record is newer than the run.
+            earlier = before[part].get(name, defaults.get(name) if part == "parameters" else None)
+            if name not in MAY_CHANGE and not _is_same(name, earlier, value, settings):
                 raise InputError(
                     f"cannot resume {show_path(run.path)}: {part} {name} was {earlier!r}, "
                     f"is {value!r}; choose another run_name, or set resume=no"
                 )
+
+
+def _parameter_defaults() -> dict[str, Any]:
+    """Return the default of every parameter of notebook 04."""
+    defaults = {}
+    for declared in fields(TrainSettings):
+        if declared.default is not MISSING:
+            defaults[declared.name] = declared.default
+        elif declared.default_factory is not MISSING:
+            defaults[declared.name] = declared.default_factory()
+    return defaults
+
+
+def _is_same(name: str, earlier: Any, value: Any, settings: TrainSettings) -> bool:
+    """Return whether what a run recorded is what there is now."""
+    if earlier == value:
+        return True
+
+    # Earlier runs hashed every file of a model's folder, its README, too.
+    model = resolve_path(settings.model_name)
+    return name == "model" and earlier is not None and model.exists() and is_model(model, earlier)
 
 
 # -- where a run came from -------------------------------------------------------------------------
@@ -449,7 +591,7 @@ def _hashes(settings: TrainSettings) -> dict[str, str | None]:
         hashes[name] = sha256([getattr(settings, name)])
 
     model = resolve_path(settings.model_name)  # a folder, a GGUF file, or the name of a hub model
-    hashes["model"] = sha256([model]) if model.exists() else None
+    hashes["model"] = sha256_of_model(model) if model.exists() else None
 
     if settings.reward_module:
         hashes["reward_module"] = sha256([settings.reward_module])

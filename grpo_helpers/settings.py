@@ -22,6 +22,7 @@ from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.parameters import convert, parameter_names
 from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
 from grpo_helpers.rewards import reward_weights
+from grpo_helpers.splits import BASE_ANSWERS, DEV
 
 # Paths that may be empty: label_path then means the run's own dev file, and a split is left out.
 MAY_BE_EMPTY = ("label_path", "test_unseen_words_path", "test_unseen_norms_path")
@@ -29,6 +30,9 @@ CHOICES = {
     "quant_type": ("4bit", "8bit"),
     "save_strategy": ("no", "steps", "epoch"),
     "eval_strategy": ("no", "steps", "epoch"),
+    # TRL looks at these two only when it computes the first advantages and the first loss.
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "scale_rewards": ("group", "batch", "none"),
     "resume": ("no", "auto"),
     "device": ("auto", "cuda"),
     "aggregate": tuple(AGGREGATES),
@@ -42,7 +46,37 @@ ONE_OR_MORE = (
     "inference_batch_size",
     "num_processes",
 )
-ZERO_OR_MORE = ("learning_rate", "num_few_shot", "max_prompt_tokens")
+ZERO_OR_MORE = (
+    "learning_rate",
+    "num_few_shot",
+    "max_prompt_tokens",
+    "bertscore_layers",
+    "num_threads",
+)
+# What transformers can report to, by the names that it has for them.
+TRACKERS = (
+    "azure_ml",
+    "clearml",
+    "codecarbon",
+    "comet_ml",
+    "dagshub",
+    "dvclive",
+    "flyte",
+    "kubeflow",
+    "mlflow",
+    "neptune",
+    "swanlab",
+    "tensorboard",
+    "trackio",
+    "wandb",
+)
+# Fields of GRPOConfig that training fills in and no parameter is named after.
+FILLED_IN = (
+    "log_completions",
+    "load_best_model_at_end",
+    "resume_from_checkpoint",
+    "use_cpu",
+)
 
 
 @dataclass(kw_only=True)
@@ -198,7 +232,8 @@ class RewardLabSettings(PromptSettings):
     sliders: bool = True
 
     def check(self) -> None:
-        """A group has at least two completions."""
+        """A group has at least two completions, and there is something to sample."""
+        _check_least(self, ("num_prompts", "max_completion_length"), least=1)
         _need(
             self.num_generations >= 2,
             f"num_generations is {self.num_generations}; a group needs 2 or more",
@@ -241,14 +276,24 @@ class EvaluateSettings(PromptSettings):
     bootstrap_samples: int = 10_000
 
     def check(self) -> None:
-        """The choices are known, the run has answers to score, and its rewards are registered."""
+        """The choices are known, the run has checkpoints to score, and its rewards registered."""
         _check_choices(self)
-        folder = self.run_dir / "infer_results"
+        _check_least(self, ("inference_batch_size", "bootstrap_samples"), least=1)
+        self._check_answers()
+        load_reward_module(self.reward_module or recorded_reward_module(self.run_dir))
+
+    def _check_answers(self) -> None:
+        """Make sure that the base is not all there is: a training is judged by its checkpoints."""
+        files = {file.name for file in DEV.answer_folder(self.run_dir).glob("*.json")}
         _need(
-            any(folder.glob("*.json")),
+            bool(files),
             f"run {self.run_name!r} has no answers in infer_results: run 04_train first",
         )
-        load_reward_module(self.reward_module or recorded_reward_module(self.run_dir))
+        _need(
+            files != {BASE_ANSWERS},
+            f"run {self.run_name!r} has no checkpoint, only the answers of the base model: "
+            "let 04_train come to its first save (resume=auto goes on with a run that was cut off)",
+        )
 
 
 @dataclass(kw_only=True)
@@ -317,6 +362,8 @@ class TrainSettings(PromptSettings):
         _check_least(self, ONE_OR_MORE, least=1)
         _check_least(self, ZERO_OR_MORE, least=0)
         self._check_ranges()
+        self._check_trackers()
+        self._check_extra_args()
         self.batch_plan  # noqa: B018  raises where TRL would
 
     def _check_ranges(self) -> None:
@@ -332,6 +379,35 @@ class TrainSettings(PromptSettings):
             self.save_total_limit != 1,
             "save_total_limit is 1; resuming needs 2 or more (0 keeps all)",
         )
+
+    def _check_trackers(self) -> None:
+        known = ", ".join(TRACKERS)
+        for name in self.trackers:
+            _need(
+                name in TRACKERS,
+                f"report_to is {self.report_to!r}; it must be none, all, or one or more of {known}",
+            )
+
+    def _check_extra_args(self) -> None:
+        """Make sure that no field of TRL's has two places where it is set."""
+        parameters = {declared.name for declared in fields(self)} - {"run_name"}  # TRL has one, too
+
+        for name in self.extra_grpo_args:
+            _need(
+                name not in parameters,
+                f"extra_grpo_args sets {name}, which is a parameter: set the parameter {name}",
+            )
+            _need(
+                name not in FILLED_IN,
+                f"extra_grpo_args sets {name}, which the course fills in itself: leave it out",
+            )
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers that ``report_to`` names; ``none`` and ``all`` name no single one."""
+        if self.report_to in ("none", "all"):
+            return []
+        return [name.strip() for name in self.report_to.split(",")]
 
     @property
     def batch_plan(self) -> BatchPlan:

@@ -15,6 +15,8 @@ from typing import Any
 
 from grpo_helpers.files import InputError
 
+BASE_ANSWERS = "inference_epoch0.json"  # the answers of the model before training, in each folder
+
 
 @dataclass(frozen=True)
 class Split:

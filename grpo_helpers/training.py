@@ -14,18 +14,36 @@ shell:
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers import library_fixes
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import InputError, read_yaml, show_path
-from grpo_helpers.launch import check_processes, explain_write_errors, launch, soft_interrupts
-from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config
+from grpo_helpers.launch import (
+    check_processes,
+    check_trackers,
+    explain_start_errors,
+    explain_tracker_errors,
+    explain_write_errors,
+    launch,
+    soft_interrupts,
+)
+from grpo_helpers.metrics import bert_scorer, check_encoder
+from grpo_helpers.model_checks import (
+    Room,
+    check_lora_targets,
+    check_model,
+    check_quantization,
+    check_room,
+    first_line,
+)
+from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import (
     NO_THINK,
     Message,
@@ -37,13 +55,15 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
-from grpo_helpers.run_folder import RunFolder, is_finished, open_run_folder, step_of
+from grpo_helpers.run_folder import RunWriter, is_finished, step_of
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, GRPOTrainer
 
     from grpo_helpers.callbacks import StopCallback
+
+DEFAULT_EVAL_BATCH = 8  # transformers' per_device_eval_batch_size
 
 
 # -- stage 1: data and prompts ---------------------------------------------------------------------
@@ -72,22 +92,32 @@ def prepare(settings: TrainSettings) -> Prepared:
     """Read and check everything that can be checked without weights; nothing is written.
 
     Raises:
-        InputError: Anything that would make the run fail later: the device, the data, the model's
-            configuration, or more prompts per round than there are items.
+        InputError: Anything that would make the run fail later: the device, a tracker, the data,
+            the model's files, layers or positions, BERTScore's encoder, or more prompts per round
+            than there are items.
     """
     _check_device(settings)
+    check_trackers(settings.trackers)
 
     source = PromptSource.from_settings(settings)
     train_items, train_prompts = load_prompted(settings.train_data_path, source)
     eval_items, eval_prompts = load_prompted(settings.eval_data_path, source)
 
     check_model(settings.model_name)
+    check_quantization(settings.quant_type if settings.use_quant else None)
+    check_lora_targets(settings.lora_target_modules, settings.model_name)
+    check_encoder(settings.bertscore_model, settings.bertscore_layers)
     tokenizer = load_tokenizer(settings.model_name)
     train_prompts = suit_template(tokenizer, train_prompts)
     eval_prompts = suit_template(tokenizer, eval_prompts)
 
     retained = drop_long(train_items, train_prompts, tokenizer, settings.max_prompt_tokens)
     _check_round(settings, len(retained.items))
+
+    room = Room(settings.model_name, settings.max_completion_length)
+    check_room(tokenizer, eval_items, eval_prompts, room)
+    train_room = replace(room, fix="set max_prompt_tokens={left} to leave such prompts out")
+    check_room(tokenizer, retained.items, retained.prompts, train_room)
 
     return Prepared(
         train_items=retained.items,
@@ -142,8 +172,17 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
     try:
         return GRPOConfig(**(fields | settings.extra_grpo_args))
     except (TypeError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise InputError(f"TRL refuses these settings: {first_line}") from None
+        message = f"TRL refuses these settings: {first_line(error)}"
+        if "eval batch size" in message:
+            message += f" Set {_eval_batch_size(settings)}."
+        raise InputError(message) from None
+
+
+def _eval_batch_size(settings: TrainSettings) -> str:
+    """Return the parameter that gives an evaluation whole groups."""
+    groups = math.ceil(DEFAULT_EVAL_BATCH / settings.num_generations)
+    size = groups * settings.num_generations
+    return f"extra_grpo_args: {{per_device_eval_batch_size: {size}}}"
 
 
 def _sampling_fields(settings: TrainSettings) -> dict[str, Any]:
@@ -199,7 +238,7 @@ def _run_fields(settings: TrainSettings) -> dict[str, Any]:
         "logging_steps": settings.logging_steps,
         "log_completions": True,
         "num_completions_to_print": 0,  # they are on disk, in completions/
-        "report_to": settings.report_to,
+        "report_to": settings.trackers or settings.report_to,
         "disable_tqdm": True,
     }
 
@@ -215,13 +254,21 @@ class RunTrainer:
     stop: StopCallback
 
 
-def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> RunTrainer:
+def build_trainer(
+    settings: TrainSettings,
+    prepared: Prepared,
+    config: GRPOConfig,
+    writer: RunWriter | None = None,
+) -> RunTrainer:
     """Return the trainer, with LoRA on the model and the course's callbacks.
+
+    The run folder is neither made nor touched before the training begins.
 
     Args:
         settings: The run's parameters.
         prepared: What :func:`prepare` returned for them.
         config: What :func:`grpo_config` returned for them.
+        writer: Opens the run folder; None stands for one that starts a new run.
 
     Raises:
         InputError: No parameter is trainable.
@@ -236,20 +283,24 @@ def build_trainer(settings: TrainSettings, prepared: Prepared, config: GRPOConfi
     )
     reward_funcs: list[Any] = list(functions)
     stop = StopCallback()
-    callbacks = training_callbacks(settings, prepared.eval_items, prepared.eval_prompts, stop)
+    callbacks = training_callbacks(
+        settings, prepared.eval_items, prepared.eval_prompts, stop, writer=writer
+    )
 
     quant_type = settings.quant_type if settings.use_quant else None
-    trainer = GRPOTrainer(
-        model=load_model(settings.model_name, quant_type, settings.bf16),
-        args=config,
-        processing_class=load_tokenizer(settings.model_name),
-        train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
-        eval_dataset=build_dataset(prepared.eval_items, prepared.eval_prompts),
-        reward_funcs=reward_funcs,
-        peft_config=lora_config(settings),
-        callbacks=callbacks,
-    )
+    with library_fixes.no_folders_yet(config):
+        trainer = GRPOTrainer(
+            model=load_model(settings.model_name, quant_type, settings.bf16),
+            args=config,
+            processing_class=load_tokenizer(settings.model_name),
+            train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
+            eval_dataset=build_dataset(prepared.eval_items, prepared.eval_prompts),
+            reward_funcs=reward_funcs,
+            peft_config=lora_config(settings),
+            callbacks=callbacks,
+        )
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line per step instead
+    explain_tracker_errors(trainer)
     library_fixes.apply_to(trainer)
 
     _check_trainable(trainer.model)
@@ -276,8 +327,9 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
 
     Raises:
         InputError: The data, the model or the settings cannot be used, fewer processes were
-            launched than the settings say, several GPUs are visible to one process, the run cannot
-            be resumed with these settings, or the run folder cannot be written.
+            launched than the settings say, several GPUs are visible to one process, another process
+            trains into the run folder, the run cannot be resumed with these settings, or the run
+            folder cannot be written.
     """
     import torch
     from transformers import set_seed
@@ -294,27 +346,18 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
         torch.set_num_threads(settings.num_threads)
     set_seed(settings.seed)
 
-    with explain_write_errors(settings.run_dir):
-        checkpoint = _open_run(settings, config)
+    writer = RunWriter(settings, is_main=config.process_index == 0)
+    with explain_write_errors(settings.run_dir), writer:
+        checkpoint = writer.checkpoint
         if checkpoint and is_finished(checkpoint):
             print(f"{show_path(settings.run_dir)} is complete: nothing to resume", flush=True)
             return
 
-        run_trainer = build_trainer(settings, prepared, config)
-        _train_from(checkpoint, run_trainer)
-
-
-def _open_run(settings: TrainSettings, config: GRPOConfig) -> Path | None:
-    """Prepare the run folder, in the first process only; return the checkpoint to resume from."""
-    checkpoint = None
-
-    with config.main_process_first(local=False, desc="run folder"):
-        if settings.resume == "auto":
-            checkpoint = RunFolder(settings.run_dir).last_complete()
-        if config.process_index == 0:
-            open_run_folder(settings, checkpoint)
-
-    return checkpoint
+        # Everything that can fail is built before the run folder is opened, as training begins.
+        with explain_start_errors(writer):
+            bert_scorer(settings.bertscore_model, settings.bertscore_layers)
+            run_trainer = build_trainer(settings, prepared, config, writer)
+            _train_from(checkpoint, run_trainer)
 
 
 def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
@@ -343,13 +386,19 @@ def read_params(path: str, changes: Sequence[Sequence[str]] = ()) -> TrainSettin
     """
     parameters = read_yaml(path)
     for name, value in changes:
-        parameters[name] = _yaml_value(value)
+        parameters[name] = _value_of(name, value)
 
     return TrainSettings.from_namespace(parameters)
 
 
-def _yaml_value(text: str) -> Any:
+def _value_of(name: str, text: str) -> Any:
+    """Return the value that a command line gives to a parameter."""
     import yaml
+
+    is_text = any(field.name == name and field.type == "str" for field in fields(TrainSettings))
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if is_text and not is_quoted:  # a name may look like a number, a list or a comment
+        return text
 
     try:
         return yaml.safe_load(text)

@@ -57,6 +57,11 @@ class TrainingProcess:
         """Whether it has not ended yet."""
         return self._process.is_alive()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def wait_for_step(self, log: Path, step: int) -> None:
         """Return once ``log`` holds a row of ``step``; fail where the training ends before."""
         sign = f'{{"step": {step},'

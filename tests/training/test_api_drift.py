@@ -27,7 +27,7 @@ from trl.trainer.utils import RepeatSampler
 
 from grpo_helpers import callbacks, library_fixes
 from grpo_helpers.models import load_tokenizer
-from grpo_helpers.settings import TrainSettings
+from grpo_helpers.settings import CHOICES, FILLED_IN, TRACKERS, TrainSettings
 from grpo_helpers.training import grpo_config
 
 CONFIG_FIELDS = {field.name: field for field in dataclasses.fields(GRPOConfig)}
@@ -146,6 +146,28 @@ def test_trl_still_truncates_no_prompts():
     assert "max_prompt_length" not in CONFIG_FIELDS, (
         "TRL cuts prompts again: max_prompt_tokens may not be needed any more"
     )
+
+
+def test_trackers_are_those_of_transformers():
+    known = transformers.integrations.integration_utils.INTEGRATION_TO_CALLBACK
+
+    assert sorted(known) == sorted(TRACKERS)
+
+
+@pytest.mark.parametrize("word", CHOICES["loss_type"])
+def test_loss_of_the_settings_is_one_of_trls(word):
+    assert f'"{word}"' in inspect.getsource(GRPOTrainer), f"DRIFT: TRL has no loss {word}"
+
+
+def test_scales_of_the_settings_are_those_of_trl():
+    source = inspect.getsource(GRPOTrainer)
+
+    assert "Must be one of 'batch', 'group', or 'none'." in source
+    assert sorted(CHOICES["scale_rewards"]) == ["batch", "group", "none"]
+
+
+def test_fields_that_training_fills_in_are_trls():
+    assert_has(FILLED_IN, CONFIG_FIELDS, "trl.GRPOConfig (settings.FILLED_IN)")
 
 
 # -- trainers, models, callbacks -------------------------------------------------------------------
@@ -371,6 +393,39 @@ def test_bitsandbytes_warns_about_kernels_at_import():
 
     assert module.logger.name == "bitsandbytes.backends.cpu.ops"
     assert "Failed to load CPU gemm_4bit_forward" in inspect.getsource(module)
+
+
+def test_bitsandbytes_warns_of_casts_in_every_pass():
+    functions = bnb.autograd._functions
+
+    assert functions.logger.name == "bitsandbytes.autograd._functions"
+    assert 'logger.warning("MatMul8bitLt: inputs will be cast' in inspect.getsource(functions)
+
+
+def test_transformers_fills_generation_settings_in_from_the_model(smallest_llama):
+    smallest_llama.generation_config.no_repeat_ngram_size = 3
+    asked = transformers.GenerationConfig(max_new_tokens=1)
+    used, _ = smallest_llama._prepare_generation_config(asked)
+
+    assert used.no_repeat_ngram_size == 3
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        (Trainer, "os.makedirs(self.args.output_dir, exist_ok=True)"),
+        (GRPOTrainer, 'os.makedirs(os.path.join(self.args.output_dir, "completions")'),
+    ],
+)
+def test_trainers_make_folders_when_they_are_built(trainer, words):
+    assert words in inspect.getsource(trainer.__init__)
+
+
+def test_trl_logs_completions_of_evaluations_under_the_same_name():
+    source = inspect.getsource(GRPOTrainer.log)
+
+    assert 'f"completions_{self.state.global_step:05d}.parquet"' in source
+    assert "if self.accelerator.is_main_process and self.log_completions:" in source
 
 
 def test_trl_switches_checkpointing_by_its_deprecated_names(smallest_llama):

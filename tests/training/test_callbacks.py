@@ -10,8 +10,10 @@ from grpo_helpers.callbacks import (
     CompleteCallback,
     HealthCallback,
     InferenceCallback,
+    LastSaveCallback,
     LogCallback,
     LoraSaveCallback,
+    OpenCallback,
     StopCallback,
     training_callbacks,
 )
@@ -34,6 +36,12 @@ def test_completion_mark_comes_after_adapter_and_answers(tmp_path):
 
     assert names.index(LoraSaveCallback) < mark
     assert names.index(InferenceCallback) < mark
+
+
+def test_run_folder_is_opened_before_anything_is_written(tmp_path):
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+
+    assert names[0] is OpenCallback
 
 
 def test_callbacks_end_with_the_one_that_stops_the_run(tmp_path):
@@ -79,7 +87,9 @@ def test_logged_step_is_one_line_of_progress(tmp_path, training, capsys):
 
 def test_seconds_continue_where_an_earlier_part_stopped(tmp_path, training):
     RunLog(tmp_path / "log.jsonl").append({"step": 1, "seconds": 100.0})
-    LogCallback(tmp_path).on_log(*training, logs={"reward": 1.0})
+    callback = LogCallback(tmp_path)
+    callback.on_train_begin(*training)
+    callback.on_log(*training, logs={"reward": 1.0})
 
     assert json_lines(tmp_path / "log.jsonl")[-1]["seconds"] >= 100
 
@@ -128,6 +138,21 @@ def test_slow_steps_end_no_run(tmp_path, training):
     _, _, control = training
 
     assert not control.should_training_stop
+
+
+# -- the last save ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "step", "saves"), [("no", 10, True), ("no", 9, False), ("epoch", 10, False)]
+)
+def test_run_without_saves_is_saved_at_its_end(training, strategy, step, saves):
+    args, state, control = training
+    args.save_strategy = strategy
+    state.global_step = step
+    LastSaveCallback().on_step_end(args, state, control)
+
+    assert control.should_save is saves
 
 
 # -- a request to stop -----------------------------------------------------------------------------

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import SMOKE_PARAMS, TINY_MODEL, smoke_settings
+from helpers import ROOT, SMOKE_PARAMS, TINY_MODEL, smoke_settings
 
 from grpo_helpers import inference
-from grpo_helpers.files import InputError
+from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.inference import answer, generate_answers, run_inference, stop_tokens
 from grpo_helpers.models import (
     load_model,
@@ -142,6 +143,31 @@ def test_checkpointing_leaves_one_hook_at_the_embeddings(tmp_path):
     assert 1 <= len(hooks) <= 2  # one of PEFT's own may be beside it
 
 
+def test_all_linear_gives_every_layer_but_the_head_an_adapter(tmp_path):
+    trained = trainer_of(smoke_settings(tmp_path, lora_target_modules="all-linear")).model
+    names = {name.split(".lora_A")[0].split(".")[-1] for name, _ in trained.named_parameters()}
+
+    assert {"q_proj", "o_proj", "gate_proj", "down_proj"} <= names
+    assert not any("lm_head.lora" in name for name, _ in trained.named_parameters())
+
+
+def test_eight_bit_layers_warn_of_their_casts_once(caplog):
+    import bitsandbytes.autograd._functions as functions
+
+    for _ in range(3):
+        functions.logger.warning("MatMul8bitLt: inputs will be cast from %s to float16", "float32")
+
+    assert len(caplog.records) <= 1
+
+
+def test_building_a_trainer_makes_no_folder(tmp_path):
+    settings = smoke_settings(tmp_path)
+    trainer = trainer_of(settings)
+
+    assert trainer.args.output_dir == str(settings.run_dir)
+    assert not list(tmp_path.iterdir())
+
+
 # -- the end of an answer --------------------------------------------------------------------------
 
 
@@ -162,6 +188,54 @@ def test_answer_stops_at_a_further_stop_token_of_the_model(tiny):
     shorter = generate_answers(model, tokenizer, [PROMPT])[0]
 
     assert shorter == whole[: whole.index(stop) + 1]
+
+
+# What a model's generation_config.json may set: each of them bends greedy answers.
+BENT = {
+    "no_repeat_ngram_size": 3,
+    "repetition_penalty": 10.0,
+    "min_new_tokens": 60,
+    "suppress_tokens": list(range(20, 300)),
+    "begin_suppress_tokens": [6, 7, 8, 9],
+    "bad_words_ids": [[30], [31]],
+    "exponential_decay_length_penalty": [1, 2.0],
+    "forced_eos_token_id": 7,
+    "num_beams": 2,
+    "min_p": 0.9,
+    "max_time": 0.0001,
+}
+
+
+@pytest.fixture
+def bent_folder(tmp_path):
+    """A copy of the course's model that asks for all of :data:`BENT`."""
+    folder = shutil.copytree(ROOT / TINY_MODEL, tmp_path / "bent")
+    file = folder / "generation_config.json"
+    write_json(file, read_json(file) | BENT)
+    return str(folder)
+
+
+def test_generation_settings_of_a_model_do_not_bend_its_answers(tiny, bent_folder):
+    plain = generate_answers(*tiny, [PROMPT])
+
+    assert generate_answers(load_model(bent_folder), load_tokenizer(bent_folder), [PROMPT]) == plain
+
+
+def test_generation_settings_of_a_model_do_not_bend_rollouts(tmp_path, bent_folder):
+    changes = {"max_steps": 1, "save_strategy": "no", "num_threads": 1}
+    runs = []
+    for name, model_name in (("plain", TINY_MODEL), ("bent", bent_folder)):
+        settings = smoke_settings(tmp_path, run_name=name, model_name=model_name, **changes)
+        train(settings)
+        runs.append(settings.run_dir / "completions/completions_00001.parquet")
+
+    assert runs[0].read_bytes() == runs[1].read_bytes()
+
+
+def test_tokens_that_end_a_text_stay_the_models_own(tiny):
+    model, _ = tiny
+
+    assert model.generation_config.eos_token_id == 2
 
 
 def test_models_own_repetition_penalty_is_ignored(tiny):

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT, json_lines, last_line, smoke_settings, train_arguments
 from training_processes import TrainingProcess
 
-from grpo_helpers.files import InputError, write_json
+from grpo_helpers.files import InputError, read_json, sha256, write_json
 from grpo_helpers.run_folder import (
     COMPLETE,
     RunFolder,
@@ -216,6 +216,79 @@ def test_unwritable_folder_is_one_line(tmp_path):
     assert "error: cannot write" in last_line(done.stderr)
 
 
+# -- starts that fail ------------------------------------------------------------------------------
+
+FAILING = {
+    "a tracker that is not there": ({"report_to": "tensorboard"}, "report_to is tensorboard"),
+    "an encoder of few layers": ({"bertscore_layers": 9}, "has layers 1 to 4"),
+    "a layer of another model": ({"lora_target_modules": "c_attn"}, "lora_target_modules has"),
+    "a setting that TRL refuses late": (
+        {"extra_grpo_args": "{beta_is_none: 1}"},
+        "TRL refuses these settings",
+    ),
+    "an optimizer that is not installed": (
+        {"extra_grpo_args": "{optim: lomo}"},
+        "the training cannot start: You need to install",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_failed_start_leaves_the_finished_run_as_it_is(whole, case):
+    changes, message = FAILING[case]
+    before = times_of(whole)
+    done = run(whole.parent, **changes)
+
+    assert done.returncode == 2
+    assert message in last_line(done.stderr)
+    assert times_of(whole) == before
+
+
+def test_failed_start_makes_no_folder(tmp_path):
+    done = run(tmp_path, extra_grpo_args="{optim: lomo}")
+
+    assert done.returncode == 2
+    assert not (tmp_path / "run").exists()
+
+
+# -- two at once -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resume", ["no", pytest.param("auto", marks=pytest.mark.slow)])
+def test_second_process_is_refused_while_the_first_trains(tmp_path, resume):
+    first = start(tmp_path)
+    first.wait_for_step(tmp_path / "run/log.jsonl", 1)
+    second = start(tmp_path / "printed", output_dir=tmp_path, resume=resume).finish()
+    is_alive = first.is_running
+    first.kill()
+
+    assert is_alive
+    assert second.returncode == 2
+    assert f"is in use: process {first.pid} trains into it" in last_line(second.stderr)
+    assert not list((tmp_path / "run").glob("previous-*"))
+
+
+# -- what was made is not lost ---------------------------------------------------------------------
+
+
+def test_run_without_saves_ends_with_its_adapter_and_answers(tmp_path):
+    run_well(tmp_path, save_strategy="no", max_steps=2)
+    saved = RunFolder(tmp_path / "run")
+
+    assert saved.checkpoints() == ["epoch_0", "step_2"]
+    assert saved.answers("step_2").is_file()
+
+
+def test_evaluations_leave_the_completions_of_training(tmp_path):
+    changes = {"eval_strategy": "steps", "max_steps": 2, "extra_grpo_args": "{eval_steps: 1}"}
+    run_well(tmp_path, **changes)
+    train_questions = {row["input"]["question"] for row in read_json("data/smoke/train.json")}
+
+    assert any("eval_loss" in row for row in json_lines(tmp_path / "run/log.jsonl"))
+    for step in (1, 2):
+        assert set(prompts_of(tmp_path / "run", step)) <= train_questions
+
+
 # -- the run folder, without training --------------------------------------------------------------
 
 
@@ -294,6 +367,31 @@ def test_parameters_that_teach_nothing_may_change(started, settings_with):
     rewind_run_folder(settings, checkpoint)
 
     assert started.last_complete() == checkpoint
+
+
+def test_parameter_that_a_run_does_not_record_counts_as_its_default(started, settings_with):
+    description = started.description
+    del description["parameters"]["reward_module"]
+    write_json(started.path / "settings.json", description)
+
+    rewind_run_folder(settings_with(), started.last_complete())
+
+
+def test_parameter_that_a_run_does_not_record_may_not_change(started, settings_with):
+    description = started.description
+    del description["parameters"]["scale_rewards"]
+    write_json(started.path / "settings.json", description)
+
+    with pytest.raises(InputError, match="parameters scale_rewards was 'group', is 'batch'"):
+        rewind_run_folder(settings_with(scale_rewards="batch"), started.last_complete())
+
+
+def test_model_whose_every_file_was_hashed_is_the_same_model(started, settings_with):
+    description = started.description
+    description["sha256"]["model"] = sha256(["data/tiny_model"])
+    write_json(started.path / "settings.json", description)
+
+    rewind_run_folder(settings_with(), started.last_complete())
 
 
 def test_other_versions_are_refused_by_name(started, settings_with, monkeypatch):

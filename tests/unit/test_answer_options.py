@@ -144,6 +144,29 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: no settings.json")
 
 
+@pytest.mark.parametrize("name", ["batch_size", "max_new_tokens"])
+def test_count_of_zero_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} is 0; it must be 1 or more"):
+        AnswerOptions(model_id="m", **{name: 0})
+
+
+def test_folder_in_the_place_of_the_answers_is_refused_before_a_model_is_read(tmp_path, capsys):
+    words = ["--input_path", "data/smoke/dev.json", "--output_path", str(tmp_path)]
+
+    assert main([*words, "--model_id", "no/model"]) == 2
+    assert "is a folder: name a file in it" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_answers_never_replace_the_questions(tmp_path, capsys):
+    questions = tmp_path / "dev.json"
+    questions.write_text("[]")
+    words = ["--input_path", str(questions), "--output_path", str(questions)]
+
+    assert main([*words, "--model_id", "no/model"]) == 2
+    assert "would replace the questions" in capsys.readouterr().err
+
+
 # -- answers so far --------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 
 import pytest
 from helpers import scores_of
@@ -123,6 +124,23 @@ def test_stored_choice_ends_with_its_command(tmp_path):
         "--rule highest --aggregate article"
     )
     assert list(stored)[-1] == "command"
+
+
+def test_command_names_an_encoder_of_the_readers_own(tmp_path):
+    choice = describe_choice(scores_of(epoch_0=[0, 1], epoch_1=[1, 1]), samples=50)
+    about = {"input_dir": "answers", "label_path": "[가] dev.json"}
+    path = write_choice(tmp_path, choice, **about, encoder="my encoder", encoder_layers=9)
+    words = shlex.split(read_json(path)["command"])
+
+    assert words[words.index("--label_path") + 1] == "[가] dev.json"
+    assert words[-4:] == ["--encoder", "my encoder", "--encoder_layers", "9"]
+
+
+def test_base_alone_says_nothing_about_training():
+    choice = describe_choice(scores_of(epoch_0=[0, 1]), samples=50)
+
+    (line,) = choice_lines(choice).splitlines()
+    assert "there is no checkpoint to choose" in line
 
 
 def test_test_results_are_stored_before_the_command(tmp_path, tests_of_epoch_1):

@@ -7,6 +7,7 @@ import pytest
 
 from grpo_helpers.files import (
     InputError,
+    check_output_file,
     project_root,
     read_json,
     read_text,
@@ -111,6 +112,20 @@ def test_hash_of_a_folder_is_that_of_its_sorted_files(tmp_path):
     for name in ("b.txt", "a.txt"):
         (tmp_path / name).write_text(name)
     assert sha256([tmp_path]) == sha256([tmp_path / "a.txt", tmp_path / "b.txt"])
+
+
+@pytest.mark.parametrize("name", ["file/answers.json", "file/folder/answers.json", "."])
+def test_place_where_no_file_can_be_is_refused_early(tmp_path, name):
+    (tmp_path / "file").write_text("no folder")
+
+    with pytest.raises(InputError, match=r"is a folder|is a file, no folder"):
+        check_output_file(tmp_path / name)
+
+
+def test_place_of_a_new_file_is_only_looked_at(tmp_path):
+    check_output_file(tmp_path / "new" / "answers.json")
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_hash_changes_with_the_content(tmp_path):

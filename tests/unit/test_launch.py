@@ -15,9 +15,80 @@ from grpo_helpers.files import InputError
 from grpo_helpers.launch import (
     _first_error,
     _run_passing_on,
+    check_trackers,
+    explain_start_errors,
+    explain_tracker_errors,
     explain_write_errors,
     soft_interrupts,
 )
+
+# -- trackers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """Somebody whom wandb does not know."""
+    pytest.importorskip("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    import wandb
+
+    wandb.teardown()
+    yield monkeypatch
+    wandb.teardown()
+
+
+def test_no_tracker_needs_no_check():
+    check_trackers([])
+
+
+def test_tracker_that_is_not_installed_is_refused_with_the_fix(monkeypatch):
+    where = "transformers.integrations.integration_utils.is_tensorboard_available"
+    monkeypatch.setattr(where, lambda: False)
+
+    with pytest.raises(InputError, match=r"pip install tensorboard\), or set report_to=none"):
+        check_trackers(["tensorboard"])
+
+
+def test_wandb_without_a_login_is_refused_with_the_fix(stranger):
+    with pytest.raises(InputError, match="run `wandb login` once"):
+        check_trackers(["wandb"])
+
+
+def test_wandb_offline_needs_no_login(stranger):
+    stranger.setenv("WANDB_MODE", "offline")
+
+    check_trackers(["wandb"])
+
+
+def test_tracker_that_cannot_start_says_so_in_one_line():
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    tracker = TensorBoardCallback.__new__(TensorBoardCallback)  # without what it needs
+    trainer = SimpleNamespace(callback_handler=SimpleNamespace(callbacks=[tracker]))
+    explain_tracker_errors(trainer)
+
+    state = SimpleNamespace(is_world_process_zero=True, is_hyper_param_search=False)
+    with pytest.raises(InputError, match="report_to is tensorboard, which cannot start"):
+        tracker.on_train_begin(None, state, None)
+
+
+# -- starts ----------------------------------------------------------------------------------------
+
+
+def test_setting_that_is_refused_at_the_start_is_one_line():
+    refused = pytest.raises(InputError, match="the training cannot start: no such thing")
+    with refused, explain_start_errors(SimpleNamespace(is_open=False)):
+        raise ImportError("no such thing\nmore")
+
+
+def test_error_of_a_run_that_has_started_is_passed_on():
+    with pytest.raises(ImportError), explain_start_errors(SimpleNamespace(is_open=True)):
+        raise ImportError("no such thing")
+
 
 # -- processes -------------------------------------------------------------------------------------
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
+from helpers import ROOT
 
 from grpo_helpers import rewards
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items
+from grpo_helpers.files import InputError
 from grpo_helpers.metrics import (
     BertScore,
+    bert_scorer,
     choice_accuracy,
     exact_match,
     final_mean,
@@ -247,6 +253,47 @@ def test_bertscore_of_a_batch_is_that_of_single_pairs(bertscores):
 def test_bertscore_ranks_equal_above_other_above_missing(bertscores):
     equal, other, missing = bertscores
     assert equal > other > missing == 0.0
+
+
+@pytest.mark.parametrize("layers", [9, -1])
+def test_layer_that_the_encoder_has_not_is_refused(layers):
+    with pytest.raises(InputError, match=rf"has layers 1 to 4, .* is {layers}"):
+        bert_scorer("data/tiny_model", layers)
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    """A model of a kind that bert-score does not support, with a tokenizer."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=1207, n_positions=64, n_embd=8, n_layer=2, n_head=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "decoder")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(ROOT / "data/tiny_model" / name, tmp_path / "decoder")
+    return str(tmp_path / "decoder")
+
+
+def test_encoder_of_an_unsupported_kind_is_one_line(decoder):
+    with pytest.raises(InputError, match="of a kind that bert-score does not support"):
+        bert_scorer(decoder, 1)
+
+
+def test_missing_encoder_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"BERTScore encoder .* cannot be loaded"):
+        bert_scorer(str(tmp_path / "nothing"), 1)
+
+
+@pytest.fixture
+def short_encoder(tmp_path):
+    """The embedded model, cut off at 16 positions."""
+    folder = shutil.copytree(ROOT / "data/tiny_model", tmp_path / "short")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
+    return str(folder)
+
+
+def test_texts_are_cut_at_the_encoders_own_positions(short_encoder):
+    assert BertScore(short_encoder)._scorer._tokenizer.model_max_length == 16
 
 
 # -- choice ----------------------------------------------------------------------------------------

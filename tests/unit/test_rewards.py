@@ -501,7 +501,7 @@ def evaluate_settings(tmp_path, recorded="", **parameters):
 
     run = tmp_path / "default"
     write_json(run / "settings.json", {"parameters": {"reward_module": recorded}})
-    write_json(run / "infer_results" / "inference_epoch0.json", [])
+    write_json(run / "infer_results" / "inference_epoch1.json", [])
     return EvaluateSettings(output_dir=str(tmp_path), **parameters)
 
 

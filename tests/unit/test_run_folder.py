@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +15,7 @@ from grpo_helpers.run_folder import (
     BASE,
     RunFolder,
     RunLog,
+    RunWriter,
     answer_file_name,
     checkpoint_name,
     checkpoint_of,
@@ -20,6 +24,7 @@ from grpo_helpers.run_folder import (
     read_log,
     series,
 )
+from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS
 
 
@@ -82,6 +87,94 @@ def test_dev_answers_have_one_path(run):
 )
 def test_answers_to_a_test_split_lie_in_its_folder(run, split, folder):
     assert run.answers("epoch_3", split) == run.path / folder / "inference_epoch3.json"
+
+
+# -- one writer ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """The settings of a run that is not there yet."""
+    return TrainSettings(output_dir=str(tmp_path), run_name="new")
+
+
+@pytest.fixture
+def writer(settings):
+    """The writer of a run, with its folder open."""
+    with RunWriter(settings) as writer:
+        writer.open()
+        yield writer
+
+
+def enter(settings, **options):
+    """Become the writer of a run for a moment."""
+    with RunWriter(settings, **options):
+        pass
+
+
+def test_writer_makes_no_folder_before_it_opens_it(settings):
+    enter(settings)
+
+    assert not settings.run_dir.exists()
+
+
+def test_writer_leaves_an_earlier_run_until_it_opens_the_folder(settings):
+    write_json(settings.run_dir / "settings.json", {})
+    enter(settings)
+
+    assert [file.name for file in settings.run_dir.iterdir()] == ["settings.json"]
+
+
+def test_second_writer_is_refused_with_folder_and_process(settings, writer):
+    with pytest.raises(InputError, match=rf"new is in use: process {os.getpid()} trains into it"):
+        enter(settings)
+
+
+def test_second_writer_that_came_before_the_folder_is_refused_when_it_opens_it(settings):
+    with RunWriter(settings) as first, RunWriter(settings) as second:
+        first.open()
+        with pytest.raises(InputError, match="is in use"):
+            second.open()
+
+
+def test_refused_writer_leaves_the_lock_to_its_owner(settings, writer):
+    for _ in range(2):
+        with pytest.raises(InputError, match="is in use"):
+            enter(settings)
+
+
+def test_process_that_does_not_write_locks_nothing(settings, writer):
+    enter(settings, is_main=False)
+
+
+def test_writer_that_is_done_leaves_no_lock(settings):
+    with RunWriter(settings) as writer:
+        writer.open()
+
+    assert [file.name for file in settings.run_dir.iterdir()] == ["settings.json"]
+
+
+def test_lock_of_a_killed_process_is_free(settings):
+    settings.run_dir.mkdir()
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print('locked', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(settings.run_dir / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match="is in use"):
+            enter(settings)
+        process.kill()
+
+    enter(settings)
+
+
+def test_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+
+    with pytest.raises(InputError, match="cannot write to"):
+        enter(TrainSettings(output_dir=str(tmp_path / "file")))
 
 
 # -- the log ---------------------------------------------------------------------------------------

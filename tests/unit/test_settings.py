@@ -107,6 +107,23 @@ BAD = {
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 1},
         "must be divisible by num_generations",
     ),
+    "an unknown loss": ({"loss_type": "drgrpo"}, "loss_type is 'drgrpo'; it must be grpo, dr_grpo"),
+    "an unknown scale": ({"scale_rewards": "std"}, "scale_rewards is 'std'; it must be group"),
+    "an unknown tracker": ({"report_to": "wanbd"}, "report_to is 'wanbd'; it must be none, all"),
+    "one unknown tracker of two": ({"report_to": "wandb,x"}, "report_to is 'wandb,x'"),
+    "a negative layer": ({"bertscore_layers": -1}, "bertscore_layers is -1"),
+    "a folder of TRL's own": (
+        {"extra_grpo_args": {"output_dir": "x"}},
+        "extra_grpo_args sets output_dir, which is a parameter",
+    ),
+    "a parameter in two places": (
+        {"extra_grpo_args": {"learning_rate": 1}},
+        "set the parameter learning_rate",
+    ),
+    "what the course fills in": (
+        {"extra_grpo_args": {"log_completions": False}},
+        "extra_grpo_args sets log_completions, which the course fills in itself",
+    ),
     "groups of one": ({"num_generations": 1}, "at least 2 generations"),
 }
 
@@ -118,6 +135,63 @@ def test_value_that_cannot_work_is_refused_in_one_line(case):
         TrainSettings(**values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_trackers_are_listed_one_by_one():
+    assert TrainSettings(report_to="wandb, mlflow").trackers == ["wandb", "mlflow"]
+
+
+@pytest.mark.parametrize("word", ["none", "all"])
+def test_word_for_no_or_every_tracker_names_none(word):
+    assert TrainSettings(report_to=word).trackers == []
+
+
+def test_run_of_trackers_may_have_a_name_of_its_own():
+    extra = {"run_name": "for wandb", "top_k": 5}
+
+    assert TrainSettings(extra_grpo_args=extra).extra_grpo_args == extra
+
+
+# -- the run that is evaluated ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """Return a function that gives a run one answer file."""
+
+    def answer(name):
+        file = tmp_path / "run" / "infer_results" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("[]")
+
+    return answer
+
+
+def evaluate_in(folder, **values):
+    """Return notebook 05's settings for the run in ``folder``."""
+    return EvaluateSettings(run_name="run", output_dir=str(folder), **values)
+
+
+def test_run_with_a_checkpoint_can_be_evaluated(tmp_path, answered):
+    answered("inference_epoch0.json")
+    answered("inference_step2.json")
+
+    assert evaluate_in(tmp_path).run_dir == tmp_path / "run"
+
+
+def test_run_without_a_checkpoint_is_not_judged(tmp_path, answered):
+    answered("inference_epoch0.json")
+
+    with pytest.raises(InputError, match="has no checkpoint, only the answers of the base model"):
+        evaluate_in(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["inference_batch_size", "bootstrap_samples"])
+def test_count_of_zero_is_refused_in_evaluation(tmp_path, answered, name):
+    answered("inference_step2.json")
+
+    with pytest.raises(InputError, match=f"{name} is 0; it must be 1 or more"):
+        evaluate_in(tmp_path, **{name: 0})
 
 
 # -- the run's folder ------------------------------------------------------------------------------

@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from grpo_helpers.answers import format_answer, parse_gold
-from grpo_helpers.callbacks import InferenceCallback, LogCallback, LoraSaveCallback
+from grpo_helpers.callbacks import (
+    InferenceCallback,
+    LogCallback,
+    LoraSaveCallback,
+    OpenCallback,
+)
 from grpo_helpers.data import load_items
 from grpo_helpers.files import write_json
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import load_instruct
-from grpo_helpers.run_folder import start_run_folder
+from grpo_helpers.run_folder import RunWriter
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import Prepared, prepare
 from tools.experiments.recorded_runs import CLOCK_FILE
@@ -133,18 +138,18 @@ def train_supervised(settings: TrainSettings, labels: str, seconds: float) -> No
     rows = gold_rows(prepared) if labels == "gold" else noisy_rows(settings)
 
     run_dir = settings.run_dir
-    start_run_folder(settings)
-
     # One more save where it has seen as many prompts as the whole GRPO run.
     prompts_of_grpo = len(prepared.train_items) * round(settings.num_train_epochs)
     clock = ClockCallback(seconds, prompts_of_grpo // BATCH_SIZE, run_dir / CLOCK_FILE)
-    callbacks = [
-        clock,
-        LoraSaveCallback(run_dir),
-        InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings),
-        LogCallback(run_dir),
-    ]
-    sft_trainer(settings, rows, callbacks, max_steps=ENDLESS).train()
+    with RunWriter(settings) as writer:
+        callbacks = [
+            OpenCallback(writer),
+            clock,
+            LoraSaveCallback(run_dir),
+            InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings),
+            LogCallback(run_dir),
+        ]
+        sft_trainer(settings, rows, callbacks, max_steps=ENDLESS).train()
 
 
 def sft_arguments(settings: TrainSettings) -> dict[str, Any]:
