@@ -21,7 +21,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from grpo_helpers.answers import normalize_quotes, parse, parse_gold, split_official, split_seed
+from grpo_helpers.answers import (
+    normalize_quotes,
+    parse,
+    parse_gold,
+    split_official,
+    split_seed,
+    without_thought,
+)
 from grpo_helpers.files import InputError, resolve_path
 from grpo_helpers.library_fixes import limit_text_length
 from grpo_helpers.questions import Item, choice_forms
@@ -119,7 +126,7 @@ def _answer_part(prediction: str) -> str:
     if sentences:
         return " ".join(sentences)
 
-    text = normalize_quotes(prediction).lstrip("\"'")
+    text = normalize_quotes(without_thought(prediction)).lstrip("\"'")
     end = _SENTENCE_END.search(text)
 
     return text[: end.end()] if end else text
@@ -134,6 +141,7 @@ def format_score(prediction: str) -> float:
     >>> format_score('"며칠이 걸렸다."가 옳다. 소리대로 적는다.'), format_score("며칠이 걸렸다.")
     (1.0, 0.0)
     """
+    prediction = without_thought(prediction)
     parsed = parse(prediction)
 
     starts_with_quote = normalize_quotes(prediction).startswith('"')

@@ -27,7 +27,6 @@ from grpo_helpers.files import InputError, read_yaml, show_path
 from grpo_helpers.launch import check_processes, explain_write_errors, launch, soft_interrupts
 from grpo_helpers.models import check_model, load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import (
-    NO_THINK,
     Message,
     PromptSource,
     build_dataset,
@@ -83,10 +82,14 @@ def prepare(settings: TrainSettings) -> Prepared:
 
     check_model(settings.model_name)
     tokenizer = load_tokenizer(settings.model_name)
-    train_prompts = suit_template(tokenizer, train_prompts)
-    eval_prompts = suit_template(tokenizer, eval_prompts)
+    template = settings.chat_template_kwargs
+    train_prompts = suit_template(tokenizer, train_prompts, template)
+    eval_prompts = suit_template(tokenizer, eval_prompts, template)
 
-    retained = drop_long(train_items, train_prompts, tokenizer, settings.max_prompt_tokens)
+    limit = settings.max_prompt_tokens
+    retained = drop_long(
+        train_items, train_prompts, tokenizer, limit, chat_template_kwargs=template
+    )
     _check_round(settings, len(retained.items))
 
     return Prepared(
@@ -156,7 +159,7 @@ def _sampling_fields(settings: TrainSettings) -> dict[str, Any]:
         "num_iterations": settings.num_iterations,
         "max_completion_length": settings.max_completion_length,
         "temperature": settings.temperature,
-        "chat_template_kwargs": NO_THINK,
+        "chat_template_kwargs": settings.chat_template_kwargs,
         "reward_weights": weights,
     }
 
