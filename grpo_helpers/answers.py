@@ -101,12 +101,10 @@ def without_thought(text: str) -> str:
 def normalize_quotes(text: str) -> str:
     r"""Return ``text`` with straight quotes, and with every run of white space as one space.
 
-    Hangul that was decomposed (Unicode's form NFD) is composed.
-
     >>> normalize_quotes("“며칠”이\u00a0 옳다.")
     '"며칠"이 옳다.'
     """
-    straight = unicodedata.normalize("NFC", text).translate(_STRAIGHT_QUOTES)
+    straight = text.translate(_STRAIGHT_QUOTES)
     return _SPACES.sub(" ", straight).strip()
 
 

@@ -28,12 +28,14 @@ class Cell:
 
     Attributes:
         names: The names it assigns literals to, or declares with a type.
+        declared: Those that it declares with a type.
         only_sets: Whether it does nothing but assign and import.
         only_literals: Whether it does nothing but assign literals.
         is_injected: Whether it is the cell that papermill adds for ``-p``, ``-r``, ``-y``, ``-f``.
     """
 
     names: tuple[str, ...]
+    declared: tuple[str, ...]
     only_sets: bool
     only_literals: bool
     is_injected: bool
@@ -74,37 +76,39 @@ def parameter_names(namespace: Mapping[str, Any], known: Iterable[str] = ()) -> 
 def _place_of_parameters_cell(cells: Sequence[Cell], known: set[str]) -> int | None:
     """Return where in the history the parameters cell ran last, or None.
 
-    It is the cell that sets the most known parameters. A run of it that was edited sets nearly as
-    many, so the last cell with at least half of them counts: a scratch cell that overrides one
-    parameter has fewer.
+    It is the cell that declares the most parameters or, if none is declared with a type, sets the
+    most. A run of it that was edited has about as many, so the last cell with at least half of them
+    counts: a scratch cell that overrides one parameter has fewer.
     """
-    counts = []
-    for cell in cells:
-        is_candidate = cell.only_sets and not cell.is_injected
-        counts.append(len(known.intersection(cell.names)) if is_candidate else 0)
+    candidates = [cell.only_sets and not cell.is_injected for cell in cells]
 
-    most = max(counts, default=0)
-    if most == 0:
-        return _place_of_literals(cells, known)
+    for attribute in ("declared", "names"):
+        counts = []
+        for cell, is_candidate in zip(cells, candidates, strict=True):
+            names = getattr(cell, attribute) if is_candidate else ()
+            counts.append(sum(_is_parameter(name, known) for name in names))
 
-    places = [place for place, count in enumerate(counts) if 2 * count >= most]
-    return places[-1]
+        most = max(counts, default=0)
+        if most:
+            places = [place for place, count in enumerate(counts) if 2 * count >= most]
+            return places[-1]
+
+    return _place_of_literals(cells) if not known else None
 
 
-def _place_of_literals(cells: Sequence[Cell], known: set[str]) -> int | None:
-    """Return the place of the last cell of literals; its names must resemble known parameters."""
+def _is_parameter(name: str, known: set[str]) -> bool:
+    """Return whether a name is a known parameter, or one that was mistyped."""
+    return name in known or bool(difflib.get_close_matches(name, known, n=1, cutoff=0.75))
+
+
+def _place_of_literals(cells: Sequence[Cell]) -> int | None:
+    """Return the place of the last cell of literals, where no parameter is known by name."""
     for place in reversed(range(len(cells))):
         cell = cells[place]
-        if not cell.names or not cell.only_literals or cell.is_injected:
-            continue
-        if not known or any(_is_close(name, known) for name in cell.names):
+        if cell.names and cell.only_literals and not cell.is_injected:
             return place
 
     return None
-
-
-def _is_close(name: str, known: set[str]) -> bool:
-    return bool(difflib.get_close_matches(name, known, n=1, cutoff=0.7))
 
 
 def _plain_names(namespace: Mapping[str, Any]) -> list[str]:
@@ -123,9 +127,10 @@ def _read_cell(source: str) -> Cell:
     try:
         statements = ast.parse(source).body
     except (SyntaxError, ValueError):
-        return Cell((), only_sets=False, only_literals=False, is_injected=False)
+        return Cell((), (), only_sets=False, only_literals=False, is_injected=False)
 
     names = []
+    declared = []
     only_sets = True
     only_literals = True
     for statement in statements:
@@ -134,11 +139,19 @@ def _read_cell(source: str) -> Cell:
         only_sets &= name is not None or isinstance(statement, ast.Import | ast.ImportFrom)
         only_literals &= is_literal
 
-        counts = is_literal or is_injected or isinstance(statement, ast.AnnAssign)
+        is_declared = isinstance(statement, ast.AnnAssign)
+        counts = is_literal or is_injected or is_declared
         if name is not None and counts and not name.startswith(PAPERMILL):
             names.append(name)
+            declared += [name] * is_declared
 
-    return Cell(tuple(names), only_sets, only_literals, is_injected)
+    return Cell(
+        names=tuple(names),
+        declared=tuple(declared),
+        only_sets=only_sets,
+        only_literals=only_literals,
+        is_injected=is_injected,
+    )
 
 
 def _assigned_name(statement: ast.stmt) -> str | None:

@@ -69,4 +69,4 @@ def test_notebook_reaches_its_findings(data_notebook):
 def test_reward_notebook_samples_questions_without_a_translation(own_files):
     values = read_yaml(ROOT / SMOKE_PARAMS.replace("04_train", "02_reward_exploration"))
     values |= {key: own_files[key] for key in ("output_dir", "eval_data_path")}
-    assert "  in English: -" in run_notebook("02_reward_exploration", values)
+    assert "in English: no gloss in this file" in run_notebook("02_reward_exploration", values)
