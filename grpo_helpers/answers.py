@@ -86,7 +86,7 @@ def without_thought(text: str) -> str:
         if is_opening and text[: tag.start()].strip():
             break  # an answer that comes before any thought
 
-        end = tag
+        end: re.Match[str] | None = tag
         while end and not end["slash"]:
             end = _THOUGHT_TAG.search(text, end.end())
         if end is None:

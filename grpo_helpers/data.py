@@ -265,16 +265,24 @@ def _predicted_answer(row: Any, where: str) -> str:
             "write the model's answer as text to output.answer"
         )
 
-    for holder, prefix in ((row, ""), (output, "output.")):
-        for name, value in holder.items():
-            is_answer = holder is output and name == "answer"
-            is_rival = name.lower() in RIVAL_FIELDS and not is_answer
-            if is_rival and value and value != answer:
-                raise InputError(
-                    f"{where}: {prefix}{name} stands beside output.answer, and one of them may be "
-                    "the gold answer: leave only the model's answer, in output.answer"
-                )
+    _check_no_rival(row, answer, where)
     return answer
+
+
+def _check_no_rival(row: dict[str, Any], answer: str, where: str) -> None:
+    """Raise InputError if another field of a row may be the prediction."""
+    fields = {name: value for name, value in row.items() if name != "output"}
+    for name, value in row["output"].items():
+        if name != "answer":
+            fields[f"output.{name}"] = value
+
+    for name, value in fields.items():
+        is_rival = name.removeprefix("output.").lower() in RIVAL_FIELDS
+        if is_rival and value and value != answer:
+            raise InputError(
+                f"{where}: {name} stands beside output.answer, and one of them may be the gold "
+                "answer: leave only the model's answer, in output.answer"
+            )
 
 
 def _what_is_there(row: dict[str, Any]) -> str:

@@ -386,7 +386,7 @@ def answer_file(
 
     tokenizer = load_tokenizer(options.model_id)
     prompts = suit_template(tokenizer, prompts, options.chat_template_kwargs)
-    _report_unknown_characters(prompts, tokenizer, input_path)
+    report_unknown_characters(prompts, tokenizer, input_path)
     model = load_with_adapter(
         options.model_id, options.lora_weights_path, options.quant_type, options.bf16
     )
@@ -416,7 +416,7 @@ def answer_file(
     return written
 
 
-def _report_unknown_characters(
+def report_unknown_characters(
     prompts: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase, input_path: str
 ) -> None:
     """Say once how many characters of the questions the tokenizer does not know."""
