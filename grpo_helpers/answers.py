@@ -27,6 +27,7 @@ _STRAIGHT_QUOTES = str.maketrans(
     }
 )
 _SPACES = re.compile(r"\s+")
+_THOUGHT_TAG = re.compile(r"<(?P<slash>/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")  # [답변]: "answer:"
 
 # What ends the quoted sentence. 으가 is a slip in the contest's own gold answers.
@@ -69,6 +70,36 @@ class Answer:
 # -- normalising -----------------------------------------------------------------------------------
 
 
+def without_thought(text: str) -> str:
+    r"""Return what follows the thought that an answer begins with; all of it without one.
+
+    A thought stands in ``<think>...</think>``; the template of some models writes the opening tag
+    itself. Nothing follows a thought that was cut off.
+
+    >>> without_thought("<think>음...</think>\n며칠"), without_thought("<think>음...")
+    ('며칠', '')
+    >>> without_thought("음...</think>며칠")
+    '며칠'
+    """
+    tag = _THOUGHT_TAG.search(text)
+
+    while tag:
+        is_opening = not tag["slash"]
+        if is_opening and text[: tag.start()].strip():
+            break  # an answer that comes before any thought
+
+        end: re.Match[str] | None = tag
+        while end and not end["slash"]:
+            end = _THOUGHT_TAG.search(text, end.end())
+        if end is None:
+            return ""
+
+        text = text[end.end() :].lstrip()
+        tag = _THOUGHT_TAG.search(text)
+
+    return text
+
+
 def normalize_quotes(text: str) -> str:
     r"""Return ``text`` with straight quotes, and with every run of white space as one space.
 
@@ -80,13 +111,15 @@ def normalize_quotes(text: str) -> str:
 
 
 def strip_prefixes_and_normalize(text: str) -> str:
-    """Return ``text`` without a leading ``[답변]:`` ("answer:"), quotes and spaces normalised.
+    """Return ``text`` without a leading thought and a leading ``[답변]:`` ("answer:").
+
+    Quotes and spaces are normalised.
 
     >>> strip_prefixes_and_normalize('[답변]: “며칠”이 옳다. ')
     '"며칠"이 옳다.'
     """
     # Spaces are folded first: the prefix pattern would try every way to split a long run of them.
-    text = normalize_quotes(text)
+    text = normalize_quotes(without_thought(text))
     return normalize_quotes(_PREFIX.sub("", text))
 
 
@@ -95,6 +128,8 @@ def strip_prefixes_and_normalize(text: str) -> str:
 
 def parse(text: str) -> Answer:
     """Return the parts of one answer; never raises, whatever the string.
+
+    An answer that begins with a thought (``<think>...</think>``) is what follows it.
 
     >>> parse('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     Answer(sentences=('며칠이 걸렸다.',), particle='가', reason='소리대로 적는다.', head='quoted')
@@ -214,11 +249,12 @@ def split_official(text: str) -> tuple[str, str]:
 
     The answer ends at the first 가 옳다 anywhere, and only without one at the first 이 옳다;
     straight quotes are deleted from it, curly ones are not. Without either, all of the text is the
-    answer and the reason is empty.
+    answer and the reason is empty. A leading thought of the model is no part of its answer.
 
     >>> split_official('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')
     """
+    text = without_thought(text)
     before, ending, reason = text.partition("가 옳다")
     if not ending:
         before, ending, reason = text.partition("이 옳다")

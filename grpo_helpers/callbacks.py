@@ -24,7 +24,7 @@ from grpo_helpers.files import write_json
 from grpo_helpers.health import EXACT_MATCH, examine, panel_text
 from grpo_helpers.inference import generate_answers, write_answers
 from grpo_helpers.model_checks import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from grpo_helpers.prompts import Message
+from grpo_helpers.prompts import Message, prompt_texts
 from grpo_helpers.questions import Item
 from grpo_helpers.run_folder import COMPLETE, RunFolder, RunWriter, checkpoint_name
 from grpo_helpers.settings import TrainSettings
@@ -138,6 +138,7 @@ class InferenceCallback(TrainerCallback):
         self.run = RunFolder(settings.run_dir)
         self.batch_size = settings.inference_batch_size
         self.max_new_tokens = settings.max_completion_length
+        self.chat_template_kwargs = settings.chat_template_kwargs
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -156,10 +157,11 @@ class InferenceCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, more: Mapping[str, Any]
     ) -> None:
         """Answer the dev set, every process its share; the first process writes the file."""
+        tokenizer = more["processing_class"]
         answers = generate_answers(
             more["model"],
-            more["processing_class"],
-            self.prompts,
+            tokenizer,
+            prompt_texts(self.prompts, tokenizer, self.chat_template_kwargs),
             batch_size=self.batch_size,
             max_new_tokens=self.max_new_tokens,
         )

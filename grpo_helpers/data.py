@@ -2,60 +2,105 @@
 
 In: ``{"id", "input": {"question_type", "question"}, "output": {"answer"}}``, or the flat variant
 ``{"Question", "Question_Type", "Answer", "Description"}``, as a JSON list or one JSON object a
-line. Out: a list of :class:`Item`. Unlike the article's loader, this one refuses a bad file in one
-line before anything costly starts. Files are written atomically (see :mod:`grpo_helpers.files`), so
-an interrupted run never leaves half a JSON file.
+line; every text is read in Unicode's form NFC, whatever the file has. Out: a list of :class:`Item`.
+:func:`load_items` reads questions with their gold answers, :func:`load_predictions` the answers of
+a model, which may be empty. Unlike the article's loader, these refuse a bad file in one line before
+anything costly starts.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from grpo_helpers.files import InputError, read_json, read_text
+from grpo_helpers.files import (
+    InputError,
+    half_character,
+    nfc,
+    read_json,
+    read_text,
+    replace_halves,
+)
 from grpo_helpers.questions import CORRECTION, QUESTION_TYPES, SELECTION, Item
 
 FLAT_FIELDS = ("Question", "Question_Type", "Answer")
 
+# Fields beside output.answer that would leave open which of them is the prediction.
+RIVAL_FIELDS = (
+    "answer",
+    "prediction",
+    "pred",
+    "predicted",
+    "predicted_answer",
+    "model_answer",
+    "model_output",
+    "response",
+    "completion",
+    "generated",
+    "generated_answer",
+)
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
 
 def read_rows(path: str | os.PathLike[str]) -> list[Any]:
-    """Return the rows of a JSON list, or of a ``.jsonl`` file with one JSON value a line.
+    """Return the rows of a JSON list, or of a file with one JSON value a line.
+
+    What the file holds decides, whether it is called ``.json`` or ``.jsonl``. Texts are in NFC.
 
     Raises:
-        InputError: The file cannot be read, or is not a list of at least one row.
+        InputError: The file cannot be read, or has no rows.
     """
-    if Path(path).suffix.lower() == ".jsonl":
-        return _read_json_lines(path)
+    text = read_text(path, "data file")
+    if not text.strip():
+        raise InputError(f"{path}: expected questions, one JSON object each, found an empty file")
+
+    if _is_one_object_a_line(text):
+        return nfc(_rows_of_lines(text, path))
 
     rows = read_json(path, "data file")
     if not isinstance(rows, list) or not rows:
         got = _describe(rows)
-        raise InputError(f"{path}: expected a non-empty JSON list of questions, found {got}")
+        raise InputError(
+            f"{path}: expected a non-empty JSON list of questions, or one a line, found {got}"
+        )
 
-    return rows
+    return nfc(rows)
 
 
-def _read_json_lines(path: str | os.PathLike[str]) -> list[Any]:
+def _is_one_object_a_line(text: str) -> bool:
+    """Return whether the first line with something in it is a whole question."""
+    first_line = text.strip().split("\n")[0]
+
+    try:
+        row = json.loads(first_line)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(row, dict) and bool(row)
+
+
+def _rows_of_lines(text: str, path: str | os.PathLike[str]) -> list[Any]:
     """Return the JSON value of each line; blank lines are skipped."""
     rows = []
 
     # splitlines() would also split at characters that JSON allows inside a string, as U+2028.
-    for number, line in enumerate(read_text(path, "data file").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
 
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line.lstrip("\ufeff")))  # files may have been joined
         except json.JSONDecodeError as error:
             place = f"line {number}, column {error.colno}"
             raise InputError(f"{path} is not JSON: {place}: {error.msg}") from None
 
-    if not rows:
-        raise InputError(f"{path}: expected one JSON object a line, found an empty file")
-
     return rows
+
+
+# -- questions -------------------------------------------------------------------------------------
 
 
 def load_items(path: str | os.PathLike[str], need_answer: bool = True) -> list[Item]:
@@ -64,20 +109,34 @@ def load_items(path: str | os.PathLike[str], need_answer: bool = True) -> list[I
     Args:
         path: A ``.json`` or ``.jsonl`` file in the contest's shape or its flat variant, in which a
             row without an id gets its number.
-        need_answer: Whether every row must have an answer.
+        need_answer: Whether every row must have an answer; if not, an empty one counts as none.
 
     Raises:
         InputError: The file is not a non-empty list of rows, or a row has no id, question or (if
-            needed) answer, an unknown question type, or the id of an earlier row.
+            needed) answer, an unknown question type, the id of an earlier row, or half a character.
     """
     items = []
 
     for number, row in enumerate(read_rows(path), 1):
-        nested = _to_nested(row, number)
-        items.append(_to_item(nested, f"{path}: row {number}", need_answer))
+        where = f"{path}: row {number}"
+        _check_whole_characters(row, where)
+        items.append(_to_item(_to_nested(row, number), where, need_answer))
 
     _check_unique_ids(items, path)
     return items
+
+
+def _check_whole_characters(row: Any, where: str) -> None:
+    half = half_character(row)
+    if not half:
+        return
+
+    row_id = row.get("id") if isinstance(row, dict) else None
+    name = "" if row_id is None else f" (id {row_id!r})"
+    raise InputError(
+        f"{where}{name}: {half} is half of a character (a lone surrogate, often a cut emoji): "
+        "write the whole character or remove it"
+    )
 
 
 def _check_unique_ids(items: list[Item], path: str | os.PathLike[str]) -> None:
@@ -133,8 +192,10 @@ def _to_item(row: Any, where: str, need_answer: bool) -> Item:
 
     output = row.get("output")
     answer = output.get("answer") if isinstance(output, dict) else None
-    if answer is not None or need_answer:
+    if need_answer:
         answer = _checked_text(answer, f"{where}: output.answer")
+    elif not isinstance(answer, str) or not answer.strip():
+        answer = None
 
     extra = {key: value for key, value in row.items() if key not in ("id", "input", "output")}
     return Item(item_id, question_type, question, answer, extra=extra)
@@ -158,12 +219,101 @@ def _checked_text(value: Any, where: str) -> str:
     return value
 
 
+# -- predictions -----------------------------------------------------------------------------------
+
+
+def load_predictions(path: str | os.PathLike[str]) -> list[Item]:
+    """Return the questions of a file of answers, each with the model's answer.
+
+    Whatever :func:`grpo_helpers.inference.write_answers` writes is read back: an answer may be
+    empty, and half a character in it (a lone surrogate) is read as U+FFFD.
+
+    Args:
+        path: A ``.json`` or ``.jsonl`` file in the contest's shape with ``output.answer``.
+
+    Raises:
+        InputError: As for :func:`load_items`, or a row has no ``output.answer``, or another field
+            beside it that may be the prediction; the message names the fields of the row.
+    """
+    items = []
+
+    for number, row in enumerate(read_rows(path), 1):
+        where = f"{path}: row {number}"
+        answer = replace_halves(_predicted_answer(row, where))
+        question = row | {"output": {}}
+        _check_whole_characters(question, where)
+        item = _to_item(question, where, need_answer=False)
+        items.append(replace(item, answer=answer))
+
+    _check_unique_ids(items, path)
+    return items
+
+
+def _predicted_answer(row: Any, where: str) -> str:
+    """Return the model's answer of a row."""
+    if not isinstance(row, dict):
+        got = _describe(row)
+        raise InputError(f"{where}: expected an object with id, input and output, found {got}")
+    if "id" in row:
+        where = f"{where} (id {row['id']!r})"
+
+    output = row.get("output")
+    answer = output.get("answer") if isinstance(output, dict) else None
+    if not isinstance(answer, str):
+        raise InputError(
+            f"{where}: no answer in output.answer: {_what_is_there(row)}; "
+            "write the model's answer as text to output.answer"
+        )
+
+    _check_no_rival(row, answer, where)
+    return answer
+
+
+def _check_no_rival(row: dict[str, Any], answer: str, where: str) -> None:
+    """Raise InputError if another field of a row may be the prediction."""
+    fields = {name: value for name, value in row.items() if name != "output"}
+    for name, value in row["output"].items():
+        if name != "answer":
+            fields[f"output.{name}"] = value
+
+    for name, value in fields.items():
+        is_rival = name.removeprefix("output.").lower() in RIVAL_FIELDS
+        if is_rival and value and value != answer:
+            raise InputError(
+                f"{where}: {name} stands beside output.answer, and one of them may be the gold "
+                "answer: leave only the model's answer, in output.answer"
+            )
+
+
+def _what_is_there(row: dict[str, Any]) -> str:
+    """Return where a row without ``output.answer`` may have its answer instead."""
+    output = row.get("output")
+
+    if "answer" in row or "Answer" in row:
+        name = "answer" if "answer" in row else "Answer"
+        return f"the row has {name} at its top level"
+    if isinstance(output, dict) and "answer" in output:
+        return f"output.answer is {_describe(output['answer'])}"
+    if isinstance(output, dict) and output:
+        return f"output has {', '.join(output)}"
+    if "output" in row:
+        return f"output is {_describe(output)}"
+    return f"the row has {', '.join(row) or 'no fields'}"
+
+
+# -- rows again ------------------------------------------------------------------------------------
+
+
 def _describe(value: Any) -> str:
     """Return what a value is, for error messages."""
+    names = {"NoneType": "null", "str": "a text", "dict": "an object", "bool": "a truth value"}
     if value == []:
         return "an empty list"
+    if value == {}:
+        return "an empty object"
 
-    return f"a {type(value).__name__}"
+    kind = type(value).__name__
+    return names.get(kind, "an int" if kind == "int" else f"a {kind}")
 
 
 def item_to_row(item: Item, output: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +22,7 @@ BLOCK = 2**20  # bytes that are hashed at once
 # Files in a model's folder that are read by people only.
 PAGES = (".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg")
 PAGE_NAMES = ("readme", "license", "licence", "notice", "copying")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InputError(ValueError):
@@ -37,13 +40,72 @@ def resolve_path(path: str | os.PathLike[str]) -> Path:
     The same notebook thus finds ``data/train.json`` from the repository root, from ``notebooks/``
     and from elsewhere. A relative path that does not exist in the working folder is taken as a
     path in the project, whether it exists there or not.
+
+    Hangul has two spellings in Unicode, and a Mac may write a file's name in the longer one (NFD):
+    a name that differs from ``path`` in that alone is found, too.
     """
-    here = Path(path).expanduser()
+    given = Path(path).expanduser()
+    here = find_path(given)
 
     if here.is_absolute() or here.exists():
         return here.resolve()
 
-    return project_root() / here
+    return find_path(project_root() / given)
+
+
+def find_path(path: Path) -> Path:
+    """Return ``path``, its names spelled as on disk where they differ in Unicode's form only."""
+    if path.exists():
+        return path
+
+    found = Path(path.anchor)
+    for name in path.parts[len(found.parts) :]:
+        spellings = (name, nfc(name), unicodedata.normalize("NFD", name))
+        existing = [spelling for spelling in spellings if (found / spelling).exists()]
+        found /= existing[0] if existing else name
+
+    return found
+
+
+def nfc(value: Any) -> Any:
+    r"""Return a text, or all texts of a JSON value, with every Hangul syllable as one character.
+
+    >>> nfc("\u110b\u1175") == "\uc774"
+    True
+    """
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, list):
+        return [nfc(element) for element in value]
+    if isinstance(value, dict):
+        return {nfc(key): nfc(element) for key, element in value.items()}
+    return value
+
+
+def half_character(value: Any) -> str:
+    r"""Return the first lone surrogate (half of an emoji, say) in a JSON value, or an empty text.
+
+    No file can be written with it and no tokenizer reads it.
+
+    >>> half_character({"answer": "\ud83d"})
+    '\\ud83d'
+    """
+    if isinstance(value, str):
+        halves = _SURROGATE.findall(value)
+        return f"\\u{ord(halves[0]):04x}" if halves else ""
+
+    parts: list[Any] = []
+    if isinstance(value, list):
+        parts = value
+    if isinstance(value, dict):
+        parts = [*value, *value.values()]
+
+    return next(filter(None, map(half_character, parts)), "")
+
+
+def replace_halves(text: str) -> str:
+    """Return ``text`` with U+FFFD in the place of every lone surrogate."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def show_path(path: str | os.PathLike[str]) -> str:
@@ -59,7 +121,7 @@ def show_path(path: str | os.PathLike[str]) -> str:
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
-    """Return the text of a UTF-8 file; a byte order mark at its start is dropped.
+    """Return the text of a UTF-8 file; byte order marks at its start are dropped.
 
     Args:
         path: The file, as :func:`resolve_path` finds it.
@@ -75,7 +137,7 @@ def read_text(path: str | os.PathLike[str], what: str = "file") -> str:
         raise InputError(f"{what} not found: {path} ({hint})")
 
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         place = f"byte {error.start}"
         raise InputError(f"{what} {path} is not UTF-8 text ({place}): save it as UTF-8") from None

@@ -21,7 +21,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from grpo_helpers.files import (
     InputError,
     check_output_file,
     read_json,
+    replace_halves,
     resolve_path,
     sha256,
     show_path,
@@ -40,7 +41,16 @@ from grpo_helpers.files import (
 from grpo_helpers.library_fixes import plain_generation
 from grpo_helpers.model_checks import Room, adapter_folder, check_model, check_room
 from grpo_helpers.models import load_tokenizer, load_with_adapter
-from grpo_helpers.prompts import Message, PromptSource, load_prompted, prompt_texts, suit_template
+from grpo_helpers.prompts import (
+    NO_THINK,
+    Message,
+    PromptSource,
+    load_prompted,
+    prompt_texts,
+    suit_template,
+    template_kwargs,
+    unknown_characters,
+)
 from grpo_helpers.questions import Item
 from grpo_helpers.run_folder import RunFolder
 
@@ -59,7 +69,7 @@ Answers = dict[int, str]  # by the place of the prompt, counted from 0
 def generate_answers(
     model: AnsweringModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[Message]],
+    prompts: Sequence[list[Message] | str],
     batch_size: int = 32,
     max_new_tokens: int = 96,
     known: Answers | None = None,
@@ -75,13 +85,14 @@ def generate_answers(
         model: Put into evaluation mode while it answers, and back afterwards. What its own
             generation settings say does not count, now or later.
         tokenizer: Its tokenizer.
-        prompts: Chat messages, one list per question.
+        prompts: One per question: chat messages, or a text that the chat template made of them
+            (:func:`grpo_helpers.prompts.prompt_texts`).
         batch_size: Prompts answered at once.
         max_new_tokens: Length at which an answer is cut off.
         known: Answers that are there already; a batch of known ones only is left out.
         after_batch: Called after each batch with all answers of this process so far.
     """
-    texts = prompt_texts(prompts, tokenizer)
+    texts = [_prompt_text(prompt, tokenizer) for prompt in prompts]
     batches = _batches_by_length(texts, batch_size)
     rank, world_size = _place_among_processes()
 
@@ -104,6 +115,15 @@ def generate_answers(
 
     answers = _gather(answers)
     return [answers[place] for place in range(len(texts))]
+
+
+def _prompt_text(prompt: list[Message] | str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a prompt as the model reads it."""
+    if isinstance(prompt, str):
+        return prompt
+
+    (text,) = prompt_texts([prompt], tokenizer)
+    return text
 
 
 def _batches_by_length(texts: Sequence[str], batch_size: int) -> list[list[int]]:
@@ -194,7 +214,7 @@ def write_answers(path: str | Path, items: Sequence[Item], answers: Sequence[str
     """
     rows = []
 
-    for item, text in zip(items, answers, strict=True):
+    for item, text in zip(items, map(replace_halves, answers), strict=True):
         output = {
             "answer": text.strip(),
             "normalized_answer": strip_prefixes_and_normalize(text),
@@ -222,6 +242,7 @@ class AnswerOptions:
         num_few_shot: Worked examples in each prompt, as in training.
         batch_size: Prompts answered at once; decides the padding, and so the last digits.
         max_new_tokens: Length at which an answer is cut off.
+        chat_template_kwargs: What the chat template gets besides the messages, as in training.
     """
 
     model_id: str
@@ -233,6 +254,7 @@ class AnswerOptions:
     num_few_shot: int = PromptSource.num_few_shot
     batch_size: int = 32
     max_new_tokens: int = 96
+    chat_template_kwargs: dict[str, Any] = field(default_factory=lambda: dict(NO_THINK))
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_new_tokens"):
@@ -264,6 +286,7 @@ class AnswerOptions:
             num_few_shot=settings["num_few_shot"],
             batch_size=settings["inference_batch_size"],
             max_new_tokens=settings["max_completion_length"],
+            chat_template_kwargs=template_kwargs(settings.get("extra_grpo_args", {})),
         )
 
     @property
@@ -369,9 +392,11 @@ def answer_file(
     known = partial.read()
 
     tokenizer = load_tokenizer(options.model_id)
-    prompts = suit_template(tokenizer, prompts)
+    prompts = suit_template(tokenizer, prompts, options.chat_template_kwargs)
     room = Room(options.model_id, options.max_new_tokens, parameter="max_new_tokens")
-    check_room(tokenizer, items, prompts, room)
+    texts = prompt_texts(prompts, tokenizer, options.chat_template_kwargs)
+    check_room(tokenizer, items, texts, room)
+    report_unknown_characters(prompts, tokenizer, input_path)
     model = load_with_adapter(
         options.model_id, options.lora_weights_path, options.quant_type, options.bf16
     )
@@ -385,7 +410,7 @@ def answer_file(
         answers = generate_answers(
             model,
             tokenizer,
-            prompts,
+            texts,
             batch_size=options.batch_size,
             max_new_tokens=options.max_new_tokens,
             known=known,
@@ -408,6 +433,25 @@ def _check_files(input_path: str, output_path: str | Path) -> None:
         raise InputError(
             f"the answers would replace the questions in {input_path}: give another output_path"
         )
+
+
+def report_unknown_characters(
+    prompts: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase, input_path: str
+) -> None:
+    """Say once how many characters of the questions the tokenizer does not know."""
+    unknown = unknown_characters(prompts, tokenizer)
+    if not unknown:
+        return
+
+    questions = 0
+    for prompt in prompts:
+        questions += any(character in unknown for character in prompt[-1]["content"])
+    print(
+        f"{input_path}: the model does not know {sum(unknown.values())} characters "
+        f"({len(unknown)} different: {''.join(list(unknown)[:10])}) in {questions} of "
+        f"{len(prompts)} questions and cannot copy them: use a model that knows Korean",
+        file=sys.stderr,
+    )
 
 
 def _fingerprint(options: AnswerOptions, prompts: Sequence[list[Message]]) -> str:
@@ -476,7 +520,19 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--bf16", action="store_true", help="load the model in bfloat16")
     model.add_argument("--batch_size", type=int, help="prompts answered at once")
     model.add_argument("--max_new_tokens", type=int, help="longest answer, in tokens")
+    model.add_argument(
+        "--chat_template_kwargs",
+        type=_json_mapping,
+        help="what the chat template gets besides the messages, as JSON",
+    )
     return parser
+
+
+def _json_mapping(text: str) -> dict[str, Any]:
+    try:
+        return template_kwargs({"chat_template_kwargs": text})
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def options_from(args: dict[str, Any]) -> AnswerOptions:

@@ -29,6 +29,7 @@ from grpo_helpers.answers import (
     parse_gold,
     split_official,
     split_seed,
+    without_thought,
 )
 from grpo_helpers.files import InputError, resolve_path
 from grpo_helpers.library_fixes import LONGEST_TEXT, limit_text_length
@@ -137,7 +138,7 @@ def _answer_part(prediction: str) -> str:
     if sentences:
         return " ".join(sentences)
 
-    text = normalize_quotes(prediction).lstrip("\"'")
+    text = normalize_quotes(without_thought(prediction)).lstrip("\"'")
     end = _SENTENCE_END.search(text)
 
     return text[: end.end()] if end else text
@@ -166,6 +167,7 @@ def format_score(prediction: str, item: Item | None = None) -> float:
     >>> format_score(date.answer, date)
     1.0
     """
+    prediction = without_thought(prediction)
     parsed = parse(prediction)
     straight = normalize_quotes(prediction)
     item = item or Item("", "", "")

@@ -24,7 +24,6 @@ from grpo_helpers.files import (
     sha256_of_model,
     show_path,
 )
-from grpo_helpers.prompts import Message, prompt_texts
 from grpo_helpers.questions import Item
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ class Room:
 def check_room(
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[Item],
-    prompts: Sequence[list[Message]],
+    texts: Sequence[str],
     room: Room,
 ) -> None:
     """Make sure that every prompt and the longest answer fit into the model, token by token.
@@ -223,18 +222,18 @@ def check_room(
     Args:
         tokenizer: The model's tokenizer.
         items: The items, for their ids.
-        prompts: The prompt of each.
+        texts: The prompt of each, as the chat template renders it.
         room: The model, the longest answer, and how to say what is wrong.
 
     Raises:
         InputError: A prompt with its answer has more tokens than the model has positions, or a
             token that the model does not know.
     """
-    if not prompts:
+    if not texts:
         return
 
     config = model_config(room.model_name).get_text_config()
-    encoded = tokenizer(prompt_texts(prompts, tokenizer), add_special_tokens=False, verbose=False)
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     ids = encoded["input_ids"]
 
     _check_positions(config, items, [len(tokens) for tokens in ids], room)

@@ -8,34 +8,107 @@ names the parameter.
 from __future__ import annotations
 
 import ast
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from grpo_helpers.files import InputError
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
 PLAIN = (str, int, float, bool, list, dict, type(None))
+INJECTED = "# Parameters"  # how the cell that papermill adds begins
+PAPERMILL = "PAPERMILL_"  # names that papermill itself adds to that cell on demand
 
 
-def parameter_names(namespace: Mapping[str, Any]) -> list[str]:
-    """Return the names set by a notebook's parameter cells so far.
+@dataclass(frozen=True)
+class Cell:
+    """What a cell that ran in a notebook sets.
 
-    A parameter cell holds nothing but literal assignments. In a notebook the cells are read from
-    IPython's history ``In``, so that checking again later, when the namespace is full of other
-    variables, gives the same names. Elsewhere every name of a plain value counts.
+    Attributes:
+        names: The names it assigns literals to, or declares with a type.
+        declared: Those that it declares with a type.
+        only_sets: Whether it does nothing but assign and import.
+        only_literals: Whether it does nothing but assign literals.
+        is_injected: Whether it is the cell that papermill adds for ``-p``, ``-r``, ``-y``, ``-f``.
+    """
+
+    names: tuple[str, ...]
+    declared: tuple[str, ...]
+    only_sets: bool
+    only_literals: bool
+    is_injected: bool
+
+
+def parameter_names(namespace: Mapping[str, Any], known: Iterable[str] = ()) -> list[str]:
+    """Return the names that a notebook's parameters are set by.
+
+    In a notebook they are read from IPython's history ``In``: the latest run of the parameters cell
+    and, if papermill's cell ran after it, the latest run of that one. Earlier runs (a typo that was
+    corrected since), the notebook's later cells and scratch cells do not count. Elsewhere every
+    name of a plain value counts.
+
+    Args:
+        namespace: A notebook's ``globals()``, or a mapping of parameters.
+        known: The parameters that the notebook has; its parameters cell is recognised by them.
 
     >>> parameter_names({"seed": 1, "_private": 2, "function": print})
+    ['seed']
+    >>> parameter_names({"In": ["", "sead = 1", "check", "seed = 1", "check"]}, ["seed"])
     ['seed']
     """
     history = namespace.get("In")
     if not isinstance(history, list):
         return _plain_names(namespace)
 
-    names: dict[str, None] = {}  # in order, each once
-    for cell in history:
-        names.update(dict.fromkeys(_literal_assignments(str(cell))))
-    return list(names)
+    cells = [_read_cell(str(source)) for source in history]
+    place = _place_of_parameters_cell(cells, set(known))
+    since = cells if place is None else cells[place + 1 :]
+    injected = [cell for cell in since if cell.is_injected]
+
+    names = [] if place is None else list(cells[place].names)
+    if injected:
+        names += injected[-1].names
+    return list(dict.fromkeys(names))
+
+
+def _place_of_parameters_cell(cells: Sequence[Cell], known: set[str]) -> int | None:
+    """Return where in the history the parameters cell ran last, or None.
+
+    It is the cell that declares the most parameters or, if none is declared with a type, sets the
+    most. A run of it that was edited has about as many, so the last cell with at least half of them
+    counts: a scratch cell that overrides one parameter has fewer.
+    """
+    candidates = [cell.only_sets and not cell.is_injected for cell in cells]
+
+    for attribute in ("declared", "names"):
+        counts = []
+        for cell, is_candidate in zip(cells, candidates, strict=True):
+            names = getattr(cell, attribute) if is_candidate else ()
+            counts.append(sum(_is_parameter(name, known) for name in names))
+
+        most = max(counts, default=0)
+        if most:
+            places = [place for place, count in enumerate(counts) if 2 * count >= most]
+            return places[-1]
+
+    return _place_of_literals(cells) if not known else None
+
+
+def _is_parameter(name: str, known: set[str]) -> bool:
+    """Return whether a name is a known parameter, or one that was mistyped."""
+    return name in known or bool(difflib.get_close_matches(name, known, n=1, cutoff=0.75))
+
+
+def _place_of_literals(cells: Sequence[Cell]) -> int | None:
+    """Return the place of the last cell of literals, where no parameter is known by name."""
+    for place in reversed(range(len(cells))):
+        cell = cells[place]
+        if cell.names and cell.only_literals and not cell.is_injected:
+            return place
+
+    return None
 
 
 def _plain_names(namespace: Mapping[str, Any]) -> list[str]:
@@ -48,38 +121,58 @@ def _plain_names(namespace: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _literal_assignments(cell: str) -> list[str]:
-    """Return the names a cell assigns literals to; none if it does anything else."""
+def _read_cell(source: str) -> Cell:
+    """Return what a cell sets; a cell that cannot be parsed sets nothing."""
+    is_injected = source.lstrip().startswith(INJECTED)
     try:
-        statements = ast.parse(cell).body
+        statements = ast.parse(source).body
     except (SyntaxError, ValueError):
-        return []
+        return Cell((), (), only_sets=False, only_literals=False, is_injected=False)
 
     names = []
+    declared = []
+    only_sets = True
+    only_literals = True
     for statement in statements:
         name = _assigned_name(statement)
-        if name is None:
-            return []
-        names.append(name)
-    return names
+        is_literal = name is not None and _is_literal(statement)
+        only_sets &= name is not None or isinstance(statement, ast.Import | ast.ImportFrom)
+        only_literals &= is_literal
+
+        is_declared = isinstance(statement, ast.AnnAssign)
+        counts = is_literal or is_injected or is_declared
+        if name is not None and counts and not name.startswith(PAPERMILL):
+            names.append(name)
+            declared += [name] * is_declared
+
+    return Cell(
+        names=tuple(names),
+        declared=tuple(declared),
+        only_sets=only_sets,
+        only_literals=only_literals,
+        is_injected=is_injected,
+    )
 
 
 def _assigned_name(statement: ast.stmt) -> str | None:
-    """Return the name in ``name = literal`` or ``name: type = literal``, else None."""
+    """Return the name in ``name = value`` or ``name: type = value``, else None."""
     if isinstance(statement, ast.Assign):
         target = statement.targets[0]
-    elif isinstance(statement, ast.AnnAssign):
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
         target = statement.target
     else:
         return None
 
-    if not isinstance(target, ast.Name) or statement.value is None:
-        return None
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _is_literal(statement: ast.stmt) -> bool:
+    """Return whether an assignment's value is a literal."""
     try:
-        ast.literal_eval(statement.value)
+        ast.literal_eval(statement.value)  # type: ignore[attr-defined]  # an assignment has one
     except (ValueError, TypeError):
-        return None
-    return target.id
+        return False
+    return True
 
 
 def convert(name: str, value: Any, declared: str) -> Any:
@@ -105,8 +198,28 @@ def convert(name: str, value: Any, declared: str) -> Any:
     if not isinstance(value, types):
         raise InputError(
             f"parameter {name} is {value!r}; it must be {' or '.join(_words(declared))}"
+            f"{_how_to_write(name, value, types)}"
         )
     return value
+
+
+def _how_to_write(name: str, value: Any, types: tuple[type, ...]) -> str:
+    """Return how a value of one of ``types`` is written in a file and on a command line."""
+    if dict in types and str not in types:
+        line = f"{name}: {{key: value}}"
+        return (
+            f": in a YAML file {line}, with papermill -y '{{{line}}}' "
+            "(-p would hand it over as text)"
+        )
+    if types == (str,):
+        text = "..." if value is None or isinstance(value, bool | list | dict) else str(value)
+        return (
+            f': in a YAML file {name}: "{text}", with papermill -r {name} {text}, '
+            f"with grpo_helpers.training -p {name} '\"{text}\"'"
+        )
+    if types == (bool,):
+        return ": write true or false"
+    return ""
 
 
 def _words(declared: str) -> list[str]:

@@ -14,14 +14,17 @@ both deliberate:
 from __future__ import annotations
 
 import hashlib
+import json
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items
-from grpo_helpers.files import InputError, read_json
+from grpo_helpers.files import InputError, half_character, nfc, read_json, show_path
 from grpo_helpers.questions import SELECTION, Item, question_sentences
 from grpo_helpers.similarity import NEAR_COPY, char_ngrams, jaccard
 
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
 Message = dict[str, str]  # "role" and "content"
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
 
-# Makes Qwen3 and similar models answer at once; other chat templates ignore it.
-NO_THINK: dict[str, Any] = {"enable_thinking": False}
+# What chat templates get besides the messages, unless the run says otherwise. It makes Qwen3 and
+# similar models answer at once; other chat templates ignore it.
+NO_THINK: Mapping[str, Any] = {"enable_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,14 @@ def load_instruct(path: str) -> dict[str, str]:
         InputError: The file cannot be read, or one of :data:`INSTRUCT_KEYS` is missing or is not a
             string.
     """
-    texts = read_json(path, "instruct file")
+    texts = nfc(read_json(path, "instruct file"))
 
     for key in INSTRUCT_KEYS:
         if not isinstance(texts, dict) or not isinstance(texts.get(key), str):
             needed = ", ".join(INSTRUCT_KEYS)
             raise InputError(f"{path}: needs the keys {needed}, each a string; wrong: {key}")
+        if half := half_character(texts[key]):
+            raise InputError(f"{path}: {key}: {half} is half of a character: remove it")
 
     return texts
 
@@ -220,50 +226,155 @@ def load_prompted(
 # -- the model's chat template ---------------------------------------------------------------------
 
 
-def suit_template(
-    tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]
-) -> list[list[Message]]:
-    """Return ``prompts`` in a form that the model's chat template accepts.
+def template_kwargs(extra_grpo_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what chat templates get besides the messages, in rollouts and answers alike.
 
-    Some templates (Gemma's for one) refuse a system message; its text then goes to the start of
-    the first user message.
+    Args:
+        extra_grpo_args: The parameter of notebook 04; ``chat_template_kwargs`` in it, a field of
+            TRL's, takes the place of :data:`NO_THINK`.
+
+    Raises:
+        InputError: ``chat_template_kwargs`` is not a mapping.
+
+    >>> template_kwargs({}), template_kwargs({"chat_template_kwargs": {"skip": True}})
+    ({'enable_thinking': False}, {'skip': True})
+    """
+    kwargs = extra_grpo_args.get("chat_template_kwargs", NO_THINK)
+
+    if isinstance(kwargs, str):  # TRL takes JSON, too
+        with suppress(json.JSONDecodeError):
+            kwargs = json.loads(kwargs)
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping):
+        raise InputError(
+            f"chat_template_kwargs is {kwargs!r}; give a mapping such as {{enable_thinking: false}}"
+        )
+    return dict(kwargs)
+
+
+def suit_template(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[Message]],
+    chat_template_kwargs: Mapping[str, Any] = NO_THINK,
+) -> list[list[Message]]:
+    """Return ``prompts`` in a form that the model's chat template shows completely.
+
+    Some templates (Gemma's for one) refuse a system message, and some leave it out without a word;
+    its text then goes to the start of the first user message.
+
+    Args:
+        tokenizer: The model's tokenizer, with its chat template.
+        prompts: Chat messages, one list per question.
+        chat_template_kwargs: What the template gets besides the messages.
+
+    Raises:
+        InputError: The instruction, an example or the question does not stand in the text even so.
+    """
+    if not any(_flaw(prompt, tokenizer, chat_template_kwargs) for prompt in prompts):
+        return prompts
+
+    merged = [_without_system_message(prompt) for prompt in prompts]
+    for number, prompt in enumerate(merged, 1):
+        flaw = _flaw(prompt, tokenizer, chat_template_kwargs)
+        if flaw:
+            model = show_path(tokenizer.name_or_path)
+            raise InputError(
+                f"the chat template of {model} {flaw} (prompt {number}): "
+                "use a model whose template shows every message, or correct the template"
+            )
+
+    return merged
+
+
+def _flaw(
+    prompt: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any],
+) -> str:
+    """Return what a chat template does to a prompt that it should not, or an empty text.
+
+    Every message must stand in the text as it is, white space at its ends apart: turns in their
+    order, the system message anywhere.
     """
     from jinja2 import TemplateError
 
     try:
-        tokenizer.apply_chat_template(prompts[0], tokenize=False)
-    except TemplateError:
-        return [_without_system_message(prompt) for prompt in prompts]
+        (text,) = prompt_texts([prompt], tokenizer, chat_template_kwargs)
+    except (TemplateError, TypeError, ValueError, KeyError) as error:
+        return f"fails: {' '.join(str(error).split())}"
 
-    return prompts
+    position = 0
+    for place, message in enumerate(prompt):
+        content = message["content"].strip()
+        is_system = message["role"] == "system"
+        found = text.find(content, 0 if is_system else position)
+        if found < 0:
+            return f"leaves out, alters or moves {_part_of_prompt(prompt, place)}"
+        if not is_system:
+            position = found + len(content)
+    return ""
 
 
-def _without_system_message(prompt: list[Message]) -> list[Message]:
+def _part_of_prompt(prompt: Sequence[Message], place: int) -> str:
+    if prompt[place]["role"] == "system":
+        return "the instruction"
+    if place == len(prompt) - 1:
+        return "the question"
+    return "a worked example"
+
+
+def _without_system_message(prompt: Sequence[Message]) -> list[Message]:
     system, first, *rest = prompt
     merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
     return [merged, *rest]
 
 
 def prompt_texts(
-    prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Sequence[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any] = NO_THINK,
 ) -> list[str]:
     """Return each prompt as the model reads it: after its chat template, ready to be answered."""
     texts = []
 
     for prompt in prompts:
         text = tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True, **NO_THINK
+            list(prompt), tokenize=False, add_generation_prompt=True, **chat_template_kwargs
         )
         texts.append(cast(str, text))  # a text, because nothing is tokenized
 
     return texts
 
 
-def prompt_lengths(
+def unknown_characters(
     prompts: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, int]:
+    """Return the characters of the questions that a tokenizer does not know, with their counts.
+
+    The model sees each of them as the same token, so it cannot copy them into its answer.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return {}
+
+    counts: Counter[str] = Counter()
+    for prompt in prompts:
+        counts.update(prompt[-1]["content"])
+
+    characters = [character for character in counts if not character.isspace()]
+    encoded = tokenizer(characters, add_special_tokens=False)["input_ids"]
+    pairs = zip(characters, encoded, strict=True)
+    return {character: counts[character] for character, ids in pairs if unknown in ids}
+
+
+def prompt_lengths(
+    prompts: Sequence[Sequence[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any] = NO_THINK,
 ) -> list[int]:
     """Return the length of each prompt in tokens, after the model's chat template."""
-    texts = prompt_texts(prompts, tokenizer)
+    texts = prompt_texts(prompts, tokenizer, chat_template_kwargs)
 
     # Not verbose: a prompt beyond the model's limit is only counted here, so no warning is due.
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
@@ -275,6 +386,7 @@ def drop_long(
     prompts: Sequence[list[Message]],
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
+    chat_template_kwargs: Mapping[str, Any] = NO_THINK,
 ) -> Retained:
     """Leave out every item whose prompt is too long; no prompt is ever cut.
 
@@ -285,6 +397,7 @@ def drop_long(
         prompts: The prompt of each item.
         tokenizer: Counts the tokens, with its chat template.
         limit: The most tokens a prompt may have; 0 leaves nothing out.
+        chat_template_kwargs: What the template gets besides the messages.
 
     Raises:
         InputError: Every prompt is longer than the limit.
@@ -292,7 +405,7 @@ def drop_long(
     if not limit:
         return Retained(list(items), list(prompts), [])
 
-    lengths = prompt_lengths(prompts, tokenizer)
+    lengths = prompt_lengths(prompts, tokenizer, chat_template_kwargs)
     retained = Retained([], [], [])
 
     for item, prompt, length in zip(items, prompts, lengths, strict=True):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grpo_helpers.data import load_items
-from grpo_helpers.files import InputError, resolve_path, write_atomically
+from grpo_helpers.data import load_items, load_predictions
+from grpo_helpers.files import InputError, nfc, resolve_path, write_atomically
 from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS, final_mean, score_answers
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import extra_scores
@@ -58,10 +58,13 @@ class AnswerFolder:
 def read_answers(file: Path, labels: Sequence[Item]) -> list[str]:
     """Return the answers of one file in the order of ``labels``.
 
+    An empty answer is one that scores 0.
+
     Raises:
-        InputError: The file answers other questions than those of ``labels``.
+        InputError: The file answers other questions than those of ``labels``, or a row of it has no
+            answer in ``output.answer``.
     """
-    items = {str(item.id): item for item in load_items(file, need_answer=False)}
+    items = {str(item.id): item for item in load_predictions(file)}
     _check_same_questions(file.name, items, labels)
 
     answers = []
@@ -100,7 +103,7 @@ def scan_folder(input_dir: str | Path, labels: Sequence[Item]) -> AnswerFolder:
     problems = []
 
     for file in sorted(files, key=lambda file: checkpoint_order(file.stem)):
-        checkpoint = checkpoint_of(file)
+        checkpoint = nfc(checkpoint_of(file))
         try:
             texts = read_answers(file, labels)
             if checkpoint in answers:
@@ -281,7 +284,7 @@ def item_table(scores: Scores, labels: Sequence[Item]) -> pd.DataFrame:
     about = {
         "id": [item.id for item in labels],
         "question_type": [item.question_type for item in labels],
-        "category": [item.extra.get("category", "") for item in labels],
+        "category": [str(item.extra.get("category") or "") for item in labels],
     }
 
     frames = []

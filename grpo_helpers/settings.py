@@ -14,15 +14,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from grpo_helpers.batch import BatchPlan
-from grpo_helpers.files import InputError, project_root, resolve_path
+from grpo_helpers.data import load_items
+from grpo_helpers.files import InputError, find_path, nfc, project_root, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.parameters import convert, parameter_names
+from grpo_helpers.prompts import template_kwargs
 from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
 from grpo_helpers.rewards import reward_weights
-from grpo_helpers.splits import BASE_ANSWERS, DEV
+from grpo_helpers.splits import BASE_ANSWERS, DEV, TEST_SPLITS, split_paths
 
 # Paths that may be empty: label_path then means the run's own dev file, and a split is left out.
 MAY_BE_EMPTY = ("label_path", "test_unseen_words_path", "test_unseen_norms_path")
@@ -88,6 +90,8 @@ class Settings:
         output_dir: Where runs are kept; a relative path is taken from the project folder.
     """
 
+    may_be_empty: ClassVar[tuple[str, ...]] = MAY_BE_EMPTY
+
     run_name: str = "default"
     output_dir: str = "runs"
 
@@ -103,7 +107,7 @@ class Settings:
         """
         known = [field.name for field in fields(cls)]
 
-        for name in parameter_names(namespace):
+        for name in parameter_names(namespace, known):
             if name not in known:
                 raise InputError(f"unknown parameter {name!r}: {_hint(name, known)}")
 
@@ -119,6 +123,7 @@ class Settings:
         self.check()
 
     def _check_run_name(self) -> None:
+        self.run_name = nfc(self.run_name)  # a name typed on a Mac is the same name
         is_word = re.fullmatch(r"[\w.-]+", self.run_name) is not None
         is_only_dots = set(self.run_name) == {"."}
         _need(
@@ -130,8 +135,9 @@ class Settings:
         for declared in fields(self):
             name = declared.name
             path = getattr(self, name)
-            if not name.endswith("_path") or (not path and name in MAY_BE_EMPTY):
+            if not name.endswith("_path") or (not path and name in self.may_be_empty):
                 continue
+            _need(path != "", f"{name} is empty; give it a file")
             _need(
                 resolve_path(path).is_file(),
                 f"{name}: no file {path} (looked in the working folder and in the project folder)",
@@ -146,7 +152,7 @@ class Settings:
         root = Path(self.output_dir).expanduser()
         if not root.is_absolute():
             root = project_root() / root
-        return root / self.run_name
+        return find_path(root / self.run_name)
 
     @property
     def figures_dir(self) -> Path:
@@ -190,7 +196,9 @@ def _check_least(settings: Settings, names: Iterable[str], least: int) -> None:
 
 @dataclass(kw_only=True)
 class DataSettings(Settings):
-    """Parameters of notebook 01."""
+    """Parameters of notebook 01; an empty path of a test split leaves that split out."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = (*MAY_BE_EMPTY, "test_data_path")
 
     train_data_path: str = "data/train.json"
     eval_data_path: str = "data/dev.json"
@@ -281,6 +289,7 @@ class EvaluateSettings(PromptSettings):
         _check_least(self, ("inference_batch_size", "bootstrap_samples"), least=1)
         self._check_answers()
         load_reward_module(self.reward_module or recorded_reward_module(self.run_dir))
+        self._check_gold_answers()
 
     def _check_answers(self) -> None:
         """Make sure that the base is not all there is: a training is judged by its checkpoints."""
@@ -294,6 +303,22 @@ class EvaluateSettings(PromptSettings):
             f"run {self.run_name!r} has no checkpoint, only the answers of the base model: "
             "let 04_train come to its first save (resume=auto goes on with a run that was cut off)",
         )
+
+    def _check_gold_answers(self) -> None:
+        """Raise InputError if a file has no gold answers to score with."""
+        paths = {"label_path": self.label_path}
+        for split, path in split_paths(self, TEST_SPLITS).items():
+            paths[split.parameter] = path
+
+        for parameter, path in paths.items():
+            try:
+                if path:
+                    load_items(path)
+            except InputError as error:
+                raise InputError(
+                    f"{parameter}: {error}; notebook 05 scores answers against gold ones: "
+                    "python -m grpo_helpers.inference only answers a file"
+                ) from None
 
 
 @dataclass(kw_only=True)
@@ -358,6 +383,7 @@ class TrainSettings(PromptSettings):
         """Rewards and choices are known, numbers in range, and TRL takes the batch sizes."""
         load_reward_module(self.reward_module)
         reward_weights(self.reward_weights)
+        template_kwargs(self.extra_grpo_args)
         _check_choices(self)
         _check_least(self, ONE_OR_MORE, least=1)
         _check_least(self, ZERO_OR_MORE, least=0)
@@ -408,6 +434,11 @@ class TrainSettings(PromptSettings):
         if self.report_to in ("none", "all"):
             return []
         return [name.strip() for name in self.report_to.split(",")]
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """What chat templates get besides the messages, in rollouts and dev answers alike."""
+        return template_kwargs(self.extra_grpo_args)
 
     @property
     def batch_plan(self) -> BatchPlan:

@@ -45,12 +45,12 @@ from grpo_helpers.model_checks import (
 )
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import (
-    NO_THINK,
     Message,
     PromptSource,
     build_dataset,
     drop_long,
     load_prompted,
+    prompt_texts,
     suit_template,
 )
 from grpo_helpers.questions import Item
@@ -108,16 +108,21 @@ def prepare(settings: TrainSettings) -> Prepared:
     check_lora_targets(settings.lora_target_modules, settings.model_name)
     check_encoder(settings.bertscore_model, settings.bertscore_layers)
     tokenizer = load_tokenizer(settings.model_name)
-    train_prompts = suit_template(tokenizer, train_prompts)
-    eval_prompts = suit_template(tokenizer, eval_prompts)
+    template = settings.chat_template_kwargs
+    train_prompts = suit_template(tokenizer, train_prompts, template)
+    eval_prompts = suit_template(tokenizer, eval_prompts, template)
 
-    retained = drop_long(train_items, train_prompts, tokenizer, settings.max_prompt_tokens)
+    limit = settings.max_prompt_tokens
+    retained = drop_long(
+        train_items, train_prompts, tokenizer, limit, chat_template_kwargs=template
+    )
     _check_round(settings, len(retained.items))
 
     room = Room(settings.model_name, settings.max_completion_length)
-    check_room(tokenizer, eval_items, eval_prompts, room)
+    check_room(tokenizer, eval_items, prompt_texts(eval_prompts, tokenizer, template), room)
     train_room = replace(room, fix="set max_prompt_tokens={left} to leave such prompts out")
-    check_room(tokenizer, retained.items, retained.prompts, train_room)
+    train_texts = prompt_texts(retained.prompts, tokenizer, template)
+    check_room(tokenizer, retained.items, train_texts, train_room)
 
     return Prepared(
         train_items=retained.items,
@@ -195,7 +200,7 @@ def _sampling_fields(settings: TrainSettings) -> dict[str, Any]:
         "num_iterations": settings.num_iterations,
         "max_completion_length": settings.max_completion_length,
         "temperature": settings.temperature,
-        "chat_template_kwargs": NO_THINK,
+        "chat_template_kwargs": settings.chat_template_kwargs,
         "reward_weights": weights,
     }
 

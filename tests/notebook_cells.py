@@ -5,6 +5,8 @@ Starting a kernel that imports everything takes seconds; a refusal comes from th
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,21 @@ def as_source(values: dict[str, Any]) -> str:
     for name, value in values.items():
         lines.append(f"{name} = {value!r}")
     return "\n".join(lines)
+
+
+def run_notebook(name: str, values: dict[str, Any]) -> str:
+    """Run all code cells of a notebook with these parameters; return what they print."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    namespace: dict[str, Any] = {"In": [""]}
+    printed = io.StringIO()
+
+    with redirect_stdout(printed):
+        for cell in read_notebook(name).cells:
+            if cell.cell_type == "code":
+                run_cell(cell.source, namespace)
+                if "parameters" in cell.metadata.get("tags", []):
+                    run_cell(as_source(values), namespace)
+
+    return printed.getvalue()

@@ -6,6 +6,7 @@ import pytest
 from helpers import json_lines, smoke_settings
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from grpo_helpers import callbacks
 from grpo_helpers.callbacks import (
     CompleteCallback,
     HealthCallback,
@@ -17,9 +18,11 @@ from grpo_helpers.callbacks import (
     StopCallback,
     training_callbacks,
 )
+from grpo_helpers.data import load_items
 from grpo_helpers.health import WINDOW
+from grpo_helpers.models import load_tokenizer
 from grpo_helpers.run_folder import RunLog, read_log
-from grpo_helpers.training import train
+from grpo_helpers.training import grpo_config, train
 
 
 def names_of(callbacks):
@@ -56,6 +59,27 @@ def test_sharded_weights_do_not_answer_while_they_train(tmp_path, monkeypatch):
 
     assert InferenceCallback not in names
     assert CompleteCallback in names
+
+
+def test_dev_questions_get_the_template_arguments_of_the_rollouts(tmp_path, monkeypatch):
+    template = {"skip_reasoning": True}
+    settings = smoke_settings(tmp_path, extra_grpo_args={"chat_template_kwargs": template})
+    tokenizer = load_tokenizer("data/tiny_model")
+    tokenizer.chat_template += "{% if skip_reasoning %}skip{% endif %}"
+    texts = []
+
+    def record(model, tokenizer, prompts, **options):
+        texts.extend(prompts)
+        return ["며칠"]
+
+    monkeypatch.setattr(callbacks, "generate_answers", record)
+    items = load_items("data/smoke/dev.json")[:1]
+    callback = InferenceCallback(items, [[{"role": "user", "content": "몇일"}]], settings)
+    args, state = TrainingArguments(str(tmp_path)), TrainerState(is_world_process_zero=True)
+    callback.on_save(args, state, TrainerControl(), model=None, processing_class=tokenizer)
+
+    assert grpo_config(settings).chat_template_kwargs == template
+    assert texts[0].endswith("skip")
 
 
 # -- the log ---------------------------------------------------------------------------------------

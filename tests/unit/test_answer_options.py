@@ -13,7 +13,9 @@ from grpo_helpers.inference import (
     build_parser,
     main,
     options_from,
+    report_unknown_characters,
 )
+from grpo_helpers.models import load_tokenizer
 from grpo_helpers.run_folder import RunFolder
 
 PARAMETERS = {
@@ -63,6 +65,16 @@ def test_run_decides_every_option(run):
     )
 
 
+TEMPLATE = {"skip_reasoning": True}
+
+
+def test_run_decides_what_the_chat_template_gets(run):
+    changed = PARAMETERS | {"extra_grpo_args": {"chat_template_kwargs": TEMPLATE}}
+    write_json(run.path / "settings.json", {"parameters": changed})
+
+    assert AnswerOptions.of_run(run, "epoch_1").chat_template_kwargs == TEMPLATE
+
+
 def test_base_of_a_run_has_no_adapter(run):
     assert AnswerOptions.of_run(run, "epoch_0").lora_weights_path is None
 
@@ -103,6 +115,18 @@ def test_model_on_the_command_line_has_default_options():
     assert options_of("--model_id", "data/tiny_model") == AnswerOptions(model_id="data/tiny_model")
 
 
+def test_command_line_takes_arguments_of_the_template_as_json():
+    words = ("--model_id", "m", "--chat_template_kwargs", json.dumps(TEMPLATE))
+
+    assert options_of(*words).chat_template_kwargs == TEMPLATE
+
+
+def test_template_arguments_that_are_no_mapping_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        options_of("--model_id", "m", "--chat_template_kwargs", "off")
+    assert "chat_template_kwargs is 'off'; give a mapping" in capsys.readouterr().err
+
+
 def test_old_arguments_of_the_command_line_still_work():
     words = (
         *("--model_id", "m", "--lora_weights_path", "runs/a/epoch_1", "--quant_type", "4bit"),
@@ -121,6 +145,17 @@ def test_old_arguments_of_the_command_line_still_work():
         batch_size=1,
         max_new_tokens=9,
     )
+
+
+def test_unknown_characters_are_told_once_with_their_count(capsys):
+    tokenizer = load_tokenizer("data/tiny_model")
+    prompts = [[{"role": "user", "content": text}] for text in ("뷁뷁 며칠", "몇일", "𝕏")]
+    report_unknown_characters(prompts, tokenizer, "dev.json")
+
+    message = capsys.readouterr().err
+    assert message.startswith("dev.json: the model does not know 3 characters (2 different: 뷁𝕏)")
+    assert "in 2 of 3 questions" in message
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [(), ("--checkpoint", "epoch_1")])

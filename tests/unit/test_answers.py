@@ -8,9 +8,13 @@ from grpo_helpers.answers import (
     format_answer,
     parse,
     parse_gold,
+    split_official,
     strip_prefixes_and_normalize,
     subject_particle,
+    without_thought,
 )
+from grpo_helpers.metrics import choice_accuracy, exact_match, format_score
+from grpo_helpers.questions import Item
 
 # Text: sentences, particle, reason.
 CASES = {
@@ -93,3 +97,37 @@ def test_parser_finds_sentences_exactly_where_there_is_a_head():
 @pytest.mark.parametrize("text", ['"' * 10_000, "가 옳다" * 2_000], ids=["quotes", "endings"])
 def test_long_repetitions_have_no_head(text):
     assert parse(text).head == "none"
+
+
+ANSWER = '"며칠"이 옳다. 까닭이다.'
+THOUGHTS = {
+    "a thought": '<think>"몇일"이 옳다?\n아니다.</think>\n\n',
+    "an empty thought": "<think>\n\n</think>\n\n",
+    "a thought that the template opened": '"몇일"이 옳다?</think>',
+    "a thought in capitals": " <Think>음</Think>",
+    "two thoughts": "<think>음</think>\n<think>음</think>",
+    "a thought of another name": "<reasoning>음</reasoning>",
+}
+
+
+@pytest.mark.parametrize("case", THOUGHTS)
+def test_thought_before_an_answer_is_no_part_of_it(case):
+    text = THOUGHTS[case] + ANSWER
+    assert parse(text) == parse(ANSWER)
+    assert split_official(text) == split_official(ANSWER)
+
+
+@pytest.mark.parametrize("case", THOUGHTS)
+def test_answer_after_a_thought_earns_full_marks(case):
+    text = THOUGHTS[case] + ANSWER
+    item = Item("1", "선택형", '"{며칠/몇일}" 가운데', ANSWER)
+    assert format_score(text) == exact_match(text, ANSWER) == choice_accuracy(text, item) == 1
+
+
+def test_thought_that_was_cut_off_is_followed_by_nothing():
+    assert without_thought(f"<think>{ANSWER}") == ""
+
+
+def test_answer_before_a_thought_stays():
+    text = f"{ANSWER} <think>음</think>"
+    assert without_thought(text) == text

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import unicodedata
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +51,21 @@ def as_file(*rows):
 
 def as_lines(*rows):
     return "\n".join(json.dumps(row) for row in rows)
+
+
+def as_text(row):
+    return json.dumps([row], ensure_ascii=False)
+
+
+def decomposed(text):
+    """The text as a Mac may write it: every Hangul syllable as two or three characters."""
+    changed = unicodedata.normalize("NFD", text)
+    assert changed != text
+    return changed
+
+
+def decomposed_escapes(row):
+    return json.dumps(json.loads(decomposed(as_text(row))))
 
 
 # -- files that are refused ------------------------------------------------------------------------
@@ -163,6 +179,17 @@ READ = {
     "the flat variant with a description": ("a.json", as_file(FLAT | {"Description": "며칠"}), 1),
     "one object a line": ("a.jsonl", as_lines(GOOD) + "\n\n" + as_lines(GOOD | {"id": "2"}), "1"),
     "a byte order mark": ("a.json", "\ufeff" + as_file(GOOD), "1"),
+    "one object a line, called json": ("a.json", as_lines(GOOD) + "\n", "1"),
+    "a list, called jsonl": ("a.jsonl", json.dumps([GOOD], indent=1), "1"),
+    "a list in one line, called jsonl": ("a.jsonl", as_file(GOOD), "1"),
+    "joined files with their marks": (
+        "a.jsonl",
+        f"\ufeff{as_lines(GOOD)}\n\ufeff{as_lines(GOOD | {'id': '2'})}",
+        "1",
+    ),
+    "decomposed Hangul": ("a.json", decomposed(as_text(GOOD)), "1"),
+    "decomposed Hangul as escapes": ("a.json", decomposed_escapes(GOOD), "1"),
+    "decomposed Hangul in flat rows": ("a.jsonl", decomposed(as_text(FLAT)), 1),
     "flat objects a line": ("a.jsonl", "\ufeff" + as_lines(FLAT | {"id": "q7"}), "q7"),
 }
 
@@ -176,6 +203,42 @@ def test_contest_file_is_read_without_conversion(case, tmp_path):
 
     expected = Item(item_id, "선택형", GOOD["input"]["question"], GOOD["output"]["answer"])
     assert item == expected
+
+
+HALF = "\ud83d"
+HALVES = {
+    "a question": with_changes(input__question=f"몇일 {HALF}"),
+    "an answer": with_changes(output__answer=f"며칠 {HALF}"),
+    "another field": GOOD | {"gloss": [f"days {HALF}"]},
+    "a flat question": FLAT | {"id": "1", "Question": HALF},
+}
+
+
+@pytest.mark.parametrize("case", HALVES)
+def test_half_a_character_is_refused_with_its_row(case, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(as_file(GOOD | {"id": "0"}, HALVES[case]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.json: row 2 \(id '1'\): \\ud83d is half of"):
+        load_items(file, need_answer=False)
+
+
+def test_whole_emoji_as_escapes_is_read(tmp_path):
+    row = with_changes(input__question="몇일 😀")
+    (tmp_path / "a.json").write_text(as_file(row), encoding="utf-8")  # \ud83d\ude00
+    assert load_items(tmp_path / "a.json")[0].question == "몇일 😀"
+
+
+def test_decomposed_file_name_is_found(tmp_path):
+    folder = tmp_path / unicodedata.normalize("NFD", "가 유형")
+    file = write_json(folder / "평가.json", [GOOD])
+    assert file.exists()
+    assert load_items(tmp_path / "가 유형" / unicodedata.normalize("NFD", "평가.json"))
+
+
+@pytest.mark.parametrize("answer", ["", " ", None])
+def test_empty_answer_counts_as_none_if_none_is_needed(answer, tmp_path):
+    file = write_json(tmp_path / "test.json", [GOOD | {"output": {"answer": answer}}])
+    assert load_items(file, need_answer=False)[0].answer is None
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -119,6 +121,25 @@ def test_skipped_files_are_not_in_the_table(mixed_folder):
 
     table = pd.read_csv(mixed_folder.parent / "scores.csv")
     assert list(table["checkpoint"]) == ["epoch_0", "epoch_1"]
+
+
+def test_only_file_of_another_layout_is_bad_input(tmp_path, capsys):
+    rows = [row | {"output": row["output"]["answer"]} for row in read_json(LABEL_PATH)]
+    write_json(tmp_path / "infer_results/inference_epoch1.json", rows)
+
+    assert evaluate(tmp_path / "infer_results") == 2
+    assert "no answer in output.answer: output is a text" in capsys.readouterr().err
+
+
+def test_decomposed_files_are_scored_like_composed_ones(tmp_path):
+    answers = write_answers(tmp_path / "in/inference_epoch1.json", LABELS, GOLDS)
+    labels = tmp_path / "labels.json"
+    for file, source in ((labels, LABEL_PATH), (answers, answers)):
+        text = Path(source).read_text(encoding="utf-8")
+        file.write_text(unicodedata.normalize("NFD", text), encoding="utf-8")
+
+    assert main(["--label_path", str(labels), "--input_dir", str(answers.parent)]) == 0
+    assert pd.read_csv(tmp_path / "scores.csv")["em"].tolist() == [1.0]
 
 
 @pytest.fixture

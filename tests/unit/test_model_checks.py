@@ -21,6 +21,7 @@ from grpo_helpers.model_checks import (
     lora_targets,
 )
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
+from grpo_helpers.prompts import prompt_texts
 from grpo_helpers.questions import Item
 from grpo_helpers.settings import TrainSettings
 
@@ -129,7 +130,9 @@ def test_hash_of_every_file_as_runs_recorded_it_is_still_known(model):
 
 def room_for(model, new_tokens, **words):
     """Check one prompt of a model."""
-    check_room(load_tokenizer(str(model)), [ITEM], [PROMPT], Room(str(model), new_tokens, **words))
+    tokenizer = load_tokenizer(str(model))
+    texts = prompt_texts([PROMPT], tokenizer)
+    check_room(tokenizer, [ITEM], texts, Room(str(model), new_tokens, **words))
 
 
 def test_prompt_and_answer_that_fit_pass(model):

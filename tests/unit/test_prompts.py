@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -18,6 +19,9 @@ from grpo_helpers.prompts import (
     load_instruct,
     load_prompted,
     prompt_lengths,
+    prompt_texts,
+    suit_template,
+    unknown_characters,
 )
 from grpo_helpers.questions import Item
 from grpo_helpers.settings import TrainSettings
@@ -132,6 +136,13 @@ def test_instruct_file_with_a_list_is_refused(tmp_path):
         load_instruct(str(file))
 
 
+def test_decomposed_instruction_is_composed(tmp_path):
+    file = tmp_path / "instruct.json"
+    text = json.dumps(INSTRUCT, ensure_ascii=False)
+    file.write_text(unicodedata.normalize("NFD", text), encoding="utf-8")
+    assert load_instruct(str(file)) == INSTRUCT
+
+
 # -- loading ---------------------------------------------------------------------------------------
 
 
@@ -166,6 +177,113 @@ def test_all_prompts_of_a_group_are_identical_in_trls_own_sampler():
 
     assert len(groups) > 10
     assert all(len(set(group)) == 1 for group in groups)
+
+
+# -- chat templates --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def template(tiny_tokenizer):
+    """A function that gives the tokenizer a template of its own."""
+
+    def give(text):
+        tiny_tokenizer.chat_template = text
+        return tiny_tokenizer
+
+    return give
+
+
+@pytest.fixture
+def tiny_tokenizer():
+    return load_tokenizer("data/tiny_model")
+
+
+TURN = "<{{ m.role }}>{{ m.content }}\n"
+DROPS_SYSTEM = f"{{% for m in messages if m.role != 'system' %}}{TURN}{{% endfor %}}"
+SYSTEM_LAST = (
+    f"{{% for m in messages[1:] %}}{{% if loop.last %}}{{{{ messages[0].content }}}}{{% endif %}}"
+    f"{TURN}{{% endfor %}}"
+)
+INCOMPLETE = {
+    "a dropped example": (
+        f"{{% for m in [messages[0], messages[-1]] %}}{TURN}{{% endfor %}}",
+        "a worked example",
+    ),
+    "dropped answers of examples": (
+        f"{{% for m in messages if m.role != 'assistant' %}}{TURN}{{% endfor %}}",
+        "a worked example",
+    ),
+    "a cut question": (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content[:20] }}{% endfor %}",
+        "the instruction|a worked example|the question",
+    ),
+    "an escaped question": (
+        f"{{% for m in messages[:-1] %}}{TURN}{{% endfor %}}{{{{ messages[-1].content | e }}}}",
+        "the question",
+    ),
+    "a template that always fails": ("{{ raise_exception('no') }}", "fails: no"),
+}
+
+
+def test_dropped_instruction_goes_before_the_first_question(prompt, template):
+    (suited,) = suit_template(template(DROPS_SYSTEM), [prompt])
+
+    first = f"{prompt[0]['content']}\n\n{prompt[1]['content']}"
+    assert suited == [{"role": "user", "content": first}, *prompt[2:]]
+
+
+def test_instruction_may_stand_before_the_last_question(prompt, template):
+    assert suit_template(template(SYSTEM_LAST), [prompt]) == [prompt]
+
+
+def test_template_that_trims_messages_is_complete(prompt, template):
+    padded = [message | {"content": f" {message['content']}\n"} for message in prompt]
+    trims = TURN.replace("m.content", "m.content | trim")
+    tokenizer = template(f"{{% for m in messages %}}{trims}{{% endfor %}}")
+
+    assert suit_template(tokenizer, [padded]) == [padded]
+
+
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_template_that_hides_a_part_is_refused_with_it(prompt, template, case):
+    text, part = INCOMPLETE[case]
+    with pytest.raises(InputError, match=f"^the chat template of .* ({part})"):
+        suit_template(template(text), [prompt])
+
+
+def test_template_is_tried_on_every_prompt(prompt, template):
+    longer = [*prompt[:-1], prompt[-1] | {"content": "가" * 300}]
+    cut = TURN.replace("m.content", "m.content[:200]")
+    with pytest.raises(InputError, match=r"the question \(prompt 2\)"):
+        suit_template(template(f"{{% for m in messages %}}{cut}{{% endfor %}}"), [prompt, longer])
+
+
+SWITCH = "{% if skip_reasoning %}skip{% else %}think{% endif %}"
+
+
+def test_template_gets_the_arguments_of_the_run(prompt, template):
+    settings = TrainSettings(extra_grpo_args={"chat_template_kwargs": {"skip_reasoning": True}})
+    tokenizer = template(SWITCH)
+
+    assert prompt_texts([prompt], tokenizer) == ["think"]
+    assert prompt_texts([prompt], tokenizer, settings.chat_template_kwargs) == ["skip"]
+
+
+def test_template_arguments_are_no_mapping_and_refused():
+    with pytest.raises(InputError, match="chat_template_kwargs is 'no'; give a mapping"):
+        TrainSettings(extra_grpo_args={"chat_template_kwargs": "no"})
+
+
+# -- characters that a model does not know ---------------------------------------------------------
+
+
+def test_unknown_characters_are_counted(tiny_tokenizer):
+    prompts = [[{"role": "user", "content": "며칠 뷁뷁 𝕏"}], [{"role": "user", "content": "뷁"}]]
+    assert unknown_characters(prompts, tiny_tokenizer) == {"뷁": 3, "𝕏": 1}
+
+
+def test_embedded_questions_have_no_unknown_character(prompted, tiny_tokenizer):
+    assert unknown_characters(prompted[1], tiny_tokenizer) == {}
 
 
 # -- prompts over the limit ------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import unicodedata
 
 import pytest
 from helpers import smoke_settings
@@ -541,3 +543,33 @@ def test_command_scores_by_the_module_it_is_given(module, tmp_path):
 
 def test_command_scores_by_the_module_of_the_run(module, tmp_path):
     assert "brevity" in evaluate_from_the_shell(tmp_path, recorded=str(module))
+
+
+@pytest.fixture
+def gold_file(tmp_path):
+    """A contest file of one row, whose answer may be replaced."""
+    row = {"id": "1", "input": {"question_type": "교정형", "question": "몇일이 걸렸다."}}
+
+    def write(answer):
+        file = tmp_path / "gold.json"
+        text = json.dumps([row | {"output": {"answer": answer}}], ensure_ascii=True)
+        file.write_text(text, encoding="utf-8")
+        return str(file)
+
+    return write
+
+
+def test_check_of_decomposed_gold_answers_finds_nothing(gold_file):
+    file = gold_file(unicodedata.normalize("NFD", GOLD))
+    assert rewards.main(["check", file]) == 0
+
+
+def test_check_names_the_row_with_half_a_character(gold_file, capsys):
+    assert rewards.main(["check", gold_file(GOLD + "\ud83d")]) == 2
+    assert "row 1 (id '1'): \\ud83d is half of a character" in capsys.readouterr().err
+
+
+def test_rewards_look_at_what_follows_a_thought():
+    completion = [{"role": "assistant", "content": f"<think>음\n</think>\n\n{GOLD}"}]
+    for name, reward in rewards.registered().items():
+        assert reward.function(None, [completion], references=[GOLD]) == pytest.approx([1]), name

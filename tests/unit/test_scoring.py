@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,100 @@ def test_answers_come_in_the_order_of_the_labels(tmp_path):
     file = write_answers(tmp_path / "a.json", backwards, texts)
 
     assert read_answers(file, LABELS) == texts[::-1]
+
+
+ODD_ANSWERS = {
+    "nothing": "",
+    "white space": " \n ",
+    "a thought that was cut off": "<think>음",
+    "a thought and an answer": f"<think>음</think>\n{GOLDS[0]}",
+    "decomposed Hangul": unicodedata.normalize("NFD", GOLDS[0]),
+    "half a character": "며칠 \ud83d",
+    "a null character": "\x00",
+}
+
+
+@pytest.mark.parametrize("case", ODD_ANSWERS)
+def test_whatever_is_written_is_read(case, tmp_path):
+    texts = [ODD_ANSWERS[case]] * len(LABELS)
+    file = write_answers(tmp_path / "a.json", LABELS, texts)
+
+    expected = unicodedata.normalize("NFC", texts[0].strip()).replace("\ud83d", "\ufffd")
+    assert read_answers(file, LABELS) == [expected] * len(LABELS)
+
+
+def test_empty_answer_scores_zero(tmp_path):
+    write_answers(tmp_path / "inference_epoch1.json", LABELS, ["", *GOLDS[1:]])
+
+    scores = evaluate_json(tmp_path, LABEL_PATH)["epoch_1"]
+
+    for metric in ("em", "choice", "format", "rouge1", "bertscore"):
+        assert scores[metric][0] == 0
+    assert scores["em"][1:] == [1.0] * (len(LABELS) - 1)
+
+
+def with_output(output, **fields):
+    """Return a change of an answer file: its second row gets this output and these fields."""
+    return lambda rows: [rows[0], rows[1] | {"output": output} | fields, *rows[2:]]
+
+
+def without_output(**fields):
+    """Return a change of an answer file: its second row has these fields and no output."""
+
+    def change(rows):
+        row = {key: value for key, value in rows[1].items() if key != "output"}
+        return [rows[0], row | fields, *rows[2:]]
+
+    return change
+
+
+def as_flat(rows):
+    """The rows in the flat variant, gold answer and prediction side by side."""
+    flat = []
+    for row in rows:
+        source = {"Question": row["input"]["question"], "Answer": row["output"]["answer"]}
+        flat.append({"id": row["id"], "Question_Type": "선택형", "prediction": "몇일"} | source)
+    return flat
+
+
+OTHER_LAYOUTS = {
+    "output is a text": (with_output(GOLDS[1]), "output is a text"),
+    "output is null": (with_output(None), "output is null"),
+    "output is a list": (with_output([GOLDS[1]]), "output is a list"),
+    "output is empty": (with_output({}), "output is an empty object"),
+    "the answer is null": (with_output({"answer": None}), "output.answer is null"),
+    "the answer is a number": (with_output({"answer": 1}), "output.answer is an int"),
+    "another key": (with_output({"prediction": GOLDS[1]}), "output has prediction"),
+    "the answer at the top": (without_output(answer=GOLDS[1]), "the row has answer at its top"),
+    "no answer": (without_output(), "the row has id, input"),
+    "gold beside prediction": (with_output({"answer": GOLDS[1]}, Answer="몇일"), "Answer stands"),
+    "both in output": (
+        with_output({"answer": GOLDS[1], "prediction": "몇일"}),
+        "output.prediction stands beside output.answer",
+    ),
+    "flat rows": (as_flat, "the row has Answer at its top level"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_LAYOUTS)
+def test_prediction_of_another_layout_is_refused_with_its_field(case, tmp_path):
+    change, message = OTHER_LAYOUTS[case]
+    file = write_answers(tmp_path / "inference_epoch1.json", LABELS, GOLDS)
+    write_json(file, change(json.loads(file.read_text(encoding="utf-8"))))
+
+    with pytest.raises(InputError) as error:
+        evaluate_json(tmp_path, LABEL_PATH)
+
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_reasoning_in_a_field_of_its_own_is_no_answer(tmp_path):
+    file = write_answers(tmp_path / "inference_epoch1.json", LABELS, GOLDS)
+    change = with_output({"answer": GOLDS[1], "reasoning": "음"}, gold=GOLDS[1])
+    write_json(file, change(json.loads(file.read_text(encoding="utf-8"))))
+
+    assert read_answers(file, LABELS) == GOLDS
 
 
 def drop_last(rows):

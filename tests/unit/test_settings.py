@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 import yaml
 from helpers import ROOT
 
-from grpo_helpers.files import InputError
+from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.parameters import convert, parameter_names
+from grpo_helpers.rewards import reward_weights
 from grpo_helpers.settings import DataSettings, EvaluateSettings, TrainSettings
 
 # -- names -----------------------------------------------------------------------------------------
@@ -53,6 +56,48 @@ def test_checking_again_later_gives_the_same_settings():
     assert TrainSettings.from_namespace(namespace).seed == 1
 
 
+CHECK = "settings = TrainSettings.from_namespace(globals())"
+CELL = "learning_rate: float = 1e-3\nseed: int = 0"
+MISTYPED = CELL.replace("learning_rate", "learnig_rate")
+INJECTED = "# Parameters\nseed = 3"
+MISTYPED_INJECTION = "# Parameters\nsead = 3"
+
+# Cells in the order in which they ran in one kernel.
+ACCEPTED = {
+    "a corrected typo": [MISTYPED, CHECK, CELL, CHECK],
+    "a corrected typo of the only name": ["learnig_rate = 1", CHECK, "learning_rate = 1", CHECK],
+    "a second pass over all cells": [CELL, CHECK, "tokens_per_second = None", CELL, CHECK],
+    "a second check alone": [CELL, CHECK, "tokens_per_second = None", CHECK],
+    "a scratch cell before the check": [CELL, "n = 3\nseeds = [0, 1]", CHECK],
+    "a corrected injection": [CELL, MISTYPED_INJECTION, CHECK, INJECTED, CHECK],
+    "a parameters cell after a mistyped injection": [CELL, MISTYPED_INJECTION, CHECK, CELL, CHECK],
+    "a corrected cell that computes": [MISTYPED, CHECK, f"{CELL}\nlora_r: int = 2 * 8", CHECK],
+    "papermill's own names": [CELL, f"{INJECTED}\nPAPERMILL_INPUT_PATH = 'in.ipynb'", CHECK],
+    "no parameters cell": ["n = 3", CHECK],
+}
+REFUSED_CELLS = {
+    "a typo": [MISTYPED, CHECK],
+    "a typo of the only name": ["learnig_rate = 1", CHECK],
+    "a typo in a second run": [CELL, CHECK, MISTYPED, CHECK],
+    "a typo before a scratch cell with a parameter": [MISTYPED, "seed = 3", CHECK],
+    "a typo in a cell that computes": ["learnig_rate: float = 2 * 1e-4\nseed: int = 0", CHECK],
+    "a typo beside an import": [f"import os\n{MISTYPED}", CHECK],
+    "a typo in papermill's cell": [CELL, "# Parameters\nlearnig_rate = 1", CHECK],
+    "a number that is no literal": [CELL, "# Parameters\nlearnig_rate = float('nan')", CHECK],
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_cells_that_were_superseded_or_set_no_parameter_do_not_count(case):
+    assert TrainSettings.from_namespace({"In": ["", *ACCEPTED[case]]}).seed == 0
+
+
+@pytest.mark.parametrize("case", REFUSED_CELLS)
+def test_typo_in_the_latest_parameters_is_refused(case):
+    with pytest.raises(InputError, match="did you mean learning_rate"):
+        TrainSettings.from_namespace({"In": ["", *REFUSED_CELLS[case]]})
+
+
 # -- types -----------------------------------------------------------------------------------------
 
 
@@ -81,6 +126,28 @@ def test_type_with_an_alternative_takes_both(value):
 def test_type_with_an_alternative_takes_nothing_else(value):
     with pytest.raises(InputError, match="it must be str or dict"):
         convert("reward_weights", value, "str | dict")
+
+
+HOW_TO_WRITE = {
+    "a name of digits": ("run_name", 2025, "-r run_name 2025"),
+    "a name of digits in YAML": ("run_name", 2025, 'run_name: "2025"'),
+    "a mapping as text": ("extra_grpo_args", '{"top_k": 5}', "papermill -y '{extra_grpo_args: {"),
+    "a number for a switch": ("use_quant", 1, "write true or false"),
+}
+
+
+@pytest.mark.parametrize("case", HOW_TO_WRITE)
+def test_value_of_another_type_is_refused_with_the_way_to_write_it(case):
+    name, value, fix = HOW_TO_WRITE[case]
+    with pytest.raises(InputError) as error:
+        TrainSettings(**{name: value})
+    assert fix in str(error.value)
+
+
+@pytest.mark.parametrize("weights", [{"em": 1}, '{"em": 1}', "{em: 1}", "em 1"])
+def test_reward_weights_may_be_a_mapping_or_its_text(weights):
+    weights_of_run = reward_weights(TrainSettings(reward_weights=weights).reward_weights)
+    assert weights_of_run == {"format": 0.0, "em": 1.0, "rouge1": 0.0, "bertscore": 0.0}
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -209,3 +276,31 @@ def test_absolute_run_folder_is_taken_as_it_is(tmp_path):
 def test_evaluating_a_missing_run_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match="run 04_train first"):
         EvaluateSettings(output_dir=str(tmp_path))
+
+
+@pytest.fixture
+def answered_run(tmp_path):
+    """A run folder with answers, as far as the check of notebook 05 looks."""
+    write_json(tmp_path / "default/infer_results/inference_epoch0.json", [])
+    return tmp_path
+
+
+@pytest.mark.parametrize("parameter", ["test_data_path", "test_unseen_words_path", "label_path"])
+def test_evaluating_without_gold_answers_is_refused_at_once(answered_run, parameter):
+    rows = [row | {"output": {}} for row in read_json("data/smoke/test.json")]
+    file = write_json(answered_run / "unanswered.json", rows)
+    with pytest.raises(InputError, match=f"^{parameter}: .*row 1 .*python -m grpo_helpers.infer"):
+        EvaluateSettings(output_dir=str(answered_run), **{parameter: str(file)})
+
+
+def test_empty_path_is_told_as_empty():
+    with pytest.raises(InputError, match="train_data_path is empty"):
+        TrainSettings(train_data_path="")
+
+
+def test_run_of_a_decomposed_name_is_the_same_run(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "실험")
+    (tmp_path / decomposed).mkdir()
+    for name in (decomposed, "실험"):
+        settings = DataSettings(run_name=name, output_dir=str(tmp_path))
+        assert settings.run_dir == tmp_path / decomposed
