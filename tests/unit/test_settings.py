@@ -281,7 +281,8 @@ def test_evaluating_a_missing_run_says_what_to_do(tmp_path):
 @pytest.fixture
 def answered_run(tmp_path):
     """A run folder with answers, as far as the check of notebook 05 looks."""
-    write_json(tmp_path / "default/infer_results/inference_epoch0.json", [])
+    for epoch in (0, 1):
+        write_json(tmp_path / f"default/infer_results/inference_epoch{epoch}.json", [])
     return tmp_path
 
 
