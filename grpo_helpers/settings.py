@@ -115,7 +115,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for declared in fields(self):
-            value = getattr(self, declared.name)
+            value = nfc(getattr(self, declared.name))  # a name typed on a Mac is the same name
             setattr(self, declared.name, convert(declared.name, value, str(declared.type)))
 
         self._check_run_name()
@@ -123,7 +123,6 @@ class Settings:
         self.check()
 
     def _check_run_name(self) -> None:
-        self.run_name = nfc(self.run_name)  # a name typed on a Mac is the same name
         is_word = re.fullmatch(r"[\w.-]+", self.run_name) is not None
         is_only_dots = set(self.run_name) == {"."}
         _need(

@@ -13,6 +13,7 @@ from helpers import ROOT
 
 from grpo_helpers import settings
 from grpo_helpers.files import read_yaml
+from grpo_helpers.parameters import parameter_names
 from tools.course.notebook_hash import code_hash, store_hash, stored_hash
 from tools.course.run import NOTEBOOKS
 
@@ -120,6 +121,16 @@ def test_parameters_have_the_defaults_of_their_settings_class(name):
         shown[parameter] = ast.literal_eval(described["default"])
 
     assert shown == declared_defaults(name)
+
+
+@every_notebook
+def test_second_pass_over_a_notebook_has_the_same_parameters(name):
+    cells = [cell.source for cell in code_cells(name)]
+    known = declared_defaults(name)
+
+    history = ["", *cells, "limit = 3", *cells[:2]]
+
+    assert parameter_names({"In": history}, known) == list(shown_parameters(name))
 
 
 # -- profiles -----------------------------------------------------------------------------------
