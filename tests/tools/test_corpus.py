@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -345,6 +346,22 @@ def test_options_stand_on_two_lines_when_a_form_has(sign, share):
     item = item_of(use, SELECTION, share=share)
     assert question_sentences(item.question) == [f"다시 {right} 보라.", f"다시 {wrong} 보라."]
     assert not check.has_option_brace(item)
+
+
+def test_double_quotes_never_stand_inside_the_quotes_of_a_correction():
+    for item in check.items_of(CORPUS):
+        sentence = question_sentences(item.question)[0]
+        is_quoted = f'"{sentence}"' in item.question
+        asks_for_quotes = is_quoted and '"' in check.gold_sentence(item)
+        assert item.question_type == SELECTION or not asks_for_quotes, item.id
+
+
+def test_question_about_a_wrong_mark_contains_one():
+    asked = [item for item in check.items_of(CORPUS) if "잘못 쓰인 문장 부호" in item.question]
+    assert asked
+    for item in asked:
+        _, wrong = choice_forms(item)
+        assert re.search(r"[^\w\s]", wrong[0]), item.id
 
 
 @pytest.mark.parametrize("right", ["2024. 5. 3.", "9:30", "3:2", "1914~1918"])

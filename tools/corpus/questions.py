@@ -7,6 +7,7 @@ answer, and the fields that say where it comes from.
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -62,6 +63,7 @@ QUOTATIONS = {
     "요.": ('친구가 "{}"라고 문자를 보냈다.', 'A friend texted: "{}"'),
     "?": ('동생이 "{}"라고 물었다.', 'My younger sibling asked: "{}"'),
 }
+_MARK = re.compile(r"[^\w\s]")
 FORMAL_ENDINGS = ("니다.", "까?")  # too formal for a diary or for a text to a friend
 
 
@@ -135,7 +137,9 @@ def _punctuation_drafts(use: Use, share: Share) -> list[Draft]:
     if use.entry.blank and share("blank"):
         drafts.append(Draft(use, CORRECTION, "blank"))
 
-    shape: Shape = "fix_mark" if share("fix_mark") else "correct"
+    # Where a mark is missing, no mark is used wrongly.
+    is_turn = share("fix_mark")
+    shape: Shape = "fix_mark" if is_turn and _MARK.search(use.entry.wrong) else "correct"
     drafts.append(Draft(use, CORRECTION, shape))
 
     if share("punctuation choice"):
