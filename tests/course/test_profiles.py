@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from helpers import ROOT, TINY_MODEL
+from safetensors.torch import save_file
 
 from grpo_helpers.architecture import load_architecture, lora_params
 from grpo_helpers.files import InputError
@@ -59,6 +60,7 @@ def stand_in(model_name: str, tmp_path: Path) -> Path:
         shutil.copy(ROOT / TINY_MODEL / name, folder)
 
     llama_config(load_architecture(model_name)).save_pretrained(folder)
+    save_file({}, folder / "model.safetensors")
     return folder
 
 
