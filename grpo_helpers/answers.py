@@ -46,6 +46,7 @@ _FIRST_SYLLABLE, _LAST_SYLLABLE = "가", "힣"
 _FINALS = 28
 _DIGITS_WITH_FINAL = "013678"  # 영, 일, 삼, 육, 칠, 팔 (and 십, 백, 천, 만 after a 0)
 _DIGITS = "0123456789"
+_CLOCK_TIME = re.compile(r"\d:[0-5]\d\W*$")
 
 
 @dataclass(frozen=True)
@@ -283,11 +284,15 @@ def split_seed(text: str) -> tuple[str, str]:
 def subject_particle(text: str) -> str:
     """Return the particle that follows ``text``: 이 after a final consonant, 가 after a vowel.
 
-    The last Hangul syllable or digit decides, as it is read aloud; without any it is 가.
+    The last Hangul syllable or digit decides, as it is read aloud, and a clock time is read with 분
+    ("minutes"); without any it is 가.
 
-    >>> subject_particle("며칠이 걸렸다."), subject_particle("봄"), subject_particle("5. 3.")
+    >>> subject_particle("며칠이 걸렸다."), subject_particle("봄"), subject_particle("14:05")
     ('가', '이', '이')
     """
+    if _CLOCK_TIME.search(text):
+        return "이"
+
     for char in reversed(text):
         if char in _DIGITS:
             return "이" if char in _DIGITS_WITH_FINAL else "가"

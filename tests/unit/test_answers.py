@@ -75,6 +75,8 @@ def test_formatted_answer_is_parsed_back(attribute, expected):
         ("할 거야?", "가"),
         ("2024. 5. 3.", "이"),
         ("9:30", "이"),
+        ("14:05", "이"),
+        ("3:2", "가"),
         ("1:2", "가"),
     ],
 )
