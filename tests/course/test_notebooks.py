@@ -268,9 +268,6 @@ def test_committed_notebook_shows_no_path_of_a_machine(name):
     assert not re.search(r"/(home|root|Users|tmp|work)/", text)
 
 
-# The code of these was rewritten without changing what it computes; their outputs follow with the
-# next `make outputs`, which makes this mark fail (strict): then remove it.
-@pytest.mark.xfail(strict=True, reason="make outputs has not run since the code was rewritten")
 @every_notebook
 def test_outputs_were_made_with_the_code_that_is_there(name):
     notebook = read(name)
