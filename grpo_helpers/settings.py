@@ -362,6 +362,7 @@ class TrainSettings(PromptSettings):
     beta: float = 0.0
     loss_type: str = "dapo"
     scale_rewards: str = "group"
+    shared_prefix: bool = True
     gradient_checkpointing: bool = False
     bf16: bool = False
     logging_steps: int = 1

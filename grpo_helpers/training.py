@@ -279,7 +279,6 @@ def build_trainer(
         InputError: No parameter is trainable.
     """
     from transformers import PrinterCallback
-    from trl import GRPOTrainer
 
     from grpo_helpers.callbacks import StopCallback, training_callbacks
 
@@ -293,8 +292,9 @@ def build_trainer(
     )
 
     quant_type = settings.quant_type if settings.use_quant else None
+    trainer_class = _trainer_class(settings)
     with library_fixes.no_folders_yet(config):
-        trainer = GRPOTrainer(
+        trainer = trainer_class(
             model=load_model(settings.model_name, quant_type, settings.bf16),
             args=config,
             processing_class=load_tokenizer(settings.model_name),
@@ -310,6 +310,18 @@ def build_trainer(
 
     _check_trainable(trainer.model)
     return RunTrainer(trainer, stop)
+
+
+def _trainer_class(settings: TrainSettings) -> type[GRPOTrainer]:
+    """Return TRL's trainer, or ours that computes each prompt once."""
+    if settings.shared_prefix:
+        from grpo_helpers.shared_prefix import SharedPrefixTrainer
+
+        return SharedPrefixTrainer
+
+    from trl import GRPOTrainer
+
+    return GRPOTrainer
 
 
 def _check_trainable(model: Any) -> None:

@@ -27,10 +27,8 @@ ANY_NUMBER = {
     "chain",
 }  # calls that take any number of values
 HEAVY = {"torch", "transformers", "trl", "peft", "bert_score", "matplotlib", "datasets"}
-LOADS_TRANSFORMERS = (
-    "callbacks",
-    "training",
-)  # a callback is a subclass of transformers' own class
+# Callbacks and the trainer are subclasses of classes of transformers and TRL.
+LOADS_TRANSFORMERS = ("callbacks", "shared_prefix", "training")
 
 
 def package_modules() -> dict[str, Path]:

@@ -58,6 +58,7 @@ OUR_SETTINGS = {
     "resume",
     "num_processes",
     "num_threads",
+    "shared_prefix",
     "extra_grpo_args",
 }
 THEIR_SETTINGS = sorted({field.name for field in dataclasses.fields(TrainSettings)} - OUR_SETTINGS)
