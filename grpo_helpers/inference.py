@@ -21,6 +21,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,17 +192,27 @@ def _generate(
     )
     input_ids = encoded["input_ids"].to(model.device)
 
-    output = model.generate(
-        input_ids=input_ids,
-        attention_mask=encoded["attention_mask"].to(model.device),
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=stop_tokens(model, tokenizer),
-        do_sample=False,  # greedy, and otherwise like the rollouts: see plain_generation
-    )
+    with _generating(model):
+        output = model.generate(
+            input_ids=input_ids,
+            attention_mask=encoded["attention_mask"].to(model.device),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=stop_tokens(model, tokenizer),
+            do_sample=False,  # greedy, and otherwise like the rollouts: see plain_generation
+        )
 
     completions = output[:, input_ids.shape[1] :]
     return tokenizer.batch_decode(completions, skip_special_tokens=True)
+
+
+def _generating(model: AnsweringModel) -> AbstractContextManager[None]:
+    """Return a context in which no cache is copied while the model generates, if that can be."""
+    from grpo_helpers.shared_prompts import sharing_generate, why_not_shared
+
+    if why_not_shared(model):
+        return nullcontext()
+    return sharing_generate(model)
 
 
 def write_answers(path: str | Path, items: Sequence[Item], answers: Sequence[str]) -> Path:

@@ -14,7 +14,7 @@ from grpo_helpers.files import read_json
 from grpo_helpers.settings import TrainSettings
 from tools.course import publish
 from tools.experiments.recorded_runs import FOLDER as RECORDED
-from tools.pages import article, experiments
+from tools.pages import article, experiments, performance
 
 PAGES = [
     *ROOT.glob("*.md"),
@@ -91,6 +91,10 @@ def test_experiments_page_shows_the_recorded_runs():
 
 def test_article_page_shows_our_data_and_runs():
     assert text_of(article.PAGE) == article.page(), "run python -m tools.pages.article"
+
+
+def test_performance_page_shows_the_recorded_seconds():
+    assert text_of(performance.PAGE) == performance.page(), "run python -m tools.pages.performance"
 
 
 @pytest.mark.parametrize("page", publish.WORDINGS)

@@ -6,16 +6,17 @@ import copy
 
 import pytest
 import torch
-from helpers import smoke_settings
+from datasets import Dataset
+from helpers import TINY_MODEL, smoke_settings
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 
 from grpo_helpers import shared_prefix
-from grpo_helpers.shared_prefix import (
-    SharedPrefixTrainer,
+from grpo_helpers.models import load_tokenizer
+from grpo_helpers.shared_prefix import SharedPrefixTrainer, keep_groups_together
+from grpo_helpers.shared_prompts import (
     SharedPrompts,
     generate_from_shared_prompts,
-    keep_groups_together,
     why_not_shared,
 )
 from grpo_helpers.training import build_trainer, grpo_config, prepare
@@ -243,11 +244,12 @@ def loss_and_gradients(trainer, inputs):
     return loss.item(), torch.cat([weights.grad.flatten() for weights in trained])
 
 
-@pytest.fixture(scope="module", params=["no KL", "KL", "two iterations", "4 bit"])
+@pytest.fixture(scope="module", params=["no KL", "one group", "KL", "two iterations", "4 bit"])
 def prepared(request, tmp_path_factory):
     """A trainer of the shared way after its first step, and a micro-batch of its next round."""
     changes = {
         "no KL": {},
+        "one group": {"num_generations": 8},  # one prompt, so none is padded
         "KL": {"beta": 0.1},
         "two iterations": {"num_iterations": 2},
         "4 bit": {"use_quant": True},
@@ -281,13 +283,13 @@ def test_loss_and_gradient_are_those_of_trl(prepared, loss_type, monkeypatch):
 def test_prompts_of_a_micro_batch_are_read_once(prepared, monkeypatch):
     trainer, inputs = prepared
     read = []
-    usual = shared_prefix._read_prompts
+    usual = shared_prefix.read_prompts
 
     def reading(model, shared, **kwargs):
         read.append(shared.count)
         return usual(model, shared, **kwargs)
 
-    monkeypatch.setattr(shared_prefix, "_read_prompts", reading)
+    monkeypatch.setattr(shared_prefix, "read_prompts", reading)
     loss_and_gradients(trainer, inputs)
     assert set(read) == {len(inputs["prompt_ids"]) // trainer.num_generations}
 
@@ -315,6 +317,29 @@ def test_two_steps_sample_the_same_completions(logs, name):
 def test_two_steps_log_the_same_up_to_rounding(logs, name):
     shared, apart = ([row[name] for row in logs[way]] for way in (True, False))
     assert shared == pytest.approx(apart, rel=1e-4, abs=1e-6)
+
+
+def test_model_with_a_sliding_window_is_trained_in_trls_way(tmp_path, capsys):
+    tokenizer = load_tokenizer(TINY_MODEL)
+    model = small_model("mistral", sliding_window=4, vocab_size=len(tokenizer))
+    trainer = SharedPrefixTrainer(
+        model=model,
+        args=GRPOConfig(
+            str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            max_steps=1,
+            per_device_train_batch_size=2,
+            num_generations=2,
+            max_completion_length=3,
+        ),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": "며칠이 걸렸다."}]),
+        reward_funcs=lambda completions, **_: [1.0, 0.0],
+    )
+    trainer.train()
+    assert "no effect: not every layer of Mistral" in capsys.readouterr().out
 
 
 def test_trl_itself_trains_if_prompts_are_not_to_be_shared(tmp_path):
