@@ -12,6 +12,7 @@ in the article, G appears nowhere.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,6 +65,9 @@ class Budget:
         lora_dropout: Any value above 0 keeps a mask and a copy.
         gradient_checkpointing: Whether activations are computed a second time instead of kept.
         inference_rows: Questions answered at once at a save (phase ``inference``); 0 if none.
+        rows_per_prompt: Completions that share one reading of their prompt: G if prompts are shared
+            (``shared_prefix``), 1 in TRL's own way. With gradient checkpointing, they are shared in
+            sampling only.
         lm_head: ``fused`` (TRL 1.16 on a GPU), ``fused_cpu``, or ``full_logits`` (TRL of mid-2025,
             which held tokens x vocabulary).
 
@@ -82,10 +86,12 @@ class Budget:
     lora_dropout: float = 0.0
     gradient_checkpointing: bool = True
     inference_rows: int = 0
+    rows_per_prompt: int = 1
     lm_head: str = "fused"
 
     def __post_init__(self) -> None:
-        for name in ("B", "S", "prompt_tokens", "completion_tokens", "lora_rank"):
+        sizes = ("B", "S", "prompt_tokens", "completion_tokens", "lora_rank", "rows_per_prompt")
+        for name in sizes:
             need_whole_number(name, getattr(self, name))
         if self.lm_head not in LM_HEADS:
             raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {self.lm_head!r}")
@@ -94,6 +100,15 @@ class Budget:
     def tokens(self) -> int:
         """Length of a row: prompt and completion."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def shares_in_loss(self) -> bool:
+        """Whether the loss reads each prompt once: recomputed activations leave no cache."""
+        return self.rows_per_prompt > 1 and not self.gradient_checkpointing
+
+    def prompts_of(self, rows: int) -> int:
+        """Return how many prompts are read for ``rows`` completions."""
+        return math.ceil(rows / self.rows_per_prompt)
 
     @property
     def is_mid_step(self) -> bool:
@@ -241,11 +256,14 @@ def training_phases(arch: Architecture, budget: Budget, static: Static) -> dict[
     """
     head = _head_bytes(arch, budget)
     layers = _layer_bytes(arch, budget)
-    mlp = budget.B * budget.tokens * _mlp_bytes_per_token(arch)
+    mlp = _tokens_of_a_pass(budget) * _mlp_bytes_per_token(arch)
 
     forward = head.forward
     if budget.gradient_checkpointing:
         forward = max(forward, mlp)  # one layer at a time
+    if budget.shares_in_loss and arch.num_key_value_heads < arch.num_attention_heads:
+        # The cache lives until then; without copies for each head it is what is saved anyway.
+        forward += budget.B * budget.tokens * arch.kv_bytes_per_token
 
     working = {
         "logprobs": mlp + head.forward,
@@ -284,18 +302,33 @@ def answering_phases(arch: Architecture, budget: Budget, static: Static) -> dict
 
 def _prefill(arch: Architecture, budget: Budget, weights: int, adapter: int, rows: int) -> Phase:
     """Return the memory of reading ``rows`` prompts at once: a layer's MLP tensors."""
-    tokens = rows * budget.prompt_tokens
+    tokens = budget.prompts_of(rows) * budget.prompt_tokens
     working = tokens * _mlp_bytes_per_token(arch) + _unpacked_bytes(arch, budget)
     return Phase(weights, adapter, tokens * arch.kv_bytes_per_token, round(working))
 
 
 def _decode(arch: Architecture, budget: Budget, weights: int, adapter: int, rows: int) -> Phase:
     """Return the memory of writing the last token of ``rows`` completions at once."""
-    cache = rows * budget.tokens * arch.kv_bytes_per_token
-    growth = cache / (2 * arch.num_hidden_layers)  # a cache grows by copying a layer's part
+    if budget.rows_per_prompt > 1:
+        own = rows * (budget.completion_tokens + 1)  # reserved; the prompt's last token is in it
+        tokens = budget.prompts_of(rows) * budget.prompt_tokens + own
+        cache = tokens * arch.kv_bytes_per_token
+        growth = 0.0
+    else:
+        cache = rows * budget.tokens * arch.kv_bytes_per_token
+        growth = cache / (2 * arch.num_hidden_layers)  # a cache grows by copying a layer's part
     logits = rows * arch.vocab_size * 18  # bfloat16, float32 copies, softmax
     working = growth + logits + _unpacked_bytes(arch, budget)
     return Phase(weights, adapter, cache, round(working))
+
+
+def _tokens_of_a_pass(budget: Budget) -> int:
+    """Return the tokens that go through the layers in one pass over B completions."""
+    if not budget.shares_in_loss:
+        return budget.B * budget.tokens
+
+    prompts = budget.prompts_of(budget.B)
+    return prompts * budget.prompt_tokens + budget.B * budget.completion_tokens
 
 
 def _mlp_bytes_per_token(arch: Architecture) -> float:
@@ -322,7 +355,7 @@ class _LayerBytes:
 
 def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
     """Return the activations of the layers: fitted on traces, up to 3 % low."""
-    tokens = budget.B * budget.tokens
+    tokens = _tokens_of_a_pass(budget)
     hidden = arch.hidden_size
     mlp = arch.intermediate_size
     queries = arch.query_width
@@ -330,10 +363,15 @@ def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
     if not budget.gradient_checkpointing:
         layer = 6 * mlp + 8 * queries + 10 * hidden
         factor = 1.345 if budget.lora_dropout else 1.0
-        return _LayerBytes(
-            saved=tokens * arch.num_hidden_layers * (layer * factor),
-            recomputed=0,
-        )
+        saved = tokens * arch.num_hidden_layers * (layer * factor)
+        if budget.shares_in_loss:
+            # Every completion attends to a copy of its prompt's keys and values, one for each head.
+            # Of the last layer, a prompt needs no more than those.
+            copies = 2 * BF16 * arch.num_hidden_layers * queries
+            prompt_tokens = budget.prompts_of(budget.B) * budget.prompt_tokens
+            saved += budget.B * budget.prompt_tokens * copies
+            saved -= prompt_tokens * (layer * factor)
+        return _LayerBytes(saved=saved, recomputed=0)
 
     factor = 1.22 if budget.lora_dropout else 1.0
     if set(budget.lora_targets) - set(ATTENTION):
@@ -360,6 +398,8 @@ def _head_bytes(arch: Architecture, budget: Budget) -> _HeadBytes:
     scored = budget.B * budget.completion_tokens
     if budget.lm_head == "fused_cpu":
         scored = budget.B * (budget.tokens - 1)  # a CPU scores the prompt, too
+        if budget.shares_in_loss:
+            scored = budget.B * budget.completion_tokens
 
     if budget.lm_head == "full_logits":
         # float32 logits and their copy for the softmax; going back a gradient of each
@@ -473,6 +513,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         lora_dropout=params.get("lora_dropout", 0.0),
         gradient_checkpointing=params["gradient_checkpointing"],
         inference_rows=params.get("inference_batch_size", 0),
+        rows_per_prompt=plan.G if params.get("shared_prefix", True) else 1,
     )
 
 

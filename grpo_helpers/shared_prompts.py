@@ -300,16 +300,19 @@ def generate_from_shared_prompts(
 @contextmanager
 def sharing_generate(model: Any) -> Iterator[None]:
     """Let ``model.generate`` read each different prompt once, for a while."""
-    plain_generate = model.generate
+    usual = model.generate
+    of_instance = vars(model).get("generate")  # somebody else may have wrapped it
 
     def generate(**options: Any) -> Tensor:
-        return generate_from_shared_prompts(model, plain_generate, **options)
+        return generate_from_shared_prompts(model, usual, **options)
 
     model.generate = generate
     try:
         yield
     finally:
         del model.generate
+        if of_instance is not None:
+            model.generate = of_instance
 
 
 def read_prompts(

@@ -97,6 +97,7 @@ class Setting:
         lora_rank: The rank of the adapter.
         gradient_checkpointing: Whether activations are recomputed in the backward pass.
         quant: ``4bit``, or None for weights in bfloat16.
+        shared: Whether the completions of a prompt share one reading of it (``shared_prefix``).
     """
 
     model: str
@@ -110,6 +111,7 @@ class Setting:
     lora_rank: int
     gradient_checkpointing: bool = True
     quant: str | None = None
+    shared: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -145,6 +147,10 @@ CPU = (
     *(replace(NARROW, prompt_tokens=tokens) for tokens in (384, 768)),
     *(replace(NARROW, completion_tokens=tokens) for tokens in (64, 128)),
     replace(NARROW, D=2),
+    # Shared prompts.
+    replace(NARROW, B=8, G=8, gradient_checkpointing=False, shared=True),
+    replace(WIDE, B=8, prompt_tokens=384, gradient_checkpointing=False, shared=True),
+    replace(DEEP, B=4, S=2, A=2, gradient_checkpointing=False, shared=True),
 )
 
 MIDM = Setting(
@@ -221,26 +227,30 @@ def measure(setting: Setting, device: str, folder: str) -> dict[str, Any]:
 
 
 def _trainer(setting: Setting, device: str, folder: str) -> GRPOTrainer:
-    """Return TRL's trainer for a setting, with a random model and prompts of the full length."""
+    """Return the trainer of a setting, with a random model and prompts of the full length."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import GRPOTrainer
 
     from grpo_helpers.models import load_tokenizer
+    from grpo_helpers.shared_prefix import SharedPrefixTrainer
+
+    trainer_class = SharedPrefixTrainer if setting.shared else GRPOTrainer
 
     model = random_model(shape(setting.model, SMALL), setting.quant, device)
+    tokenizer = load_tokenizer("data/tiny_model")
+    syllables = sorted(token for token in tokenizer.get_vocab() if "가" <= token <= "힣")
     rows = []
     for number in range(setting.B * setting.S * setting.A * setting.D):
-        syllable = chr(ord("가") + number % 50)
-        rows.append({"prompt": syllable * setting.prompt_tokens})
+        rows.append({"prompt": syllables[number] * setting.prompt_tokens})
 
     def distinct_letters(completions: list[str], **_: Any) -> list[float | None]:
         return [len(set(completion)) for completion in completions]
 
-    return GRPOTrainer(
+    return trainer_class(
         model=model,
         args=_config(setting, device, folder),
-        processing_class=load_tokenizer("data/tiny_model"),
+        processing_class=tokenizer,
         peft_config=LoraConfig(
             r=setting.lora_rank,
             lora_alpha=16,
@@ -311,7 +321,7 @@ def _mark_phases(trainer: Any, meter: Meter) -> None:
 
     accelerator = trainer.accelerator
     optimizer = trainer.create_optimizer()
-    trainer.model.generate = marked(trainer.model.generate, "generate")
+    trainer._generate_single_turn = marked(trainer._generate_single_turn, "generate")
     trainer.compute_loss = marked(trainer.compute_loss, "forward")
     accelerator.backward = marked(accelerator.backward, "backward")
     optimizer.step = marked(optimizer.step, "optimizer")
@@ -345,6 +355,7 @@ def predicted(setting: Setting, device: str) -> dict[str, int]:
         quant=setting.quant,
         lora_rank=setting.lora_rank,
         gradient_checkpointing=setting.gradient_checkpointing,
+        rows_per_prompt=setting.G if setting.shared else 1,
         lm_head="fused" if device == "cuda" else "fused_cpu",
     )
     phases = predict(shape(setting.model, SMALL), budget).phases

@@ -96,6 +96,7 @@ class Setting:
         lora_dropout: The adapter's dropout.
         gradient_checkpointing: Whether activations are recomputed in the backward pass.
         quant: ``4bit``, or None for weights in bfloat16.
+        rows_per_prompt: Completions that share one reading of their prompt; 1 is TRL's own way.
     """
 
     model: str
@@ -107,6 +108,12 @@ class Setting:
     lora_dropout: float = 0.0
     gradient_checkpointing: bool = True
     quant: str | None = "4bit"
+    rows_per_prompt: int = 1
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that are read for B completions."""
+        return self.B // self.rows_per_prompt
 
     @property
     def lora_targets(self) -> tuple[str, ...]:
@@ -138,6 +145,10 @@ SETTINGS = (
     Setting("held-out-14B", 4, 512, 256),
     Setting("held-out-14B", 2, 1024, 512, lora_rank=16, all_linear=True),
     Setting("held-out-14B", 2, 512, 256, gradient_checkpointing=False),
+    Setting(MIDM_MINI, 8, 512, 128, gradient_checkpointing=False, rows_per_prompt=8),
+    Setting(MIDM_MINI, 8, 1024, 64, gradient_checkpointing=False, rows_per_prompt=4),
+    Setting(MIDM, 4, 512, 256, rows_per_prompt=4),
+    Setting("held-out-3B", 8, 512, 256, gradient_checkpointing=False, rows_per_prompt=8),
 )
 
 
@@ -357,10 +368,8 @@ def step_bytes(model: Any, setting: Setting, live: LiveBytes) -> dict[str, int]:
     static = live.restart()
     llama = model.get_base_model()
     with torch.autocast("cpu", torch.bfloat16), fused_head_on_fakes():
-        hidden = llama.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        scored = hidden[:, prompt_tokens - 1 : -1].reshape(
-            setting.B * setting.completion_tokens, -1
-        )
+        hidden = _hidden_states(llama.model, setting, ids, mask)
+        scored = hidden[:, :-1].reshape(setting.B * setting.completion_tokens, -1)
         targets = ids[:, prompt_tokens:].reshape(-1)
         logprobs = _logprobs(scored, llama.lm_head.weight, targets)
         loss = -torch.exp(logprobs - logprobs.detach()).mean()
@@ -371,6 +380,26 @@ def step_bytes(model: Any, setting: Setting, live: LiveBytes) -> dict[str, int]:
         live.restart()
         loss.backward()
     return {"static": static, "forward": forward, "backward": live.peak}
+
+
+def _hidden_states(
+    layers: Any, setting: Setting, ids: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Return the hidden states of the completions and of the last token of their prompts."""
+    start = setting.prompt_tokens - 1
+    shares = setting.rows_per_prompt > 1 and not setting.gradient_checkpointing
+    if not shares:
+        outputs = layers(input_ids=ids, attention_mask=mask, use_cache=False)
+        return outputs.last_hidden_state[:, start:]
+
+    prompts = ids[: setting.prompts, :start]
+    prompt_mask = mask[: setting.prompts, :start]
+    cache = layers(input_ids=prompts, attention_mask=prompt_mask, use_cache=True).past_key_values
+    rows = torch.arange(setting.prompts).repeat_interleave(setting.rows_per_prompt)
+    cache.batch_select_indices(rows)
+
+    outputs = layers(input_ids=ids[:, start:], attention_mask=mask, past_key_values=cache)
+    return outputs.last_hidden_state
 
 
 def _logprobs(scored: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -398,12 +427,12 @@ def _logprobs(scored: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -
 
 
 def prefill_bytes(model: Any, setting: Setting, live: LiveBytes) -> int:
-    """Return the peak of reading B prompts into a cache, less what was there before.
+    """Return the peak of reading the prompts of B completions, less what was there before.
 
-    ``generate()`` begins with this.
+    ``generate()`` begins with reading them into a cache.
     """
-    ids = torch.zeros(setting.B, setting.prompt_tokens, dtype=torch.long)
-    mask = torch.ones(setting.B, setting.prompt_tokens, dtype=torch.long)
+    ids = torch.zeros(setting.prompts, setting.prompt_tokens, dtype=torch.long)
+    mask = torch.ones(setting.prompts, setting.prompt_tokens, dtype=torch.long)
     before = live.restart()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model.get_base_model()(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
@@ -473,6 +502,7 @@ def closed_form(setting: Setting) -> dict[str, int]:
         lora_targets=setting.lora_targets,
         lora_dropout=setting.lora_dropout,
         gradient_checkpointing=setting.gradient_checkpointing,
+        rows_per_prompt=setting.rows_per_prompt,
     )
     prediction = predict(shape(setting.model), budget)
 
