@@ -4,7 +4,7 @@ In: a model's shape and a :class:`Budget` (the batch, lengths in tokens, quantis
 :class:`Prediction`: bytes by phase, the peak, and the phase that sets it. Formulas: the closed form
 of TRL 1.16 with HF generate on one GPU (no vLLM), from the installed sources; the activation
 coefficients were fitted on CPU traces of the real graph (``tools.benchmarks.memory_trace``). Unlike
-in the article, G appears nowhere.
+in the article, memory does not grow with G; it falls where a group shares its prompt.
 
     python -m grpo_helpers.memory --params params/gpu_24gb/04_train.yaml --vram_gb 24
 """

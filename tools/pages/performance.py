@@ -32,12 +32,20 @@ def step_table(recorded: dict[str, Any]) -> str:
     return table(rows)
 
 
+def recorded_cases() -> dict[str, Any]:
+    """Return the recorded cases of every precision, by name."""
+    cases: dict[str, Any] = {}
+    for precision in sharing.PRECISIONS:
+        for name, case in read_json(BENCH_FILE)[f"sharing, {precision}"].items():
+            if isinstance(case, dict):
+                cases[name] = case
+    return cases
+
+
 def sharing_table(recorded: dict[str, Any]) -> str:
     """Return seconds, ratio and memory of a step, by prompt length and precision."""
     rows = []
     for name, case in recorded.items():
-        if not isinstance(case, dict):
-            continue
         seconds, peaks = case["seconds"], case["peak_mib"]
         low, high = case["interval"]
         rows.append(
@@ -65,7 +73,7 @@ def page() -> str:
         gflop_trl=recorded["gflop"]["TRL"],
         gflop_shared=recorded["gflop"]["shared"],
         step=step_table(recorded),
-        sharing=sharing_table(read_json(BENCH_FILE)["sharing"]),
+        sharing=sharing_table(recorded_cases()),
         completions=completions,
         prompts=completions // default.num_generations,
         completions_each=sharing.MICRO_BATCH * sharing.MICRO_BATCHES,
