@@ -155,7 +155,7 @@ def test_failure_while_sampling_leaves_the_attention_as_it_was():
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError):
-        generate_from_shared_prompts(model, fail, ids, mask, generation(sampled=False))
+        generate_from_shared_prompts(model, fail, ids, mask, generation_config=generation(False))
     assert model.config._attn_implementation == "sdpa"
 
 
