@@ -140,13 +140,15 @@ class SharedPrefixTrainer(GRPOTrainer):
     def _may_sort_rows(self) -> bool:
         """Return whether it makes no difference which micro-batch of a round a row is in.
 
-        An optimizer step must take whole rounds, and the loss must not be a mean over the tokens of
-        a micro-batch (``bnpo``).
+        An optimizer step must take whole rounds, and nothing must be a mean or a quantile over the
+        tokens of a micro-batch: the loss ``bnpo``, a bonus for entropy, a choice of tokens by it.
         """
         args = cast("GRPOConfig", self.args)
         round_batches = cast(int, args.steps_per_generation)  # TRL fills in a missing one
         whole_rounds = args.gradient_accumulation_steps % round_batches == 0
-        return whole_rounds and self.loss_type != "bnpo" and not self.why_not
+        looks_at_entropy = self._entropy_bonus_enabled or self.top_entropy_quantile < 1.0
+        takes_token_means = self.loss_type == "bnpo" or looks_at_entropy
+        return whole_rounds and not takes_token_means and not self.why_not
 
     # -- log-probabilities --
 

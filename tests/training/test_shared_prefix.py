@@ -13,6 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from grpo_helpers import shared_prefix
 from grpo_helpers.models import load_tokenizer
+from grpo_helpers.settings import CHOICES
 from grpo_helpers.shared_prefix import SharedPrefixTrainer, keep_groups_together
 from grpo_helpers.shared_prompts import (
     SharedPrompts,
@@ -22,7 +23,7 @@ from grpo_helpers.shared_prompts import (
 from grpo_helpers.training import build_trainer, grpo_config, prepare
 
 TRL_LOGPS = GRPOTrainer._get_per_token_logps_and_entropies
-LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo")
+LOSS_TYPES = CHOICES["loss_type"]
 VOCABULARY = 60
 
 SIZES = {
@@ -154,7 +155,7 @@ def test_failure_while_sampling_leaves_the_attention_as_it_was():
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError):
-        generate_from_shared_prompts(model, fail, ids, mask, generation(sampled=False))
+        generate_from_shared_prompts(model, fail, ids, mask, generation_config=generation(False))
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -357,6 +358,8 @@ def test_checkpointed_model_is_trained_in_trls_way(tmp_path, capsys):
     [
         {"steps_per_generation": 2, "gradient_accumulation_steps": 1},
         {"loss_type": "bnpo"},
+        {"extra_grpo_args": "{top_entropy_quantile: 0.5}"},
+        {"extra_grpo_args": "{entropy_coef: 0.01}"},
     ],
 )
 def test_rows_stay_where_trl_put_them_if_it_matters(changes, tmp_path):
