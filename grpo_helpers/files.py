@@ -29,6 +29,12 @@ class InputError(ValueError):
     """Bad input, reported in one line: what is wrong, where, and how to fix it."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def project_root() -> Path:
     """Return the folder of ``data/``, ``params/`` and ``runs/``: the checkout of this package."""
     return Path(__file__).resolve().parent.parent

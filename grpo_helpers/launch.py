@@ -20,8 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.files import InputError
-from grpo_helpers.model_checks import first_line
+from grpo_helpers.files import InputError, first_line
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:

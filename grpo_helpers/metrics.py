@@ -31,7 +31,7 @@ from grpo_helpers.answers import (
     split_seed,
     without_thought,
 )
-from grpo_helpers.files import InputError, resolve_path
+from grpo_helpers.files import InputError, first_line, resolve_path
 from grpo_helpers.library_fixes import LONGEST_TEXT, limit_text_length
 from grpo_helpers.questions import (
     CORRECTION,
@@ -418,8 +418,7 @@ def _encoder_source(model: str) -> str:
 
 def _encoder_error(model: str, error: Exception) -> InputError:
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return InputError(f"BERTScore encoder {model!r} cannot be loaded{offline}: {reason}")
+    return InputError(f"BERTScore encoder {model!r} cannot be loaded{offline}: {first_line(error)}")
 
 
 # -- all scores of one answer file -----------------------------------------------------------------

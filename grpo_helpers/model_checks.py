@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.files import (
     InputError,
+    first_line,
     read_json,
     resolve_path,
     sha256,
@@ -153,12 +154,6 @@ def _check_weight_files(name: str, folder: Path) -> None:
             f"save it as {WEIGHTS} with transformers, by from_pretrained and save_pretrained"
         )
     raise InputError(f"model folder {name} has no {WEIGHTS}: the weights are missing")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def check_quantization(quant_type: str | None) -> None:

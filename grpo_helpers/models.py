@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.files import InputError
+from grpo_helpers.files import InputError, first_line
 from grpo_helpers.library_fixes import (
     keep_gradients_on_cpu,
     plain_generation,
@@ -22,7 +22,6 @@ from grpo_helpers.model_checks import (
     adapter_folder,
     check_adapter,
     check_quantization,
-    first_line,
     lora_targets,
     model_source,
 )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_helpers import library_fixes
 from grpo_helpers.command_line import run_command
-from grpo_helpers.files import InputError, read_yaml, show_path
+from grpo_helpers.files import InputError, first_line, read_yaml, show_path
 from grpo_helpers.launch import (
     check_processes,
     check_trackers,
@@ -41,7 +41,6 @@ from grpo_helpers.model_checks import (
     check_model,
     check_quantization,
     check_room,
-    first_line,
 )
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import (

@@ -1,8 +1,8 @@
 """What sharing the prompt saves, by prompt length: ``python -m tools.benchmarks.sharing``.
 
 In: the embedded model, in float32 or 4 bits, and prompts of a given number of tokens. Out: seconds
-and peak memory of a GRPO step of bare TRL and of :class:`grpo_helpers.shared_prefix.
-SharedPrefixTrainer`, and the targets; exit 1 if one is missed. Part of ``make bench``.
+and peak memory of a GRPO step of bare TRL and of our trainer (:mod:`grpo_helpers.shared_prefix`),
+and the targets; exit 1 if one is missed. Part of ``make bench``.
 
 Both trainers are in one process and take turns, step by step, so that a slow minute of the machine
 meets both. Completions have a fixed length. Peak memory is that of PyTorch's tensors, in a step of

@@ -25,7 +25,7 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.prompts import load_instruct
-from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms
+from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, offered_choices
 from tools.corpus import reasons
 from tools.corpus.cards import CATEGORIES, Card, load_cards
 from tools.corpus.questions import BULLETS
@@ -314,7 +314,7 @@ def _category(item: Item) -> str:
 
 def has_option_brace(item: Item) -> bool:
     """Return whether the options of an item stand in a brace; a brace may also be a form's own."""
-    return item.question_type == SELECTION and not _has_two_lines(item)
+    return bool(offered_choices(item))
 
 
 def right_form_is_first(item: Item) -> bool:
