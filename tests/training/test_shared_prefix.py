@@ -264,10 +264,8 @@ def prepared(request, tmp_path_factory):
     return trainer, trainer._prepare_inputs(rows)
 
 
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
-def test_loss_and_gradient_are_those_of_trl(prepared, loss_type, monkeypatch):
-    trainer, inputs = prepared
-    monkeypatch.setattr(trainer, "loss_type", loss_type)
+def assert_as_trl(trainer, inputs, monkeypatch):
+    """Assert that loss and gradient of a micro-batch are TRL's; advantages differ row by row."""
     inputs = copy.copy(inputs)
     inputs["advantages"] = torch.linspace(-1, 1, len(inputs["advantages"]))
     loss, gradient = loss_and_gradients(trainer, inputs)
@@ -279,6 +277,21 @@ def test_loss_and_gradient_are_those_of_trl(prepared, loss_type, monkeypatch):
     accuracy = 1e-5 if gradient.dtype == torch.float32 else 1e-2
     assert loss == pytest.approx(trl_loss, rel=accuracy, abs=1e-7)
     assert (gradient - trl_gradient).norm() <= accuracy * trl_gradient.norm()
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_loss_and_gradient_are_those_of_trl(prepared, loss_type, monkeypatch):
+    trainer, inputs = prepared
+    monkeypatch.setattr(trainer, "loss_type", loss_type)
+    assert_as_trl(trainer, inputs, monkeypatch)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "luspo"])  # those TRL recommends with sequences
+def test_sequence_loss_and_gradient_are_those_of_trl(prepared, loss_type, monkeypatch):
+    trainer, inputs = prepared
+    monkeypatch.setattr(trainer, "importance_sampling_level", "sequence")
+    monkeypatch.setattr(trainer, "loss_type", loss_type)
+    assert_as_trl(trainer, inputs, monkeypatch)
 
 
 def test_prompts_of_a_micro_batch_are_read_once(prepared, monkeypatch):
