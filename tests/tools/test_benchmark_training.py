@@ -11,7 +11,15 @@ from helpers import smoke_settings
 
 from grpo_helpers.settings import TrainSettings
 from tools.benchmarks import training
-from tools.benchmarks.training import ARTICLE, IN_PLACE, Answering
+from tools.benchmarks.training import (
+    ARTICLE,
+    BARE,
+    IN_PLACE,
+    OURS,
+    STEP_WAYS,
+    UNSHARED,
+    Answering,
+)
 
 PAUSE = 0.02
 
@@ -56,11 +64,32 @@ def test_timing_leaves_the_trainer_as_it_was():
 
 
 def test_timed_run_takes_one_step_more_than_is_timed(tmp_path):
-    assert training.settings_of(tmp_path, "ours-0").max_steps == training.STEPS + 2
+    assert training.settings_of(tmp_path, OURS, 0).max_steps == training.STEPS + 2
 
 
 def test_timed_run_saves_nothing(tmp_path):
-    assert training.settings_of(tmp_path, "ours-0").save_strategy == "no"
+    assert training.settings_of(tmp_path, OURS, 0).save_strategy == "no"
+
+
+def test_every_way_takes_as_many_completions_to_a_step(tmp_path):
+    plans = [training.settings_of(tmp_path, way, 0).batch_plan for way in STEP_WAYS]
+    assert {plan.completions_per_step for plan in plans} == {128}
+
+
+def test_articles_micro_batch_is_one_completion(tmp_path):
+    settings = training.settings_of(tmp_path, ARTICLE, 0)
+    assert settings.per_device_train_batch_size == 1
+
+
+def test_steps_are_compared_pair_by_pair():
+    seconds = {OURS: [2.0, 3.0], UNSHARED: [4.0, 6.0], BARE: [6.0, 9.0], ARTICLE: [8.0, 12.0]}
+    measured = training.compare_steps(seconds)
+    assert [target.value for target in measured.targets] == pytest.approx([3.0, 4.0, 2 / 3])
+    assert measured.facts["steps"][ARTICLE] == {
+        "seconds": 10.0,
+        "times_faster": 4.0,
+        "interval": [4.0, 4.0],
+    }
 
 
 # -- answering --------------------------------------------------------------------------------
@@ -74,7 +103,7 @@ def test_answering_is_compared_by_its_seconds(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "new_adapter", lambda folder, settings: folder)
     monkeypatch.setattr(training, "answer_elsewhere", lambda way, adapter: ways[way])
     measured = training.bench_answering(tmp_path)
-    assert measured.target.value == 6.0
+    assert measured.targets[0].value == 6.0
     assert measured.facts["reload_mib"] == 500
     assert "in batches and alone: 50%" in capsys.readouterr().out
 

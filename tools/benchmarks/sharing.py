@@ -15,7 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from grpo_helpers.command_line import run_command
+from tools.benchmarks.pairs import TimesFaster
 from tools.benchmarks.targets import Target, record, report
 
 if TYPE_CHECKING:
@@ -38,9 +39,32 @@ LENGTHS = (32, 300, 1000)
 PRECISIONS = ("float32", "4bit")
 TARGETS = {32: 0.97, 300: 2.0, 1000: 3.0}  # times faster than bare TRL
 POSITIONS = 2048  # more than the embedded model was trained with; its values do not matter here
-RESAMPLES = 2000
 MIB = 2**20
 WAYS = ("bare TRL", "shared")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step consists of.
+
+    Attributes:
+        prompt_tokens: The length of every prompt.
+        group: Completions of a prompt.
+        micro_batch: Completions of a micro-batch.
+        micro_batches: Micro-batches of a step; one round samples all of them.
+        completion_tokens: The length of every completion.
+    """
+
+    prompt_tokens: int
+    group: int = GROUP
+    micro_batch: int = MICRO_BATCH
+    micro_batches: int = MICRO_BATCHES
+    completion_tokens: int = COMPLETION_TOKENS
+
+    @property
+    def prompts(self) -> int:
+        """The different prompts of a step."""
+        return self.micro_batch * self.micro_batches // self.group
 
 
 @dataclass
@@ -65,39 +89,50 @@ class Case:
         return f"{self.prompt_tokens} prompt tokens, {self.quant_type or 'float32'}"
 
     @property
-    def ratios(self) -> np.ndarray:
-        """How many times faster the shared step of each pair is, (pairs,)."""
-        bare, shared = (np.array(self.seconds[way]) for way in WAYS)
-        return bare / shared
+    def work(self) -> Work:
+        """What its steps consist of."""
+        return Work(self.prompt_tokens, completion_tokens=COMPLETION_TOKENS)
 
-    def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the median ratio, by resampling pairs."""
-        rng = np.random.default_rng(0)
-        picks = rng.integers(0, len(self.ratios), (RESAMPLES, len(self.ratios)))
-        medians = np.median(self.ratios[picks], axis=1)
-        low, high = np.percentile(medians, [2.5, 97.5])
-        return float(low), float(high)
+    @property
+    def times_faster(self) -> TimesFaster:
+        """How many times faster a shared step is."""
+        bare, shared = (self.seconds[way] for way in WAYS)
+        return TimesFaster.of(bare, shared)
 
 
 # -- the two trainers -------------------------------------------------------------------------
 
 
-def trainer_of(way: str, case: Case, folder: str) -> GRPOTrainer:
-    """Return a trainer of one way for a case, before its first step."""
+def embedded_model(quant_type: str | None) -> PreTrainedModel:
+    """Return the embedded model, with room for long prompts."""
+    from grpo_helpers.models import load_model
+
+    model = load_model("data/tiny_model", quant_type)
+    model.config.max_position_embeddings = POSITIONS
+    return model
+
+
+def trainer_of(way: str, model: PreTrainedModel, work: Work, folder: str) -> GRPOTrainer:
+    """Return a trainer of one way, before its first step.
+
+    Args:
+        way: One of :data:`WAYS`.
+        model: The model, which gets an adapter.
+        work: What a step consists of.
+        folder: A folder for the trainer.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from trl import GRPOTrainer
 
-    from grpo_helpers.models import load_model, load_tokenizer
+    from grpo_helpers.models import load_tokenizer
     from grpo_helpers.shared_prefix import SharedPrefixTrainer
 
-    model = load_model("data/tiny_model", case.quant_type)
-    model.config.max_position_embeddings = POSITIONS
     trainer_class = SharedPrefixTrainer if way == "shared" else GRPOTrainer
 
     trainer = trainer_class(
         model=model,
-        args=_config(folder),
+        args=_config(work, folder),
         processing_class=load_tokenizer("data/tiny_model"),
         peft_config=LoraConfig(
             r=16,
@@ -105,19 +140,19 @@ def trainer_of(way: str, case: Case, folder: str) -> GRPOTrainer:
             target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
             task_type="CAUSAL_LM",
         ),
-        train_dataset=Dataset.from_list(_prompts(case.prompt_tokens)),
+        train_dataset=Dataset.from_list(_prompts(work)),
         reward_funcs=_distinct_letters,
     )
     trainer.callback_handler.callbacks = trainer.callback_handler.callbacks[:1]
     return trainer
 
 
-def _prompts(tokens: int) -> list[dict[str, str]]:
+def _prompts(work: Work) -> list[dict[str, str]]:
     """Return different prompts of one length: every syllable is a token."""
     rows = []
-    for number in range(MICRO_BATCH * MICRO_BATCHES // GROUP):
+    for number in range(work.prompts):
         first = ord("가") + 28 * number
-        rows.append({"prompt": "".join(chr(first + i % 20) for i in range(tokens))})
+        rows.append({"prompt": "".join(chr(first + i % 20) for i in range(work.prompt_tokens))})
     return rows
 
 
@@ -125,7 +160,7 @@ def _distinct_letters(completions: list[str], **_: Any) -> list[float | None]:
     return [float(len(set(completion))) for completion in completions]
 
 
-def _config(folder: str) -> GRPOConfig:
+def _config(work: Work, folder: str) -> GRPOConfig:
     from trl import GRPOConfig
 
     return GRPOConfig(
@@ -139,12 +174,12 @@ def _config(folder: str) -> GRPOConfig:
         max_steps=1,
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        per_device_train_batch_size=MICRO_BATCH,
-        num_generations=GROUP,
-        gradient_accumulation_steps=MICRO_BATCHES,
-        steps_per_generation=MICRO_BATCHES,
-        max_completion_length=COMPLETION_TOKENS,
-        generation_kwargs={"min_new_tokens": COMPLETION_TOKENS},
+        per_device_train_batch_size=work.micro_batch,
+        num_generations=work.group,
+        gradient_accumulation_steps=work.micro_batches,
+        steps_per_generation=work.micro_batches,
+        max_completion_length=work.completion_tokens,
+        generation_kwargs={"min_new_tokens": work.completion_tokens},
     )
 
 
@@ -154,19 +189,33 @@ def _config(folder: str) -> GRPOConfig:
 def measure(case: Case) -> None:
     """Time the steps of both ways in turns, then measure the peak memory of one step of each."""
     with tempfile.TemporaryDirectory(prefix="grpo-sharing-") as folder:
-        trainers = {way: trainer_of(way, case, str(Path(folder) / way)) for way in WAYS}
-        for trainer in trainers.values():
-            trainer.train()  # the first step is slow
+        trainers = {}
+        for way in WAYS:
+            model = embedded_model(case.quant_type)
+            trainers[way] = trainer_of(way, model, case.work, str(Path(folder) / way))
 
-        case.seconds = {way: [] for way in WAYS}
-        for _ in range(PAIRS):
-            for way, trainer in trainers.items():
-                started = time.perf_counter()
-                trainer.train()
-                case.seconds[way].append(time.perf_counter() - started)
-
+        case.seconds = seconds_in_turns(trainers, PAIRS)
         for way, trainer in trainers.items():
             case.peaks[way] = _peak_of_a_step(trainer)
+
+
+def seconds_in_turns(trainers: Mapping[str, GRPOTrainer], steps: int) -> dict[str, list[float]]:
+    """Return the seconds of each step, by way; the ways take turns after a step that is not timed.
+
+    Args:
+        trainers: The trainer of each way; its ``train`` is one step.
+        steps: Timed steps of each way.
+    """
+    for trainer in trainers.values():
+        trainer.train()  # the first step is slow
+
+    seconds: dict[str, list[float]] = {way: [] for way in trainers}
+    for _ in range(steps):
+        for way, trainer in trainers.items():
+            started = time.perf_counter()
+            trainer.train()
+            seconds[way].append(time.perf_counter() - started)
+    return seconds
 
 
 def _peak_of_a_step(trainer: GRPOTrainer) -> int:
@@ -184,19 +233,17 @@ def _peak_of_a_step(trainer: GRPOTrainer) -> int:
 def print_case(case: Case) -> None:
     """Print one line: seconds, ratio with its interval, and memory."""
     bare, shared = (float(np.median(case.seconds[way])) for way in WAYS)
-    low, high = case.interval()
-    ratio = float(np.median(case.ratios))
     peaks = [case.peaks[way] / MIB for way in WAYS]
     print(
-        f"{case.name}: {bare:.2f} s -> {shared:.2f} s, {ratio:.2f} times faster "
-        f"[{low:.2f}, {high:.2f}]; peak {peaks[0]:.0f} -> {peaks[1]:.0f} MiB",
+        f"{case.name}: {bare:.2f} s -> {shared:.2f} s, {case.times_faster.text} times faster; "
+        f"peak {peaks[0]:.0f} -> {peaks[1]:.0f} MiB",
         flush=True,
     )
 
 
 def targets_of(case: Case) -> list[Target]:
     """Return what a case must reach: its ratio, and less memory unless the prompt is short."""
-    ratio = float(np.median(case.ratios))
+    ratio = case.times_faster.median
     limit = TARGETS[case.prompt_tokens]
     targets = [Target(f"a step at {case.name}, times faster", ratio, ">=", limit)]
 
@@ -241,11 +288,9 @@ def bench_sharing(lengths: Sequence[int], precisions: Sequence[str], is_recorded
 
 def _facts(case: Case) -> dict[str, Any]:
     """Return the figures of a case that are recorded."""
-    low, high = case.interval()
     return {
         "seconds": {way: round(float(np.median(case.seconds[way])), 3) for way in WAYS},
-        "times_faster": round(float(np.median(case.ratios)), 2),
-        "interval": [round(low, 2), round(high, 2)],
+        **case.times_faster.facts,
         "peak_mib": {way: round(case.peaks[way] / MIB) for way in WAYS},
     }
 

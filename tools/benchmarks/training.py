@@ -7,8 +7,12 @@ Answering. Ours: the model in training answers dev questions in batches. The art
 save the base model is loaded again beside the one in training, the adapter is added, and each
 question is answered alone. Each way runs in a process of its own, which also gives its peak memory.
 
-A training step. Ours: :func:`grpo_helpers.training.train`. The other: a bare TRL script with the
-same settings and rewards. The two take turns.
+A training step, in four ways that take turns. Ours: :func:`grpo_helpers.training.train`. Ours with
+``shared_prefix=False``. A bare TRL script with the same settings and rewards. The article's way:
+that bare script with the author's micro-batches, one completion each (B = 1), and as many of them
+as make up a step of ours; as in the article's code, ``steps_per_generation`` is left to TRL, which
+makes one round of a step. Ratios are taken between steps of the same number in the same turn: such
+a pair has the same prompts.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,21 +37,26 @@ import numpy as np
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from grpo_helpers.settings import TrainSettings
+from tools.benchmarks.pairs import TimesFaster
 from tools.benchmarks.targets import Target, record, report
 
 QUESTIONS = 64
-STEPS = 4  # steps timed in a turn, after a first one that is not
+STEPS = 2  # steps timed in a turn, after a first one that is not
 TURNS = 3  # of each kind of training
 IN_PLACE = "in place"
 ARTICLE = "the article's way"
+OURS = "ours"
+UNSHARED = "ours, prompts not shared"
+BARE = "bare TRL"
+STEP_WAYS = (OURS, UNSHARED, BARE, ARTICLE)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The target of a comparison, and the facts behind it."""
+    """The targets of a comparison, and the facts behind them."""
 
-    target: Target
-    facts: dict[str, float]
+    targets: list[Target]
+    facts: dict[str, Any]
 
 
 # -- answering --------------------------------------------------------------------------------
@@ -145,16 +154,30 @@ def bench_answering(folder: Path) -> Measured:
         "reload_mib": round(theirs.peak),
     }
     speed_up = theirs.seconds / ours.seconds
-    return Measured(Target("answering in place, times faster", speed_up, ">=", 5), facts)
+    return Measured([Target("answering in place, times faster", speed_up, ">=", 5)], facts)
 
 
 # -- a training step --------------------------------------------------------------------------
 
 
-def settings_of(folder: Path, name: str) -> TrainSettings:
-    """Return the default run's settings, for a few steps without a save."""
-    return TrainSettings(
-        run_name=name, output_dir=str(folder), max_steps=STEPS + 2, save_strategy="no"
+def settings_of(folder: Path, way: str, turn: int) -> TrainSettings:
+    """Return the default run's settings in one way, for a few steps without a save."""
+    settings = TrainSettings(
+        run_name=f"{STEP_WAYS.index(way)}-{turn}",
+        output_dir=str(folder),
+        max_steps=STEPS + 2,
+        save_strategy="no",
+        shared_prefix=way == OURS,
+    )
+    if way != ARTICLE:
+        return settings
+
+    completions = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    return replace(
+        settings,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=completions,
+        steps_per_generation=0,
     )
 
 
@@ -224,30 +247,49 @@ def train_bare(settings: TrainSettings) -> None:
 
 
 def bench_steps(folder: Path) -> Measured:
-    """Train in both ways, in turns, and print the seconds of a step."""
+    """Train in every way, in turns, and print the seconds of a step."""
     from trl import GRPOTrainer
 
     from grpo_helpers.training import train
 
-    our_seconds: list[float] = []
-    bare_seconds: list[float] = []
+    seconds: dict[str, list[float]] = {way: [] for way in STEP_WAYS}
     for turn in range(TURNS):
-        ours = settings_of(folder, f"ours-{turn}")
-        our_seconds += step_seconds(partial(train, ours), GRPOTrainer)
+        for way in STEP_WAYS:
+            is_ours = way in (OURS, UNSHARED)
+            settings = settings_of(folder, way, turn)
+            train_so = partial(train if is_ours else train_bare, settings)
+            seconds[way] += step_seconds(train_so, GRPOTrainer)
 
-        bare = settings_of(folder, f"bare-{turn}")
-        bare_seconds += step_seconds(partial(train_bare, bare), GRPOTrainer)
+    return compare_steps(seconds)
 
-    ours_median = float(np.median(our_seconds))
-    bare_median = float(np.median(bare_seconds))
-    print(
-        f"seconds a step, median of {len(our_seconds)}: "
-        f"ours {ours_median:.2f}, bare {bare_median:.2f}"
-    )
 
-    facts = {"step_seconds_ours": round(ours_median, 2), "step_seconds_bare": round(bare_median, 2)}
-    ratio = bare_median / ours_median
-    return Measured(Target("a step, times faster than a bare TRL script", ratio, ">=", 2), facts)
+def compare_steps(seconds: Mapping[str, Sequence[float]]) -> Measured:
+    """Print the seconds of a step in each way, and how many times faster ours is than each.
+
+    Args:
+        seconds: Of each step, by way, in the order in which they were measured.
+    """
+    steps: dict[str, dict[str, Any]] = {}
+    ratios = {}
+    for way in STEP_WAYS:
+        median = float(np.median(seconds[way]))
+        ratios[way] = TimesFaster.of(seconds[way], seconds[OURS])
+        steps[way] = {"seconds": round(median, 2), **ratios[way].facts}
+        print(f"a step, {way}: {median:.2f} s, in steps of ours {ratios[way].text}")
+
+    facts = {
+        "step_seconds_ours": steps[OURS]["seconds"],
+        "step_seconds_bare": steps[BARE]["seconds"],
+        "pairs": len(seconds[OURS]),
+        "steps": steps,
+    }
+    own_cost = TimesFaster.of(seconds[UNSHARED], seconds[BARE]).median
+    targets = [
+        Target("a step, times faster than a bare TRL script", ratios[BARE].median, ">=", 2),
+        Target("a step, times faster than the article's way", ratios[ARTICLE].median, ">=", 2),
+        Target("a step without sharing, in steps of a bare TRL script", own_cost, "<=", 1.1),
+    ]
+    return Measured(targets, facts)
 
 
 def bench_training(*, is_recorded: bool) -> int:
@@ -260,7 +302,7 @@ def bench_training(*, is_recorded: bool) -> int:
         answered = bench_answering(Path(name))
         stepped = bench_steps(Path(name))
 
-    targets = [answered.target, stepped.target]
+    targets = answered.targets + stepped.targets
     if is_recorded:
         record("training", targets, answered.facts | stepped.facts)
     return report(targets)
