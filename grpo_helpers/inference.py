@@ -40,7 +40,7 @@ from grpo_helpers.files import (
     write_json,
 )
 from grpo_helpers.library_fixes import plain_generation
-from grpo_helpers.model_checks import Room, adapter_folder, check_model, check_room
+from grpo_helpers.model_checks import Room, adapter_folder, check_model, check_room, model_hash
 from grpo_helpers.models import load_tokenizer, load_with_adapter
 from grpo_helpers.prompts import (
     NO_THINK,
@@ -380,7 +380,8 @@ def answer_file(
     """Answer every question of a contest file.
 
     The answers so far are kept beside ``output_path`` as ``<name>.partial``: an interrupted call
-    continues from there when it is made again with the same questions and options.
+    continues from there when it is made again with the same questions and options. A finished file
+    is not computed again as long as its questions, the model and the options stay the same.
 
     Args:
         input_path: The contest file; answers in it are neither needed nor read.
@@ -399,7 +400,12 @@ def answer_file(
     _check_files(input_path, output_path)
     check_model(options.model_id)
     items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
-    partial = PartialAnswers(output_path, _fingerprint(options, prompts))
+    fingerprint = _fingerprint(options, input_path, prompts)
+    finished = FinishedAnswers(output_path, fingerprint)
+    if finished.are_there():
+        return finished.output
+
+    partial = PartialAnswers(output_path, fingerprint)
     known = partial.read()
 
     tokenizer = load_tokenizer(options.model_id)
@@ -433,6 +439,7 @@ def answer_file(
     gc.collect()
 
     written = write_answers(output_path, items, answers)
+    finished.note()
     partial.remove()
     return written
 
@@ -465,14 +472,41 @@ def report_unknown_characters(
     )
 
 
-def _fingerprint(options: AnswerOptions, prompts: Sequence[list[Message]]) -> str:
-    """Return a hash of everything that decides the answers: options, adapter weights, prompts."""
-    adapter = ""
+def _fingerprint(options: AnswerOptions, input_path: str, prompts: Sequence[list[Message]]) -> str:
+    """Return a hash of everything that decides an answer file: options, weights, questions."""
+    weights = []
+    model = resolve_path(options.model_id)
+    if model.exists():  # otherwise the id of a model on a hub
+        weights.append(model_hash(model))
     if options.lora_weights_path is not None:
-        adapter = sha256([adapter_folder(options.lora_weights_path)])
+        weights.append(sha256([adapter_folder(options.lora_weights_path)]))
 
-    decisive = json.dumps([asdict(options), adapter, prompts])
+    decisive = json.dumps([asdict(options), weights, sha256([input_path]), prompts])
     return hashlib.sha256(decisive.encode()).hexdigest()
+
+
+class FinishedAnswers:
+    """What a finished answer file was made from, noted in a file beside it."""
+
+    def __init__(self, output_path: str | Path, fingerprint: str) -> None:
+        """Take the answer file, and what its answers depend on."""
+        self.output = Path(output_path)
+        self.path = self.output.with_name(f"{self.output.name}.made_from")
+        self.fingerprint = fingerprint
+
+    def are_there(self) -> bool:
+        """Return whether the file has these answers, and nobody has changed it since."""
+        if not (self.output.is_file() and self.path.is_file()):
+            return False
+
+        return bool(read_json(self.path, "note beside an answer file") == self._facts())
+
+    def note(self) -> None:
+        """Write down what the answers were made from, atomically."""
+        write_json(self.path, self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        return {"fingerprint": self.fingerprint, "answers": sha256([self.output])}
 
 
 class PartialAnswers:

@@ -480,15 +480,20 @@ def _same_contents(folder: Path, name: str) -> bool | None:
 
     trained_on = Path(_trained_on(folder))
     if trained_on.is_absolute() and trained_on.is_dir() and model.is_dir():
-        return is_model(model, _model_hash(trained_on, _state_of(trained_on)))
+        return is_model(model, model_hash(trained_on))
     return None
 
 
 def is_model(path: Path, recorded: str) -> bool:
     """Return whether a model has a recorded hash; earlier runs hashed every file of its folder."""
-    if _model_hash(path, _state_of(path)) == recorded:
+    if model_hash(path) == recorded:
         return True
     return path.is_dir() and sha256([path]) == recorded
+
+
+def model_hash(path: Path) -> str:
+    """Return the SHA-256 of a model; as long as its files do not change, they are read once."""
+    return _hash_of_state(path, _state_of(path))
 
 
 def _state_of(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -502,7 +507,7 @@ def _state_of(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=8)
-def _model_hash(path: Path, _: tuple[tuple[str, int, int], ...]) -> str:
+def _hash_of_state(path: Path, _: tuple[tuple[str, int, int], ...]) -> str:
     return sha256_of_model(path)
 
 

@@ -292,6 +292,47 @@ def test_interrupted_call_continues_where_it_stopped(tmp_path, batches_answered)
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.fixture
+def answered_once(tmp_path, batches_answered):
+    """A function that answers a file; it was called once, and batches are counted from now."""
+    questions = tmp_path / "dev.json"
+    shutil.copyfile(SMOKE_DEV, questions)
+
+    def answer_again(**changes):
+        options = {"batch_size": 4, "max_new_tokens": 4} | changes
+        return run_inference(str(questions), tmp_path / "a.json", TINY_MODEL, **options)
+
+    answer_again()
+    batches_answered.sizes.clear()
+    return answer_again
+
+
+def test_finished_file_is_not_answered_again(answered_once, batches_answered):
+    answered_once()
+    assert batches_answered.sizes == []
+
+
+def test_finished_file_is_answered_again_with_other_options(answered_once, batches_answered):
+    answered_once(max_new_tokens=5)
+    assert batches_answered.sizes
+
+
+def test_finished_file_is_answered_again_once_it_was_edited(
+    answered_once, batches_answered, tmp_path
+):
+    (tmp_path / "a.json").write_text("[]", encoding="utf-8")
+    answered_once()
+    assert batches_answered.sizes
+
+
+def test_finished_file_is_answered_again_with_other_questions(
+    answered_once, batches_answered, tmp_path
+):
+    write_json(tmp_path / "dev.json", read_json(tmp_path / "dev.json")[1:])
+    answered_once()
+    assert batches_answered.sizes
+
+
 # -- chat templates --------------------------------------------------------------------------------
 
 THINKS_ALOUD = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
