@@ -146,7 +146,7 @@ def measure(work: Work, pairs: int) -> tuple[dict[str, list[float]], float]:
         two log-probabilities.
     """
     with tempfile.TemporaryDirectory(prefix="grpo-packed-") as folder:
-        trainer = trainer_of("shared", embedded_model(None), work, folder)
+        trainer: Any = trainer_of("shared", embedded_model(None), work, folder)
         trainer.model.train()
         vocabulary = trainer.model.config.vocab_size
         ways = both_ways(trainer, random_rows(work, vocabulary), work)
