@@ -48,8 +48,7 @@ bar: $(VENV)/.installed  ## train three seeds of the default run and test them; 
 bench: $(VENV)/.installed  ## time rewards, answering and training; exit 1 if a target is missed
 	$(PY) -W ignore -m tools.benchmarks.rewards && $(PY) -W ignore -m tools.benchmarks.training
 	$(PY) -W ignore -m tools.benchmarks.sharing && $(PY) -W ignore -m tools.benchmarks.growth
-	$(PY) -W ignore -m tools.benchmarks.step_profile && $(PY) -W ignore -m tools.benchmarks.alternatives
-	$(PY) -W ignore -m tools.benchmarks.packed_row
+	$(PY) -W ignore -m tools.benchmarks.step_profile && $(PY) -W ignore -m tools.benchmarks.packed_row
 
 lab: $(VENV)/.installed  ## open JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks

@@ -68,3 +68,13 @@ def test_record_adds_facts(file):
 
 def test_record_leaves_other_parts_alone(file):
     assert json.loads(file.read_text(encoding="utf-8"))["rewards"] == {"targets": []}
+
+
+def test_part_that_is_not_whole_keeps_its_other_figures(tmp_path):
+    file = tmp_path / "bench.json"
+    record("part", [Target("a", 1.0, ">", 0)], {"a": 1}, file)
+    record("part", [Target("b", 2.0, ">", 0)], {"b": 2}, file, is_whole=False)
+
+    part = json.loads(file.read_text(encoding="utf-8"))["part"]
+    assert (part["a"], part["b"]) == (1, 2)
+    assert [row["figure"] for row in part["targets"]] == [1.0, 2.0]

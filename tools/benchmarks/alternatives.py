@@ -2,7 +2,7 @@
 
 In: the default run's settings. Out: seconds of a step as it is, of one with a single round (twice
 as many rows in each call of ``generate``), and of one that merges the adapter into the weights
-while it samples; the three take turns. Part of ``make bench``; ``--record`` writes the figures to
+while it samples; the three take turns. ``--record`` writes the figures to
 ``data/reference_runs/bench.json``. An alternative is worth its code from five per cent of a step.
 """
 

@@ -281,7 +281,8 @@ def bench_sharing(lengths: Sequence[int], precisions: Sequence[str], is_recorded
 
         all_targets += targets
         if is_recorded:
-            record(f"sharing, {precision}", targets, facts)
+            is_whole = set(lengths) == set(LENGTHS)
+            record(f"sharing, {precision}", targets, facts, is_whole=is_whole)
 
     return report(all_targets)
 

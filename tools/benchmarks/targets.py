@@ -81,6 +81,8 @@ def record(
     targets: Iterable[Target],
     facts: Mapping[str, Any] | None = None,
     file: Path = BENCH_FILE,
+    *,
+    is_whole: bool = True,
 ) -> None:
     """Write the figures of a benchmark to a JSON file; its other parts stay as they are.
 
@@ -89,17 +91,22 @@ def record(
         targets: Its targets; their figures are rounded to three digits.
         facts: Further figures.
         file: The file.
+        is_whole: Whether these are all figures of the benchmark; otherwise the others of an earlier
+            record stay.
     """
-    rows = []
+    recorded = read_json(file) if file.is_file() else {}
+    earlier = {} if is_whole else recorded.get(part, {})
+    rows = {row["target"]: row for row in earlier.get("targets", [])}
     for target in targets:
         figure = float(f"{target.value:.3g}")
-        rows.append({"target": target.text, "figure": figure, "reached": target.is_reached})
+        row = {"target": target.text, "figure": figure, "reached": target.is_reached}
+        rows[target.text] = row
 
-    recorded = read_json(file) if file.is_file() else {}
     recorded[part] = {
+        **earlier,
         "date": datetime.date.today().isoformat(),
         "cores": os.cpu_count(),
         **(facts or {}),
-        "targets": rows,
+        "targets": list(rows.values()),
     }
     write_json(file, recorded)

@@ -26,11 +26,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -165,7 +165,7 @@ def settings_of(folder: Path, way: str, turn: int) -> TrainSettings:
     settings = TrainSettings(
         run_name=f"{STEP_WAYS.index(way)}-{turn}",
         output_dir=str(folder),
-        max_steps=STEPS + 2,
+        max_steps=STEPS + 1,
         save_strategy="no",
         shared_prefix=way == OURS,
     )
@@ -183,30 +183,45 @@ def settings_of(folder: Path, way: str, turn: int) -> TrainSettings:
 
 def step_seconds(train: Callable[[], None], trainer_class: Any) -> list[float]:
     """Return the seconds of each step but the first of a function that trains."""
-    with _step_starts(trainer_class) as starts:
+    with _step_times(trainer_class) as times:
         train()
 
-    seconds = [end - start for start, end in pairwise(starts)]
+    seconds = [end - start for start, end in zip(times.starts, times.ends, strict=True)]
     return seconds[1:]
 
 
+@dataclass(frozen=True)
+class StepTimes:
+    """When the optimizer steps of a trainer begin, and when each has been logged."""
+
+    starts: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+
 @contextmanager
-def _step_starts(trainer_class: Any) -> Iterator[list[float]]:
-    """Collect the times at which the optimizer steps of a trainer begin."""
-    starts: list[float] = []
+def _step_times(trainer_class: Any) -> Iterator[StepTimes]:
+    """Collect the times of a trainer's steps."""
+    times = StepTimes()
     begin = trainer_class.training_step
+    end = trainer_class._maybe_log_save_evaluate
 
     def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
         # It is called once per micro-batch; the first one of a step counts.
-        if not starts or self.state.global_step == len(starts):
-            starts.append(time.perf_counter())
+        if len(times.starts) == len(times.ends):
+            times.starts.append(time.perf_counter())
         return begin(self, *args, **kwargs)
 
-    trainer_class.training_step = training_step
-    try:
-        yield starts
-    finally:
-        trainer_class.training_step = begin
+    def log_step(self: Any, *args: Any, **kwargs: Any) -> None:
+        end(self, *args, **kwargs)
+        # It is called at the end of an epoch, too, when no step is running.
+        if len(times.ends) < len(times.starts):
+            times.ends.append(time.perf_counter())
+
+    with (
+        patch.object(trainer_class, "training_step", training_step),
+        patch.object(trainer_class, "_maybe_log_save_evaluate", log_step),
+    ):
+        yield times
 
 
 def train_bare(settings: TrainSettings) -> None:

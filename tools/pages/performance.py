@@ -137,8 +137,8 @@ def what_is_left(profile: dict[str, Any], bench: dict[str, Any]) -> dict[str, st
         "merged": ratio_text(tried[alternatives.MERGED]),
         "tried_pairs": str(tried["pairs"]),
         "packed": ratio_text(bench["packed row"]),
-        "packed_seconds": f"{bench['packed row']['seconds'][packed_row.PACKED]:.2f}",
-        "cache_seconds": f"{bench['packed row']['seconds'][packed_row.CACHE]:.2f}",
+        "packed_seconds": f"{bench['packed row']['seconds'][packed_row.PACKED]:.3f}",
+        "cache_seconds": f"{bench['packed row']['seconds'][packed_row.CACHE]:.3f}",
         "packed_tokens": str(packed_row.WORK.prompt_tokens),
     }
 
@@ -176,6 +176,7 @@ def page() -> str:
         step=step_table(recorded),
         sharing=sharing_table(recorded_cases()),
         completions=completions,
+        round_rows=default.per_device_train_batch_size * default.steps_per_generation,
         prompts=completions // default.num_generations,
         completions_each=sharing.MICRO_BATCH * sharing.MICRO_BATCHES,
         tokens_each=sharing.COMPLETION_TOKENS,
