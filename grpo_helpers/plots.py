@@ -22,7 +22,7 @@ from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.rewards import extra_rewards, registered
 from grpo_helpers.run_folder import series
 from grpo_helpers.selection import Choice, Versus
-from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
+from grpo_helpers.splits import DEV, TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,7 @@ SPLIT_COLORS = {  # by the split's title
     DEV.title: "#666633",
     TEST.title: "#543005",
     TEST_UNSEEN_WORDS.title: "#DDCC77",
+    TEST_NONCE.title: "#A818F0",
     TEST_UNSEEN_NORMS.title: "#A6DBA0",
 }
 

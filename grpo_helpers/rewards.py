@@ -72,6 +72,8 @@ RESERVED = (
     "id",
     "question_type",
     "category",
+    "kind",
+    "card",
     "split",
     "choice",
     "em_seed",

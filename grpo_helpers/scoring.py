@@ -35,7 +35,8 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]  # checkpoint -> metric -> 
 Answers = Mapping[str, list[str]]  # checkpoint -> answer per item
 
 # The columns of an item table that are no metrics; tables of several splits have a ``split``.
-ITEM_COLUMNS = ("checkpoint", "id", "question_type", "category", "split")
+ITEM_COLUMNS = ("checkpoint", "id", "question_type", "category", "kind", "card", "split")
+ABOUT_ITEMS = ("category", "kind", "card")  # fields of the course's own rows; other files lack them
 SHOW_PROGRESS_FROM = 2000  # answers; fewer are scored in a moment
 
 
@@ -278,14 +279,15 @@ def scores_table(scores: Scores, aggregate: str = "article") -> pd.DataFrame:
 
 
 def item_table(scores: Scores, labels: Sequence[Item]) -> pd.DataFrame:
-    """Return one row per checkpoint and item: id, type, category and every metric."""
+    """Return one row per checkpoint and item: id, type, what it is about, and every metric."""
     import pandas as pd
 
-    about = {
+    about: dict[str, list[Any]] = {
         "id": [item.id for item in labels],
         "question_type": [item.question_type for item in labels],
-        "category": [str(item.extra.get("category") or "") for item in labels],
     }
+    for field in ABOUT_ITEMS:
+        about[field] = [str(item.extra.get(field) or "") for item in labels]
 
     frames = []
     for name, by_metric in scores.items():

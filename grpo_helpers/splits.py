@@ -63,12 +63,15 @@ TRAIN = Split("train", "train", "train_data_path")
 DEV = Split("dev", "dev", "eval_data_path")  # chooses the checkpoint
 TEST = Split("test", "test", "test_data_path")  # new sentences with words of train
 TEST_UNSEEN_WORDS = Split("test_unseen_words", "unseen words", "test_unseen_words_path")
+TEST_NONCE = Split("test_nonce", "nonce words", "test_nonce_path")  # invented words
 TEST_UNSEEN_NORMS = Split("test_unseen_norms", "unseen norms", "test_unseen_norms_path")
 FEW_SHOT = Split("few_shot", "few-shot", "few_shot_data_path")  # the pool of worked examples
 
 UNSEEN_SPLITS = (TEST_UNSEEN_WORDS, TEST_UNSEEN_NORMS)
 TEST_SPLITS = (TEST, *UNSEEN_SPLITS)
-SPLITS = (TRAIN, DEV, *TEST_SPLITS, FEW_SHOT)
+CORPUS_SPLITS = (TRAIN, DEV, *TEST_SPLITS, FEW_SHOT)
+HELD_OUT_SPLITS = (*UNSEEN_SPLITS, TEST_NONCE)  # whose words training never shows
+SPLITS = (*CORPUS_SPLITS, TEST_NONCE)  # only data/families has invented words
 
 
 def find_split(text: str) -> Split:

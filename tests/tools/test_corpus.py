@@ -12,6 +12,7 @@ import pytest
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, project_root
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, question_sentences
+from grpo_helpers.splits import SPLITS
 from tools.corpus import build, check, reasons
 from tools.corpus.cards import (
     PUNCTUATION,
@@ -55,7 +56,7 @@ def built(tmp_path_factory):
 
 def test_builder_makes_every_file_of_the_data(built):
     files = list(built.rglob("*.json"))
-    assert len(files) == 2 * len(SPLIT_NAMES) + len(build.SMOKE)
+    assert len(files) == 2 * len(SPLIT_NAMES) + len(SPLITS) + len(build.SMOKE)
 
 
 def test_committed_data_is_what_the_builder_makes(built):

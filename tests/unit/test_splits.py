@@ -9,6 +9,7 @@ import pytest
 from grpo_helpers.files import InputError, project_root
 from grpo_helpers.settings import DataSettings, EvaluateSettings
 from grpo_helpers.splits import (
+    CORPUS_SPLITS,
     DEV,
     FEW_SHOT,
     SPLITS,
@@ -23,12 +24,17 @@ from grpo_helpers.splits import (
 RUN = Path("runs/default")
 
 
-@pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.name)
+@pytest.mark.parametrize("split", CORPUS_SPLITS, ids=lambda split: split.name)
 def test_split_has_a_file_in_the_data_folder(split):
     assert (project_root() / "data" / split.file).is_file()
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.name)
+def test_split_has_a_file_among_the_families(split):
+    assert (project_root() / "data" / "families" / split.file).is_file()
+
+
+@pytest.mark.parametrize("split", CORPUS_SPLITS, ids=lambda split: split.name)
 def test_split_is_a_parameter_of_notebook_01(split):
     assert split.parameter in {field.name for field in fields(DataSettings)}
 
@@ -71,7 +77,7 @@ def test_paths_come_from_the_settings():
 
 
 def test_paths_are_in_the_order_of_the_table():
-    assert list(split_paths(DataSettings())) == list(SPLITS)
+    assert list(split_paths(DataSettings())) == list(CORPUS_SPLITS)
 
 
 def test_split_with_an_empty_path_is_left_out():

@@ -2,8 +2,9 @@
 
 In: ``data/norms/*.yaml``. Out, in the contest's shape and mix: the corpus (``data/train.json``,
 ``dev``, ``test``, ``test_unseen_words``, ``test_unseen_norms``, ``few_shot``); from the same
-sentences ``data/embedded/``, the part that the embedded model can learn within minutes; and
-``data/smoke/``, its first items. Deterministic: the same cards give the same bytes.
+sentences ``data/embedded/``, the part that the embedded model can learn within minutes, and
+``data/smoke/``, its first items; from ``data/norms/families/`` the part that can be learned as
+rules, ``data/families/``. Deterministic: the same cards give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from grpo_helpers.data import item_to_row
 from grpo_helpers.files import InputError, project_root, write_json
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from tools.corpus.cards import load_cards
+from tools.corpus.families import load_families
+from tools.corpus.family_splits import family_part
 from tools.corpus.questions import Draft, Share, drafts_of, make_items, quoted
 from tools.corpus.sentences import Use, divide, load_plan, near_copies, seeded, shuffled_uses
 
@@ -169,6 +172,8 @@ def build() -> dict[str, list[Item]]:
     embedded = embedded_splits(uses, plan)
     for split, items in embedded.items():
         files[f"embedded/{split}"] = items
+    for split, items in family_part(load_families(), uses, plan).items():
+        files[f"families/{split}"] = items
     for split, count in SMOKE.items():
         files[f"smoke/{split}"] = embedded[split][:count]
     return files

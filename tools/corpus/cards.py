@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from grpo_helpers.files import InputError, project_root
+from tools.corpus.letters import is_syllable
 
 CATEGORIES = {
     "hangul_orthography": "한글 맞춤법",
@@ -94,11 +95,6 @@ class Card:
 
 
 # -- Korean -----------------------------------------------------------------------------------
-
-
-def is_syllable(char: str) -> bool:
-    """Return whether ``char`` is a Hangul syllable."""
-    return "가" <= char <= "힣"
 
 
 def final_of(syllable: str) -> int:
@@ -275,13 +271,13 @@ def _check_entry(entry: Entry, category: str, where: str) -> None:
             raise InputError(f"{where}: no gloss for {carrier}")
 
     for template in (entry.reason, entry.reason_full, entry.blank_reason, entry.blank_reason_full):
-        _check_reason(template, right, wrong, where)
+        check_reason(template, right, wrong, where)
 
     for alternative in entry.also:
         if alternative.form in (right, wrong):
             raise InputError(f"{where}: also repeats a form: {alternative.form}")
         for template in (alternative.reason, alternative.reason_full):
-            _check_reason(template, alternative.form, wrong, where)
+            check_reason(template, alternative.form, wrong, where)
 
     if entry.also and entry.task:
         raise InputError(f"{where}: a task leaves one right form, so also does not go with it")
@@ -295,8 +291,15 @@ def fits_blank(form: str, blank: str) -> bool:
     return re.fullmatch(pattern, form) is not None
 
 
-def _check_reason(template: str, right: str, wrong: str, where: str) -> None:
-    """Raise InputError where a reason breaks a rule."""
+def check_reason(template: str, right: str, wrong: str, where: str) -> None:
+    """Raise InputError where the template of a reason breaks a rule.
+
+    Args:
+        template: The reason, with ``{right}`` and perhaps ``{wrong}``.
+        right: The right form.
+        wrong: The wrong form.
+        where: What the error message calls the place.
+    """
     text = filled(template, right, wrong)
     if not text.endswith("다.") or "{right}" not in template or "\n" in text:
         raise InputError(

@@ -20,10 +20,10 @@ import yaml
 
 from grpo_helpers.files import InputError, project_root
 from grpo_helpers.similarity import NEAR_COPY, char_ngrams, jaccard
-from grpo_helpers.splits import SPLITS
+from grpo_helpers.splits import CORPUS_SPLITS
 from tools.corpus.cards import Card, Entry
 
-SPLIT_NAMES = tuple(split.name for split in SPLITS)
+SPLIT_NAMES = tuple(split.name for split in CORPUS_SPLITS)
 FAMILY = 5  # a card with at least so many words is a family
 UNSEEN_WORDS = 2  # words of a family that train never shows
 MANY_SENTENCES = 8  # a word with at least so many sentences fills dev and test, too

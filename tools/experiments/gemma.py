@@ -36,10 +36,10 @@ from grpo_helpers.run_folder import RunFolder, answer_file_name
 from grpo_helpers.scoring import Scores, item_table, read_answers
 from grpo_helpers.selection import choose
 from grpo_helpers.settings import TrainSettings
-from grpo_helpers.splits import DEV, TEST_SPLITS, Split
+from grpo_helpers.splits import DEV, Split
 from grpo_helpers.training import prepare
 from tools.course.run import profile_parameters, run_course
-from tools.experiments.recorded_runs import REAL_MODEL_RUNS, TEST_SCORES_FILE
+from tools.experiments.recorded_runs import REAL_MODEL_RUNS, TEST_SCORES_FILE, TEST_SETS
 from tools.experiments.recording import (
     record_files,
     sampled_completions,
@@ -179,7 +179,7 @@ def questions_file(split: Split) -> Path:
 
 def write_questions() -> None:
     """Write the questions that this tool uses, from the embedded model's dev and test sets."""
-    for split in (DEV, *TEST_SPLITS):
+    for split in (DEV, *TEST_SETS):
         rows = read_json(f"data/embedded/{split.file}")
         write_json(questions_file(split), evenly_spaced_pairs(rows, QUESTIONS))
 
@@ -287,7 +287,7 @@ def _item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
     names = list(dict.fromkeys(["base", "warm", best]))  # the warm start may be the best
 
     tables = []
-    for split in TEST_SPLITS:
+    for split in TEST_SETS:
         scores = score_split(split, names, run)
         table = item_table(scores, load_items(questions_file(split)))
         tables.append(table.assign(split=split.key))

@@ -14,12 +14,14 @@ import pandas as pd
 
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.run_folder import ITEM_SCORES_FILE, SCORES_FILE, RunFolder
+from grpo_helpers.splits import TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 
 FOLDER = project_root() / "data" / "reference_runs"
 TEST_SCORES_FILE = "test_item_scores.csv"
 CLOCK_FILE = "clock.json"  # of a supervised control: seconds of training at each save
 SEEDS = range(5)
 CONTROL_SEEDS = range(3)
+TEST_SETS = (TEST, TEST_UNSEEN_WORDS, TEST_UNSEEN_NORMS)  # what recorded runs answer
 GROUP_SIZES = (2, 4, 16)  # the default run has 8
 TEMPERATURES = (0.6, 1.0)
 RATES = (3e-4, 1e-3)

@@ -107,17 +107,17 @@ def noisy_rows(settings: TrainSettings, count: int = LESSONS) -> list[Row]:
         count: How many lessons, a multiple of :data:`BATCH_SIZE`.
     """
     from tools.corpus.cards import load_cards
-    from tools.tiny_model.teacher import Teacher
-    from tools.tiny_model.train import syllables
+    from tools.tiny_model.model import syllables
+    from tools.tiny_model.teacher import Material, Teacher
 
-    teacher = Teacher(
-        load_cards(),
-        load_items(settings.train_data_path),
-        load_items(settings.few_shot_data_path),
-        load_instruct(settings.instruct_path),
+    material = Material(
+        train=load_items(settings.train_data_path),
+        few_shot=load_items(settings.few_shot_data_path),
+        instruct=load_instruct(settings.instruct_path),
         alphabet=syllables(),
-        rng=random.Random(1000 + settings.seed),
     )
+    rng = random.Random(1000 + settings.seed)
+    teacher = Teacher(load_cards(), families=(), material=material, rng=rng)
 
     rows = []
     for _ in range(count // BATCH_SIZE):

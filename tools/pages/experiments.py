@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from grpo_helpers.files import project_root, read_json
-from grpo_helpers.splits import TEST, UNSEEN_SPLITS
+from grpo_helpers.splits import TEST
 from grpo_helpers.statistics import seed_spread
 from tools.experiments.recorded_runs import (
     CONTROL_SEEDS,
@@ -23,6 +23,7 @@ from tools.experiments.recorded_runs import (
     RUNS,
     SAME_STEPS,
     SEEDS,
+    TEST_SETS,
     about,
     chosen_checkpoint,
     items_on_dev,
@@ -95,7 +96,7 @@ def _control_row(label: str, arm: str) -> dict[str, Any]:
 
         tested = _means_on_tests(name)
         figures["test"].append(tested["em"][TEST.key])
-        for split in UNSEEN_SPLITS:
+        for split in TEST_SETS[1:]:
             figures[f"choice, {split.title}"].append(tested["choice"][split.key])
 
     row = {"same base, same minutes": label}

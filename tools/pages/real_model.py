@@ -15,9 +15,10 @@ import pandas as pd
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.scoring import scores_from_table
 from grpo_helpers.selection import compare
-from grpo_helpers.splits import TEST, TEST_SPLITS, Split
+from grpo_helpers.splits import TEST, Split
 from grpo_helpers.statistics import paired_bootstrap
 from tools.experiments.recorded_runs import (
+    TEST_SETS,
     about,
     chosen_checkpoint,
     items_on_dev,
@@ -81,7 +82,7 @@ def table_on_tests() -> str:
     rows = []
     for run in recorded_real_model_runs():
         tested = items_on_test(run)
-        for split in TEST_SPLITS:
+        for split in TEST_SETS:
             rows.append({"learning rate": _learning_rate(run), **_test_row(tested, split)})
     return table(rows)
 
