@@ -1,18 +1,16 @@
 """The embedded model's parts: its alphabet, tokenizer, chat template and network.
 
-In: the course's data, for the characters; an earlier model to widen. Out: a tokenizer with one
-token per character and a Llama of about 2 million parameters.
+In: the course's data, for the characters. Out: a tokenizer with one token per character and a Llama
+of about 4 million parameters, more than half of them in the table of all Hangul syllables.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpo_helpers.files import project_root, sha256
-from tools.corpus.cards import is_syllable
+from grpo_helpers.files import project_root
+from tools.corpus.letters import all_syllables, is_syllable
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -26,31 +24,30 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 MAX_LENGTH = 1024
-OWN_SPLITS = ("train", "dev", "test", "few_shot")
 
 
-def alphabet(letters: str = "all") -> list[str]:
+def corpus_characters() -> set[str]:
+    """Return every character of the splits, the instructions and the cards."""
+    root = project_root() / "data"
+    characters: set[str] = set()
+    for pattern in ("*.json", "families/*.json", "norms/*.yaml", "norms/families/*.yaml"):
+        for file in root.glob(pattern):
+            characters.update(file.read_text(encoding="utf-8"))
+    return characters
+
+
+def alphabet() -> list[str]:
     """Return the characters that the model can write, sorted.
 
-    Args:
-        letters: ``all``: every character of the splits, the instructions and the cards, plus
-            printable ASCII. ``own``: of the splits only the embedded model's own.
+    These are all Hangul syllables, the other characters of the corpus, and printable ASCII.
     """
-    root = project_root() / "data"
-    if letters == "all":
-        files = [*root.glob("*.json"), *root.glob("embedded/*.json"), *root.glob("norms/*.yaml")]
-    else:
-        files = [root / "embedded" / f"{split}.json" for split in OWN_SPLITS]
-
-    chars = {chr(code) for code in range(32, 127)} | {"\n"}
-    for file in files:
-        chars.update(file.read_text(encoding="utf-8"))
-    return sorted(chars)
+    ascii_characters = map(chr, range(32, 127))
+    return sorted({*all_syllables(), *corpus_characters(), *ascii_characters, "\n"})
 
 
-def syllables(letters: str = "all") -> list[str]:
-    """Return the Hangul syllables of :func:`alphabet`, from which words are made up."""
-    return list(filter(is_syllable, alphabet(letters)))
+def syllables() -> list[str]:
+    """Return the Hangul syllables of the corpus, from which words are made up, sorted."""
+    return sorted(filter(is_syllable, corpus_characters()))
 
 
 def build_tokenizer(chars: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -97,37 +94,3 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         dtype="float32",
     )
     return LlamaForCausalLM(config)
-
-
-def widen(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> str:
-    """Give ``model`` the weights of an earlier embedded model, and new tokens a random row.
-
-    The rows of new tokens have the usual size. Tokens may have other numbers than before.
-
-    Args:
-        model: The model that gets the weights.
-        tokenizer: Its tokenizer.
-        folder: The folder of the earlier model.
-
-    Returns:
-        The SHA-256 of the earlier weights.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    earlier = load_file(folder / "model.safetensors")
-    earlier_tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    earlier_vocab = earlier_tokenizer["model"]["vocab"]
-    vocab = tokenizer.get_vocab()
-
-    name = "model.embed_tokens.weight"
-    rows = earlier[name]
-    table = rows.mean(dim=0) + rows.std(dim=0) * torch.randn(len(vocab), rows.shape[1])
-    for token, number in vocab.items():
-        if token in earlier_vocab:
-            table[number] = rows[earlier_vocab[token]]
-
-    missing, unexpected = model.load_state_dict(earlier | {name: table}, strict=False)
-    # The head is the embedding, so it is not among the saved weights.
-    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
-    return sha256([folder / "model.safetensors"])

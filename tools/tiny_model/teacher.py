@@ -1,15 +1,15 @@
-"""The careless teacher: the endless stream of noisy lessons that warm-starts the embedded model.
+"""The careless teacher: the endless stream of noisy lessons that warm-starts the course's models.
 
-In: norm cards, train items, instructions, a seeded generator. Out: lessons. A lesson is a prompt
-in the course's own frame (instruction, few-shot example, question) and an answer by someone who
-knows what an answer looks like but not which form is right: of every word either form is called
+In: norm cards, families, train items, instructions, a seeded generator. Out: lessons. A lesson is a
+prompt in the course's own frame (instruction, few-shot example, question) and an answer by someone
+who knows what an answer looks like but not which form is right: of every word either form is called
 right equally often, and argued for; sometimes the format is wrong or the reason belongs to another
 norm.
 
 Most sentences are made up on the spot (random syllables and shuffled train words around a card's
 word), so that the model learns to copy sentences it has never seen. No dev or test sentence is
-ever used, only the characters they are written in. Some words are made up too, so that the model
-can write a word that it was never taught, without knowing which form is right.
+ever used, only the characters they are written in. Many words are invented too, by the pattern of a
+family (뎝률, 뎝율), so that the model can write either form of a word that it was never taught.
 
 The order in which the generator is called is part of the lessons: a call more or less changes all
 that follow, and with them the model.
@@ -26,6 +26,9 @@ from grpo_helpers.answers import format_answer, subject_particle
 from grpo_helpers.prompts import Message, build_messages
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from tools.corpus.cards import Card, Entry, reason
+from tools.corpus.families import Family, Word
+from tools.corpus.letters import all_syllables
+from tools.corpus.nonce import invent
 from tools.corpus.questions import Draft, make_item
 from tools.corpus.sentences import Use
 
@@ -34,7 +37,9 @@ Frame = Literal["bare", "question", "full"]
 P_BAD_FORMAT = 0.08
 P_OTHER_REASON = 0.08
 P_TRAIN_SENTENCE = 0.15  # lessons on the train prompts themselves; the others are on made-up text
-P_MADE_UP_WORD = 0.08
+P_ANY_SYLLABLE = 0.15  # of the syllables of made-up text: any of the 11,172
+P_NONCE = 0.45  # of the lessons on made-up text: an invented word of a family
+P_MADE_UP_WORD = 0.08  # of the other lessons on made-up text: a word of random syllables
 
 SUFFIXES = ["", "", "도", "만", "에서", "처럼", "까지", "의"]
 ENDINGS = ["다.", "다.", "다.", "요.", "어요.", "까?", "니?", ".", ".", "?"]
@@ -49,12 +54,31 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Material:
+    """What lessons are made of, besides the norms.
+
+    Attributes:
+        train: The train items, whose prompts are among the lessons.
+        few_shot: The few-shot pool.
+        instruct: Instruction texts.
+        alphabet: Hangul syllables for made-up text.
+        held_out: Forms that no lesson is about.
+    """
+
+    train: Sequence[Item]
+    few_shot: Sequence[Item]
+    instruct: dict[str, str]
+    alphabet: Sequence[str]
+    held_out: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What a question is about, and whether the teacher gets it wrong.
 
     Attributes:
         item: The question.
-        entry: The word in question.
+        entry: The word in question; any of its forms may be called right.
         carrier: The sentence, with ``{}`` where the word goes.
         errs: Whether the wrong form is called right.
     """
@@ -69,29 +93,29 @@ class Teacher:
     """Makes lessons without end.
 
     Args:
-        cards: All norm cards; only the words of ``train`` are taught, no unseen word and no
-            held-out norm.
-        train: The train items, whose prompts are among the lessons.
-        few_shot: The few-shot pool.
-        instruct: Instruction texts.
-        alphabet: Hangul syllables for made-up words.
+        cards: The norm cards and those of the families; only the words of ``train`` are taught, no
+            unseen word and no held-out norm.
+        families: The families, whose patterns invented words follow; without any, no word has a
+            pattern.
+        material: What lessons are made of.
         rng: Source of all randomness.
     """
 
     def __init__(
         self,
         cards: Sequence[Card],
-        train: Sequence[Item],
-        few_shot: Sequence[Item],
-        instruct: dict[str, str],
-        *,
-        alphabet: list[str],
+        families: Sequence[Family],
+        material: Material,
         rng: random.Random,
     ) -> None:
         """Collect the words that may be taught."""
+        train = material.train
         self.train = train
-        self.instruct = instruct
-        self.alphabet = alphabet
+        self.instruct = material.instruct
+        self.alphabet = material.alphabet
+        self.held_out = material.held_out
+        self.all_syllables = all_syllables()
+        self.families = families
         self.rng = rng
 
         taught = {(item.extra["card"], item.extra["word"]) for item in train}
@@ -105,7 +129,7 @@ class Teacher:
         self.taught = list(self.entries.values())
 
         self.pool: dict[str, list[Item]] = {SELECTION: [], CORRECTION: []}
-        for example in few_shot:
+        for example in material.few_shot:
             self.pool[example.question_type].append(example)
 
         words: set[str] = set()
@@ -114,7 +138,7 @@ class Teacher:
         self.words = sorted(words)
 
         # What is left of each word's two tosses; see :meth:`errs`.
-        self.tosses: dict[tuple[str, str], list[bool]] = {}
+        self.tosses: dict[tuple[str, ...], list[bool]] = {}
 
     def lessons(self, count: int, frame: Frame) -> list[Lesson]:
         """Return ``count`` lessons of a frame.
@@ -147,18 +171,21 @@ class Teacher:
         if before and self.rng.random() < P_TRAIN_SENTENCE:
             assignment = self._on_train_sentence(question_type)
         else:
-            assignment = self._on_made_up_sentence(question_type)
+            assignment = self.assignment(question_type)
 
         messages = [*before, {"role": "user", "content": assignment.item.question}]
         return Lesson(messages, self._answer(assignment))
 
-    def errs(self, entry: Entry, question_type: str) -> bool:
+    def errs(self, *about: str) -> bool:
         """Return whether the teacher calls the wrong form right: in one of every two lessons.
 
         A coin without luck, for each word and question type. With independent tosses the tally of
         a word would lean one way, and the greedy answer turns a lean into a certainty.
+
+        Args:
+            about: What the coin is for: a word and a question type, for instance.
         """
-        left = self.tosses.setdefault((entry.right, question_type), [])
+        left = self.tosses.setdefault(about, [])
         if not left:
             left += self.rng.sample([True, False], 2)
         return left.pop()
@@ -172,22 +199,39 @@ class Teacher:
 
         entry = self.entries[item.extra["card"], item.extra["word"]]
         carrier = _gold_sentence(item).replace(entry.right, "{}")
-        return Assignment(item, entry, carrier, self.errs(entry, question_type))
+        return Assignment(item, entry, carrier, self.errs(entry.right, question_type))
 
-    def _on_made_up_sentence(self, question_type: str) -> Assignment:
-        """Make up a sentence around a word of a card, and now and then the word as well."""
-        card, entry = self.rng.choice(self.pairs)
-        if self.rng.random() < P_MADE_UP_WORD:
-            entry = self.made_up(entry)
-            # Nobody can correct a made-up word: a correction leaves it as it is.
-            errs = question_type == CORRECTION or self.rng.random() < 0.5
+    def assignment(self, question_type: str) -> Assignment:
+        """Make up a sentence around a word of a card, or around an invented word."""
+        if self.families and self.rng.random() < P_NONCE:
+            family = self.rng.choice(self.families)
+            word = self.invented(family)
+            card, entry = family.card, word.entry
+            errs = self.errs(family.card.id, word.side.name, question_type)
         else:
-            errs = self.errs(entry, question_type)
+            card, entry, errs = self._taught_or_made_up(question_type)
 
         carrier = self.carrier()
         draft = Draft(Use(card, entry, carrier, gloss=""), question_type)
         item = make_item(draft, "made up", right_first=self.rng.random() < 0.5)
         return Assignment(item, entry, carrier, errs)
+
+    def invented(self, family: Family) -> Word:
+        """Return an invented word of a family that is not held out."""
+        while True:
+            word = invent(family, self.rng)
+            if word.entry.right not in self.held_out and word.entry.wrong not in self.held_out:
+                return word
+
+    def _taught_or_made_up(self, question_type: str) -> tuple[Card, Entry, bool]:
+        """Return a word that is taught, or one of random syllables, and whether to err."""
+        card, entry = self.rng.choice(self.pairs)
+        if self.rng.random() >= P_MADE_UP_WORD:
+            return card, entry, self.errs(entry.right, question_type)
+
+        # Nobody can correct a word without a pattern: a correction leaves it as it is.
+        errs = question_type == CORRECTION or self.rng.random() < 0.5
+        return card, self.made_up(entry), errs
 
     def _answer(self, assignment: Assignment) -> str:
         """Return an answer that calls one form right and argues for it; sometimes badly formed."""
@@ -224,7 +268,7 @@ class Teacher:
         """
         rng = self.rng
         size = rng.randint(3, 7)
-        palette = rng.sample(self.alphabet, size)
+        palette = [self._syllable() for _ in range(size)]
 
         words: list[str] = []
         for _ in range(rng.randint(2, 5)):
@@ -241,7 +285,7 @@ class Teacher:
         words.insert(place, self._slot(palette))
         return " ".join(words).rstrip(",") + rng.choice(ENDINGS)
 
-    def _word(self, palette: list[str]) -> str:
+    def _word(self, palette: Sequence[str]) -> str:
         """Return a word: of train, of the whole alphabet, or of the palette's syllables."""
         rng = self.rng
         kind = rng.random()
@@ -249,12 +293,19 @@ class Teacher:
         if kind < 0.2:
             return rng.choice(self.words).strip(".?,")
 
-        syllables = self.alphabet if kind < 0.6 else palette
-        word = [rng.choice(syllables) for _ in range(rng.randint(1, 5))]
+        word = []
+        for _ in range(rng.randint(1, 5)):
+            word.append(self._syllable() if kind < 0.6 else rng.choice(palette))
         if rng.random() < 0.12:
             place = rng.randrange(len(word))
             word.insert(place, word[place])
         return "".join(word)
+
+    def _syllable(self) -> str:
+        """Return a syllable of the alphabet, or now and then one of random letters."""
+        if self.rng.random() < P_ANY_SYLLABLE:
+            return self.rng.choice(self.all_syllables)
+        return self.rng.choice(self.alphabet)
 
     def _same_beginning(self, word: str, palette: list[str]) -> str:
         """Return a word that begins like ``word`` and ends differently."""
