@@ -22,7 +22,7 @@ from tools.corpus.cards import (
     filled,
     load_cards,
 )
-from tools.corpus.questions import BULLETS, Draft, Share, make_item
+from tools.corpus.questions import BULLETS, LONGEST_ANSWER, Draft, Share, make_item
 from tools.corpus.sentences import SPLIT_NAMES, Use, divide, load_plan
 
 DATA = project_root() / "data"
@@ -575,7 +575,7 @@ def test_vocabulary_covers_the_embedded_part():
 def long_and_short():
     """Two dev sentences; the first is too long for the embedded model."""
     long, short = divide(CARDS, load_plan())["dev"][:2]
-    return replace(long, carrier="길" * build.EMBEDDED_ANSWER + " {}다."), short
+    return replace(long, carrier="길" * LONGEST_ANSWER + " {}다."), short
 
 
 def test_answer_too_long_for_the_embedded_model_is_left_out(long_and_short):

@@ -25,11 +25,17 @@ from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from tools.corpus.cards import load_cards
 from tools.corpus.families import load_families
 from tools.corpus.family_splits import family_part
-from tools.corpus.questions import Draft, Share, drafts_of, make_items, quoted
+from tools.corpus.questions import (
+    Draft,
+    Share,
+    drafts_of,
+    make_items,
+    quoted,
+    without_long_answers,
+)
 from tools.corpus.sentences import Use, divide, load_plan, near_copies, seeded, shuffled_uses
 
 EMBEDDED_TRAIN = 2  # train sentences of a word
-EMBEDDED_ANSWER = 90  # characters of the longest answer
 EMBEDDED_UNSEEN_NORMS = 6  # sentences of each held-out card
 
 # First items of a split, for runs that take seconds.
@@ -60,8 +66,8 @@ def embedded_splits(
     """Return the embedded model's splits: main shapes and short reasons.
 
     Its words are those of the cards with one word. Its unseen words are those of families whose
-    norm is represented by such a word. An item with an answer of more than
-    :data:`EMBEDDED_ANSWER` characters is left out, and its id is printed.
+    norm is represented by such a word. Items with answers that are too long for that model are left
+    out.
 
     Args:
         uses: The sentences of each split of the corpus.
@@ -131,24 +137,7 @@ def embedded_items(split: str, uses: Sequence[Use]) -> list[Item]:
             drafts += [Draft(use, SELECTION), Draft(use, CORRECTION)]
 
     random.Random(f"item order of {split}").shuffle(drafts)
-    return _without_long(split, make_items(drafts, split))
-
-
-def _without_long(split: str, items: list[Item]) -> list[Item]:
-    """Return the items whose answer the embedded model can write; print the ids of the others."""
-    short, long_ids = [], []
-    for item in items:
-        if len(item.answer or "") > EMBEDDED_ANSWER:
-            long_ids.append(item.id)
-        else:
-            short.append(item)
-
-    if long_ids:
-        print(
-            f"embedded/{split}: left out, answers over {EMBEDDED_ANSWER} characters: "
-            f"{sorted(long_ids)}"
-        )
-    return short
+    return without_long_answers(f"embedded/{split}", make_items(drafts, split))
 
 
 # -- files ------------------------------------------------------------------------------------

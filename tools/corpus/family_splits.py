@@ -29,7 +29,7 @@ from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from tools.corpus.cards import Card, Entry, reason
 from tools.corpus.families import ONE_WAY, TWO_WAY, Family, Word
 from tools.corpus.nonce import distinct_words
-from tools.corpus.questions import Draft, make_items
+from tools.corpus.questions import Draft, make_items, without_long_answers
 from tools.corpus.sentences import Use, seeded, shuffled_uses
 
 LEXICAL = "lexical"
@@ -42,7 +42,6 @@ LEXICAL_SENTENCES = 2  # of each lexical word in train, dev and test
 LEXICAL_UNSEEN_SENTENCES = 3
 UNSEEN_NORM_SENTENCES = 8  # of each held-out card
 FEW_SHOT_SENTENCES = 4  # of each example's word
-LONGEST_ANSWER = 90  # characters that the embedded model is to write
 
 
 @dataclass(frozen=True)
@@ -256,8 +255,7 @@ def held_out_forms(
 def _items(split: str, asked: Sequence[Asked]) -> list[Item]:
     """Return the items of a split: examples as both types, other sentences as one in turn.
 
-    An item with an answer of more than :data:`LONGEST_ANSWER` characters is left out, and its id
-    is printed.
+    Items with answers that are too long for a small model are left out.
     """
     types: Iterator[tuple[str, ...]] = itertools.cycle([(SELECTION,), (CORRECTION,)])
     if split == "few_shot":
@@ -278,21 +276,4 @@ def _items(split: str, asked: Sequence[Asked]) -> list[Item]:
     for item, place in zip(items, order, strict=True):
         labels = {"kind": kinds[place].kind, "form": kinds[place].form}
         labelled.append(replace(item, extra=item.extra | labels))
-    return _without_long(split, labelled)
-
-
-def _without_long(split: str, items: Iterable[Item]) -> list[Item]:
-    """Return the items whose answer the embedded model can write; print the ids of the others."""
-    short, long_ids = [], []
-    for item in items:
-        if len(item.answer or "") > LONGEST_ANSWER:
-            long_ids.append(item.id)
-        else:
-            short.append(item)
-
-    if long_ids:
-        print(
-            f"families/{split}: left out, answers over {LONGEST_ANSWER} characters: "
-            f"{sorted(long_ids)}"
-        )
-    return short
+    return without_long_answers(f"families/{split}", labelled)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -65,6 +65,9 @@ QUOTATIONS = {
 }
 _MARK = re.compile(r"[^\w\s]")
 FORMAL_ENDINGS = ("니다.", "까?")  # too formal for a diary or for a text to a friend
+
+
+LONGEST_ANSWER = 90  # characters that a small model is to write
 
 
 class Share:
@@ -232,6 +235,26 @@ def make_item(
         "word_gloss": entry.meaning_en,
     }
     return Item(item_id, draft.question_type, question, answer=_gold(draft, full), extra=extra)
+
+
+def without_long_answers(name: str, items: Iterable[Item]) -> list[Item]:
+    """Return the items whose answer a small model can write; print the ids of the others.
+
+    Args:
+        name: What the printed line calls the items.
+        items: The items of a split.
+    """
+    short = []
+    long_ids = []
+    for item in items:
+        if len(item.answer or "") > LONGEST_ANSWER:
+            long_ids.append(item.id)
+        else:
+            short.append(item)
+
+    if long_ids:
+        print(f"{name}: left out, answers over {LONGEST_ANSWER} characters: {sorted(long_ids)}")
+    return short
 
 
 def _gold(draft: Draft, full: bool) -> str:
