@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from grpo_helpers.files import InputError, project_root
-from tools.corpus.letters import is_syllable
+from tools.corpus.letters import is_syllable, letters_of
 
 CATEGORIES = {
     "hangul_orthography": "한글 맞춤법",
@@ -31,7 +31,6 @@ _REQUIRED_TEXTS = ("id", "article", "norm", "norm_en", "reason")
 _PARTICLES = ("이/가", "을/를", "은/는", "과/와", "으로/로", "이라/라", "이다/다")
 _PARTICLE_CHOICE = re.compile(r"\[([가-힣]{1,2}/[가-힣]{1,2})\]")
 _ANY_CHOICE = re.compile(r"\[([^\[\]]*/[^\[\]]*)\]")
-_FINAL_RIEUL = 8  # number of ㄹ among the 28 possible finals of a syllable
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,6 @@ class Card:
 # -- Korean -----------------------------------------------------------------------------------
 
 
-def final_of(syllable: str) -> int:
-    """Return the number of a syllable's final consonant, 0 if it ends in a vowel.
-
-    Example:
-        >>> final_of("나"), final_of("날") == 8
-        (0, True)
-    """
-    return (ord(syllable) - ord("가")) % 28
-
-
 def filled(template: str, right: str, wrong: str) -> str:
     """Return a reason with the forms filled in and its particles chosen.
 
@@ -127,14 +116,14 @@ def _particle(choice: str, before: str) -> str:
     """Return the particle of ``choice`` that fits after the text ``before``."""
     after_consonant, after_vowel = choice.split("/")
 
-    final = 0
+    final = ""
     for char in reversed(before):
         if is_syllable(char):
-            final = final_of(char)
+            final = letters_of(char).final
             break
 
-    takes_short_form = final == _FINAL_RIEUL and choice == "으로/로"
-    if final == 0 or takes_short_form:
+    takes_short_form = final == "ㄹ" and choice == "으로/로"
+    if not final or takes_short_form:
         return after_vowel
     return after_consonant
 
@@ -262,13 +251,7 @@ def _alternatives(
 def _check_entry(entry: Entry, category: str, where: str) -> None:
     """Raise InputError where a word, one of its sentences or reasons breaks a rule."""
     right, wrong = entry.right, entry.wrong
-    if right in wrong or wrong in right:
-        raise InputError(f"{where}: one form contains the other")
-
-    for carrier, gloss in entry.sentences:
-        check_carrier(carrier, right, wrong, category=category, where=where)
-        if not gloss.strip():
-            raise InputError(f"{where}: no gloss for {carrier}")
+    check_sentences(entry, category, where)
 
     for template in (entry.reason, entry.reason_full, entry.blank_reason, entry.blank_reason_full):
         check_reason(template, right, wrong, where)
@@ -283,6 +266,24 @@ def _check_entry(entry: Entry, category: str, where: str) -> None:
         raise InputError(f"{where}: a task leaves one right form, so also does not go with it")
     if entry.blank and not fits_blank(right, entry.blank):
         raise InputError(f"{where}: filling the ( ) of {entry.blank!r} does not give {right!r}")
+
+
+def check_sentences(entry: Entry, category: str, where: str) -> None:
+    """Raise InputError where the forms of a word, a sentence or a gloss break a rule.
+
+    Args:
+        entry: The word.
+        category: The category of its card.
+        where: What the error message calls the place.
+    """
+    right, wrong = entry.right, entry.wrong
+    if right in wrong or wrong in right:
+        raise InputError(f"{where}: one form contains the other")
+
+    for carrier, gloss in entry.sentences:
+        check_carrier(carrier, right, wrong, category=category, where=where)
+        if not gloss.strip():
+            raise InputError(f"{where}: no gloss for {carrier}")
 
 
 def fits_blank(form: str, blank: str) -> bool:
@@ -348,4 +349,4 @@ def _ends_in_vowel(sentence: str) -> bool:
     if sentence[-1] not in ".?":
         return False
     last = sentence.rstrip(".?")[-1]
-    return is_syllable(last) and final_of(last) == 0
+    return is_syllable(last) and not letters_of(last).final

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from grpo_helpers.files import InputError, project_root
-from tools.corpus.cards import CATEGORIES, Card, Entry, check_carrier, check_reason
+from tools.corpus.cards import CATEGORIES, Card, Entry, check_reason, check_sentences
 from tools.corpus.letters import is_syllable, letters_of
 
 TWO_WAY = "two-way"
@@ -165,7 +165,9 @@ def _words(
         _check_choice(raw["side"], sides, where)
         side = sides[raw["side"]]
         entry = _entry(raw, side)
-        _check_word(entry, category, f"{where}, {entry.right}/{entry.wrong}")
+        of_word = f"{where}, {entry.right}/{entry.wrong}"
+        check_sentences(entry, category, of_word)
+        check_reason(entry.reason, entry.right, entry.wrong, of_word)
 
         if entry.right in words:
             raise InputError(f"{where}: {entry.right} is there twice")
@@ -176,18 +178,6 @@ def _words(
 def _check_choice(value: str, known: Any, where: str) -> None:
     if value not in known:
         raise InputError(f"{where}: {value!r} is none of {', '.join(known)}")
-
-
-def _check_word(entry: Entry, category: str, where: str) -> None:
-    """Raise InputError where a word, one of its sentences or its reason breaks a rule."""
-    if entry.right in entry.wrong or entry.wrong in entry.right:
-        raise InputError(f"{where}: one form contains the other")
-
-    check_reason(entry.reason, entry.right, entry.wrong, where)
-    for carrier, gloss in entry.sentences:
-        check_carrier(carrier, entry.right, entry.wrong, category=category, where=where)
-        if not gloss.strip():
-            raise InputError(f"{where}: no gloss for {carrier}")
 
 
 def _entry(raw: Mapping[str, Any], side: Side) -> Entry:

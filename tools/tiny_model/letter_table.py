@@ -112,9 +112,10 @@ class LetterHead:
         finals = number % SIZES[2]
         medials = number // SIZES[2] % SIZES[1]
         initials = number // (SIZES[2] * SIZES[1])
-        of_syllable = torch.zeros_like(others[:, 0])
-        for part, places in zip(by_letter, (initials, medials, finals), strict=True):
-            of_syllable = of_syllable + _picked(part, places)
+        of_initial, of_medial, of_final = by_letter
+        of_syllable = (
+            _picked(of_initial, initials) + _picked(of_medial, medials) + _picked(of_final, finals)
+        )
 
         place = torch.where(targets < first, targets, targets - SYLLABLES)
         of_other = _picked(others, place.clamp(0, others.shape[1] - 1))

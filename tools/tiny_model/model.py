@@ -1,4 +1,4 @@
-"""The embedded model's parts: its alphabet, tokenizer, chat template and network.
+"""The letter model's parts: its alphabet, tokenizer, chat template and network.
 
 In: the course's data, for the characters. Out: a tokenizer with one token per character and a Llama
 of about 4 million parameters, more than half of them in the table of all Hangul syllables.
