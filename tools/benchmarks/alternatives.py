@@ -21,7 +21,7 @@ from grpo_helpers.command_line import run_command
 from grpo_helpers.settings import TrainSettings
 from tools.benchmarks.pairs import TimesFaster
 from tools.benchmarks.sharing import seconds_in_turns
-from tools.benchmarks.targets import record
+from tools.benchmarks.targets import add_record_option, record
 
 STEPS = 6  # timed steps of each way
 AS_IT_IS = "as it is"
@@ -106,11 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmarks.alternatives", description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="write the figures to data/reference_runs/bench.json",
-    )
+    add_record_option(parser)
     args = parser.parse_args(argv)
     return run_command(lambda: bench_alternatives(args.record))
 

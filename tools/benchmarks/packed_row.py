@@ -22,7 +22,7 @@ import numpy as np
 from grpo_helpers.command_line import run_command
 from tools.benchmarks.pairs import TimesFaster
 from tools.benchmarks.sharing import Work, embedded_model, trainer_of
-from tools.benchmarks.targets import Target, record, report
+from tools.benchmarks.targets import Target, add_record_option, record, report
 
 if TYPE_CHECKING:
     import torch
@@ -195,11 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmarks.packed_row", description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="write the figures to data/reference_runs/bench.json",
-    )
+    add_record_option(parser)
     args = parser.parse_args(argv)
     return run_command(lambda: bench_packed_row(args.record))
 

@@ -37,7 +37,7 @@ from grpo_helpers.metrics import (
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import completion_text, registered
 from grpo_helpers.run_folder import RunFolder, read_log, series
-from tools.benchmarks.targets import Target, record, report
+from tools.benchmarks.targets import Target, add_record_option, record, report
 
 REASONS = ("data/train.json", "data/test_unseen_norms.json")
 
@@ -305,11 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--run", default="runs/default", help="a finished run folder of notebook 04"
     )
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="write the figures to data/reference_runs/bench.json",
-    )
+    add_record_option(parser)
     args = parser.parse_args(argv)
 
     def body() -> int:

@@ -24,7 +24,7 @@ import numpy as np
 
 from grpo_helpers.command_line import run_command
 from tools.benchmarks.pairs import TimesFaster
-from tools.benchmarks.targets import Target, record, report
+from tools.benchmarks.targets import Target, add_record_option, record, report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -304,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--lengths", type=int, nargs="+", default=list(LENGTHS), choices=LENGTHS, help="in tokens")
     add("--precisions", nargs="+", default=["float32"], choices=PRECISIONS, help="4bit is slow")
-    add("--record", action="store_true", help="write the figures to data/reference_runs/bench.json")
+    add_record_option(parser)
     args = parser.parse_args(argv)
 
     def body() -> int:

@@ -6,6 +6,7 @@ request also the benchmark's part of ``data/reference_runs/bench.json``.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import operator
 import os
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_helpers.files import project_root, read_json, write_json
+from grpo_helpers.files import project_root, read_json, show_path, write_json
 
 BENCH_FILE = project_root() / "data" / "reference_runs" / "bench.json"
 RELATIONS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
@@ -74,6 +75,15 @@ def report(targets: Iterable[Target], precision: str = ".3g") -> int:
         missed += not target.is_reached
 
     return 1 if missed else 0
+
+
+def add_record_option(parser: argparse.ArgumentParser) -> None:
+    """Give a benchmark's command the option ``--record``, on which it calls :func:`record`."""
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help=f"write the figures to {show_path(BENCH_FILE)}",
+    )
 
 
 def record(

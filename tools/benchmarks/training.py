@@ -38,7 +38,7 @@ from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from grpo_helpers.settings import TrainSettings
 from tools.benchmarks.pairs import TimesFaster
-from tools.benchmarks.targets import Target, record, report
+from tools.benchmarks.targets import Target, add_record_option, record, report
 
 QUESTIONS = 64
 STEPS = 2  # steps timed in a turn, after a first one that is not
@@ -328,11 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmarks.training", description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="write the figures to data/reference_runs/bench.json",
-    )
+    add_record_option(parser)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--adapter", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Families: norms that are rules, with many words each, for the embedded model.
+"""Families: norms that are rules, with many words each, for a small model.
 
 In: ``data/norms/families/*.yaml``, one family per file. Out: :class:`Family` objects, checked.
 
