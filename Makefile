@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data letter-model memory-trace cpu-probe gpu-probe lint types spelling clean
+.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint types spelling clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ check-data: $(VENV)/.installed  ## run every check of the data; exit 1 on a faul
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,check]"
 	$(PY) -m tools.corpus.check
 
-letter-model: $(VENV)/.installed  ## train a model that sees letters into data/letter_model
+tiny-model: $(VENV)/.installed  ## train the embedded model from nothing into data/tiny_model
 	$(PY) -m tools.tiny_model.train
 
 memory-trace: $(VENV)/.installed  ## compare the memory formula with a traced graph; exit 1 above 3 percent

@@ -7,14 +7,14 @@ from collections import Counter, defaultdict
 import pytest
 
 from grpo_helpers.data import load_items
-from grpo_helpers.splits import HELD_OUT_SPLITS, SPLITS, TEST_NONCE, TEST_SPLITS
+from grpo_helpers.splits import SPLITS, TEST_SPLITS, UNSEEN_SPLITS
 from tools.corpus.cards import load_cards
 from tools.corpus.check import gold_sentence
 from tools.corpus.families import TWO_WAY, load_families
 from tools.corpus.family_splits import held_out_forms
 from tools.corpus.sentences import near_copies
 
-ITEMS = {split.name: load_items(f"data/families/{split.file}") for split in SPLITS}
+ITEMS = {split.name: load_items(f"data/embedded/{split.file}") for split in SPLITS}
 FAMILIES = load_families()
 
 
@@ -26,7 +26,7 @@ def text_of(split):
     return "\n".join(f"{item.question}\n{item.answer}" for item in ITEMS[split])
 
 
-@pytest.mark.parametrize("split", [split.name for split in HELD_OUT_SPLITS])
+@pytest.mark.parametrize("split", [split.name for split in UNSEEN_SPLITS])
 @pytest.mark.parametrize("shown", ["train", "few_shot"])
 def test_no_held_out_form_is_shown(split, shown):
     text = text_of(shown)
@@ -78,7 +78,7 @@ def test_dev_and_test_ask_about_train_words_only():
         assert {item.extra["word"] for item in ITEMS[split]} <= train
 
 
-@pytest.mark.parametrize("split", [split.name for split in (*TEST_SPLITS, TEST_NONCE)])
+@pytest.mark.parametrize("split", [split.name for split in TEST_SPLITS])
 def test_both_question_types_are_equally_frequent(split):
     types = Counter(item.question_type for item in ITEMS[split])
     assert max(types.values()) - min(types.values()) <= 1

@@ -1,4 +1,4 @@
-"""The part of the data that can be learned as rules: ``data/families/``.
+"""The embedded model's part of the data, which can be learned as rules: ``data/embedded/``.
 
 In: the families (:mod:`tools.corpus.families`), the sentences of the norm cards, ``splits.yaml``.
 Out: the items of each split, with the main question shape of each type and short reasons.
@@ -117,17 +117,17 @@ def _balanced(family: Family, words: Sequence[Word], count: int) -> set[str]:
 # -- the splits -------------------------------------------------------------------------------
 
 
-def family_part(
+def embedded_part(
     families: Sequence[Family], uses: Mapping[str, list[Use]], plan: Mapping[str, Any]
 ) -> dict[str, list[Item]]:
-    """Return the items of every split of ``data/families/``.
+    """Return the items of every split of ``data/embedded/``.
 
     Args:
         families: All families.
         uses: The sentences of each split of the corpus.
         plan: The content of ``splits.yaml``.
     """
-    own = plan["families"]
+    own = plan["embedded"]
     cards = {use.card.id: use.card for use in itertools.chain(*uses.values())}
     examples = _first_sentences(cards, own["few_shot"], FEW_SHOT_SENTENCES)
     lexical = _lexical_splits(cards, own)
@@ -276,4 +276,4 @@ def _items(split: str, asked: Sequence[Asked]) -> list[Item]:
     for item, place in zip(items, order, strict=True):
         labels = {"kind": kinds[place].kind, "form": kinds[place].form}
         labelled.append(replace(item, extra=item.extra | labels))
-    return without_long_answers(f"families/{split}", labelled)
+    return without_long_answers(f"embedded/{split}", labelled)

@@ -1,8 +1,12 @@
-"""Does GRPO teach the embedded model? ``python -m tools.course.acceptance`` (``make bar``).
+"""Does GRPO teach the embedded model rules? ``python -m tools.course.acceptance`` (``make bar``).
 
 Runs notebooks 04 and 05 with the default parameters under three seeds, takes the checkpoint
-chosen on dev, and compares it with the untrained base on **test**, whose sentences it has never
-seen. Prints a table and the targets; exit code 1 if one of them is missed.
+chosen on dev, and compares it with the untrained base on the test sets, whose sentences it has
+never seen. Prints a table and the targets; exit code 1 if one of them is missed.
+
+A gain on *unseen words* of families cannot come from words learned by heart, and nobody has ever
+written a *nonce word*. In a two-way family either form is right half of the time, so a model that
+prefers one of its forms stays at .5 there.
 """
 
 from __future__ import annotations
@@ -20,9 +24,12 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.questions import SELECTION
 from grpo_helpers.run_folder import BASE, BEST_FILE, ITEM_SCORES_FILE, RunFolder
-from grpo_helpers.scoring import read_answers
-from grpo_helpers.splits import TEST
+from grpo_helpers.scoring import read_answers, scores_from_table
+from grpo_helpers.selection import compare
+from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_WORDS, Split
+from grpo_helpers.statistics import Comparison
 from tools.benchmarks.targets import Target, report
+from tools.corpus.families import KINDS, TWO_WAY
 from tools.course.run import run_course
 from tools.experiments.recorded_runs import acceptance_run_name
 from tools.tiny_model.copying import copy_share
@@ -33,80 +40,109 @@ NOTEBOOKS = ("04_train", "05_evaluate_and_select")
 
 @dataclass(frozen=True)
 class SeedResult:
-    """What one seed reached on test.
+    """What one seed reached; gains of exact match in points of 100, shares from 0 to 1.
 
     Attributes:
         seed: The seed of training.
         best: The checkpoint chosen on dev.
-        em_base: Exact match of the untrained base.
-        em_best: Exact match of the chosen checkpoint.
-        em_gain: Gain of exact match, in points of 100.
-        em_low: Lower end of its 95 % interval, in points.
-        choice_gain: Gain of choice accuracy, in points.
-        format_base: Share of the base's answers in the required form.
-        choice_base: Choice accuracy of the base where there are two options.
-        copy_base: Share of the base's answers that copy the sentence of the question.
+        test_gain: Gain on unseen sentences of train words.
+        test_low: Lower end of its 95 % interval.
+        word_gain: Gain on unseen words of the families.
+        word_low: Lower end of its 95 % interval.
+        nonce_gain: Gain on invented words.
+        nonce_low: Lower end of its 95 % interval.
+        nonce_choice: Share of right choices between the two options of invented words of two-way
+            families.
+        base_nonce_choice: The same share for the untrained base.
+        base_choice: The base's share of right choices between two options, on test.
+        base_format: Share of the base's answers in the required format, on test.
+        base_copied: Share of the base's answers that copy the sentence of the question, on test.
     """
 
     seed: int
     best: str
-    em_base: float
-    em_best: float
-    em_gain: float
-    em_low: float
-    choice_gain: float
-    format_base: float
-    choice_base: float
-    copy_base: float
+    test_gain: float
+    test_low: float
+    word_gain: float
+    word_low: float
+    nonce_gain: float
+    nonce_low: float
+    nonce_choice: float
+    base_nonce_choice: float
+    base_choice: float
+    base_format: float
+    base_copied: float
 
 
 def measure(run_dir: Path, seed: int) -> SeedResult:
-    """Return what one finished run reached on test."""
-    choice = read_json(run_dir / BEST_FILE)
-    chosen = choice["best_checkpoint"]
-    gains = {row["metric"]: row for row in choice["test_versus_base"]}
+    """Return what one finished run reached on the test sets."""
+    best = read_json(run_dir / BEST_FILE)["best_checkpoint"]
+    on_test = _items(run_dir, TEST)
+    words = _items(run_dir, TEST_UNSEEN_WORDS)
+    nonce = _items(run_dir, TEST_NONCE)
 
-    items = pd.read_csv(TEST.answer_folder(run_dir) / ITEM_SCORES_FILE)
-    base = items[items.checkpoint == BASE]
-    best = items[items.checkpoint == chosen]
+    test_gain = _gain(on_test, best)
+    word_gain = _gain(words[words.kind.isin(KINDS)], best)
+    nonce_gain = _gain(nonce, best)
+    nonce_choice = _choice_of_two(nonce[nonce.kind == TWO_WAY])
 
     labels = load_items("data/embedded/test.json")
     answers = read_answers(RunFolder(run_dir).answers(BASE, TEST), labels)
 
     return SeedResult(
         seed=seed,
-        best=chosen,
-        em_base=base.em.mean(),
-        em_best=best.em.mean(),
-        em_gain=100 * gains["em"]["difference"],
-        em_low=100 * gains["em"]["low"],
-        choice_gain=100 * gains["choice"]["difference"],
-        format_base=base.format.mean(),
-        choice_base=base[base.question_type == SELECTION].choice.mean(),
-        copy_base=copy_share(answers, labels),
+        best=best,
+        test_gain=100 * test_gain.difference,
+        test_low=100 * test_gain.low,
+        word_gain=100 * word_gain.difference,
+        word_low=100 * word_gain.low,
+        nonce_gain=100 * nonce_gain.difference,
+        nonce_low=100 * nonce_gain.low,
+        nonce_choice=nonce_choice[best],
+        base_nonce_choice=nonce_choice[BASE],
+        base_choice=_choice_of_two(on_test)[BASE],
+        base_format=float(on_test[on_test.checkpoint == BASE].format.mean()),
+        base_copied=copy_share(answers, labels),
     )
 
 
+def _items(run_dir: Path, split: Split) -> pd.DataFrame:
+    """Return the scores of every answer to a test set."""
+    return pd.read_csv(split.answer_folder(run_dir) / ITEM_SCORES_FILE)
+
+
+def _gain(items: pd.DataFrame, best: str) -> Comparison:
+    """Compare the chosen checkpoint with the base on exact match."""
+    return compare(scores_from_table(items), best, BASE, "em")
+
+
+def _choice_of_two(items: pd.DataFrame) -> dict[str, float]:
+    """Return the share of right choices between two options, by checkpoint."""
+    of_two = items[items.question_type == SELECTION]
+    return of_two.groupby("checkpoint").choice.mean().to_dict()
+
+
 def targets(results: Sequence[SeedResult]) -> list[Target]:
-    """Return the targets of ``make bar``: enough gain, over a base that is worth training.
+    """Return the targets of ``make bar``: rules are learned, by a base that does not know them.
 
     The base must already know what an answer looks like and copy unseen sentences; which form is
     right it must not know.
     """
     table = pd.DataFrame(results)
-    em_gain = table["em_gain"]
-    choice_gain = table["choice_gain"]
-    base_choice = table["choice_base"]
-
+    lows = table[["test_low", "word_low", "nonce_low"]]
     return [
-        Target("exact match gain on test, mean", em_gain.mean(), ">=", 25, unit="points"),
-        Target("exact match gain, lowest seed", em_gain.min(), ">=", 15, unit="points"),
-        Target("its 95 % interval, lowest bound", table["em_low"].min(), ">", 0, unit="points"),
-        Target("choice accuracy gain on test, mean", choice_gain.mean(), ">=", 20, unit="points"),
-        Target("base: format rate", table["format_base"].min(), ">=", 0.8),
-        Target("base: choice accuracy on two options", base_choice.min(), ">=", 0.4),
-        Target("base: choice accuracy on two options", base_choice.max(), "<=", 0.65),
-        Target("base: unseen sentences copied", table["copy_base"].min(), ">=", 0.98),
+        Target("gain on test, mean", table.test_gain.mean(), ">=", 25, unit="points"),
+        Target("gain on test, lowest seed", table.test_gain.min(), ">=", 15, unit="points"),
+        Target("gain on unseen words of families", table.word_gain.mean(), ">=", 25, unit="points"),
+        Target("gain on nonce words, mean", table.nonce_gain.mean(), ">=", 20, unit="points"),
+        Target("95 % intervals, lowest bound", lows.min().min(), ">", 0, unit="points"),
+        Target("choice on two-way nonce words, mean", table.nonce_choice.mean(), ">=", 0.75),
+        Target("base: choice on two-way nonce words", table.base_nonce_choice.min(), ">=", 0.4),
+        Target("base: choice on two-way nonce words", table.base_nonce_choice.max(), "<=", 0.6),
+        Target("base: choice on two options, test", table.base_choice.min(), ">=", 0.45),
+        Target("base: choice on two options, test", table.base_choice.max(), "<=", 0.55),
+        Target("base: format rate", table.base_format.min(), ">=", 0.8),
+        Target("base: unseen sentences copied", table.base_copied.min(), ">=", 0.98),
     ]
 
 

@@ -8,7 +8,6 @@ their run folders look like those of notebook 04.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +22,8 @@ from grpo_helpers.callbacks import (
     LoraSaveCallback,
     OpenCallback,
 )
-from grpo_helpers.data import load_items
 from grpo_helpers.files import write_json
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
-from grpo_helpers.prompts import load_instruct
 from grpo_helpers.run_folder import RunWriter
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import Prepared, prepare
@@ -106,18 +103,9 @@ def noisy_rows(settings: TrainSettings, count: int = LESSONS) -> list[Row]:
         settings: The run's data; each seed gives other lessons, none of them the warm start's.
         count: How many lessons, a multiple of :data:`BATCH_SIZE`.
     """
-    from tools.corpus.cards import load_cards
-    from tools.tiny_model.model import syllables
-    from tools.tiny_model.teacher import Material, Teacher
+    from tools.tiny_model.train import build_teacher
 
-    material = Material(
-        train=load_items(settings.train_data_path),
-        few_shot=load_items(settings.few_shot_data_path),
-        instruct=load_instruct(settings.instruct_path),
-        alphabet=syllables(),
-    )
-    rng = random.Random(1000 + settings.seed)
-    teacher = Teacher(load_cards(), families=(), material=material, rng=rng)
+    teacher = build_teacher(1000 + settings.seed)
 
     rows = []
     for _ in range(count // BATCH_SIZE):
