@@ -104,6 +104,13 @@ def test_made_up_word_has_two_forms_that_differ_in_one_place(teacher):
         assert sum(a != b for a, b in zip(shorter, longer, strict=False)) <= 1
 
 
+def test_copied_words_contain_no_form_that_is_asked_about(teacher):
+    copied = "\n".join(teacher.words)
+    for entry in teacher.taught:
+        assert entry.right not in copied
+        assert entry.wrong not in copied
+
+
 def test_teacher_teaches_enough_words(teacher):
     assert len({entry.right for entry in teacher.taught}) >= 300
 
@@ -131,7 +138,7 @@ def test_same_seed_gives_the_same_lessons(teacher):
 
 # Cards, data and alphabet are part of a lesson, so a new card changes these digests: put in the new
 # ones. If nothing but code has changed, a new digest means that the model could not be made again.
-DIGESTS = {"bare": "94bca3c7b31d0a14", "question": "7e0fb1b9d9a25caf", "full": "035b97c402649b79"}
+DIGESTS = {"bare": "b6c229ec3a429c8d", "question": "03b0cce118e7fb63", "full": "c715c175a231db0c"}
 
 
 @pytest.mark.parametrize("frame", DIGESTS)

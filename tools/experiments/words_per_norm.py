@@ -179,7 +179,8 @@ def _supervised(settings: TrainSettings, rows: list[Row]) -> Any:
 
     trainer = sft_trainer(settings, rows, callbacks=(), max_steps=SUPERVISED_STEPS)
     trainer.train()
-    return trainer.model.eval()
+    model: Any = trainer.model
+    return model.eval()
 
 
 WAYS: dict[str, Callable[[TrainSettings], Any]] = {

@@ -123,11 +123,11 @@ def with_characters(
     rows = tokenizer.convert_tokens_to_ids(tokens)
 
     small = build_model(fewer)
-    table = model.get_input_embeddings().weight[rows]
     with torch.no_grad():
         for name, weight in small.named_parameters():
-            is_table = weight is small.get_input_embeddings().weight
-            weight.copy_(table if is_table else model.get_parameter(name))
+            before = model.get_parameter(name)
+            is_table = len(before) == len(tokenizer)
+            weight.copy_(before[rows] if is_table else before)
     return small, fewer
 
 

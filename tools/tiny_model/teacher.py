@@ -133,10 +133,7 @@ class Teacher:
         for example in material.few_shot:
             self.pool[example.question_type].append(example)
 
-        words: set[str] = set()
-        for item in train:
-            words.update(_gold_sentence(item).split())
-        self.words = sorted(words)
+        self.words = self._other_words(train)
 
     def lessons(self, count: int, frame: Frame) -> list[Lesson]:
         """Return ``count`` lessons of a frame.
@@ -194,8 +191,7 @@ class Teacher:
         item = self.rng.choice(items)
 
         entry = self.entries[item.extra["card"], item.extra["word"]]
-        carrier = _gold_sentence(item).replace(entry.right, "{}")
-        return Assignment(item, entry, carrier)
+        return Assignment(item, entry, self._carrier_of(item))
 
     def assignment(self, question_type: str) -> Assignment:
         """Make up a sentence around a word of a card, or around an invented word."""
@@ -251,6 +247,25 @@ class Teacher:
         no_sentence = why
         return self.rng.choice([another_verb, no_quotes, no_reason, no_sentence])
 
+    def _other_words(self, train: Sequence[Item]) -> list[str]:
+        """Return the words of the train sentences without a form that a question is about.
+
+        Whatever is copied often is preferred to its other form, and no form may be preferred.
+        """
+        forms = [form for entry in self.taught for form in (entry.right, entry.wrong)]
+        words = set()
+        for item in train:
+            for word in self._carrier_of(item).replace("{}", " ").split():
+                bare = word.strip(".?,")
+                if bare and not any(form in bare for form in forms):
+                    words.add(bare)
+        return sorted(words)
+
+    def _carrier_of(self, item: Item) -> str:
+        """Return the sentence of a train item, with ``{}`` for the word in question."""
+        entry = self.entries[item.extra["card"], item.extra["word"]]
+        return _gold_sentence(item).replace(entry.right, "{}")
+
     # -- made-up text -------------------------------------------------------------------------
 
     def carrier(self) -> str:
@@ -285,7 +300,7 @@ class Teacher:
         kind = rng.random()
         # Not more often: a word known by heart is written from memory, not copied.
         if kind < 0.2:
-            return rng.choice(self.words).strip(".?,")
+            return rng.choice(self.words)
 
         word = []
         for _ in range(rng.randint(1, 5)):

@@ -81,7 +81,7 @@ PHASES = (
     Phase(steps=100, batch=64, frame="bare", lr=(3e-3, 3e-3)),
     Phase(steps=300, batch=64, frame="question", lr=(3e-3, 3e-3)),
     # Copying becomes exact only while the learning rate falls, so it falls slowly.
-    Phase(steps=2200, batch=64, frame="full", lr=(3e-3, 1e-5)),
+    Phase(steps=3000, batch=64, frame="full", lr=(3e-3, 1e-5)),
 )
 
 
@@ -192,8 +192,8 @@ def build_optimizers(model: LlamaForCausalLM) -> list[tuple[Optimizer, float]]:
     """
     import torch
 
-    matrices = []
-    others = []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, weight in model.named_parameters():
         is_matrix = weight.ndim == 2 and name.startswith("model.layers.")
         (matrices if is_matrix else others).append(weight)
