@@ -42,8 +42,8 @@ check: $(VENV)/.installed  ## ruff and mypy, without changing anything
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bar: $(VENV)/.installed  ## train three seeds of the default run and test them; exit 1 if the gain is too small
-	$(PY) -m tools.course.acceptance
+bar: $(VENV)/.installed  ## train three seeds and test them; exit 1 if the gain is too small (PROFILE=families: do rules carry over?)
+	$(PY) -m tools.course.acceptance --profile $(PROFILE)
 
 bench: $(VENV)/.installed  ## time rewards, answering and training; exit 1 if a target is missed
 	$(PY) -W ignore -m tools.benchmarks.rewards && $(PY) -W ignore -m tools.benchmarks.training

@@ -27,7 +27,12 @@ from grpo_helpers.rewards import reward_weights
 from grpo_helpers.splits import BASE_ANSWERS, DEV, TEST_SPLITS, split_paths
 
 # Paths that may be empty: label_path then means the run's own dev file, and a split is left out.
-MAY_BE_EMPTY = ("label_path", "test_unseen_words_path", "test_unseen_norms_path")
+MAY_BE_EMPTY = (
+    "label_path",
+    "test_unseen_words_path",
+    "test_nonce_path",
+    "test_unseen_norms_path",
+)
 CHOICES = {
     "quant_type": ("4bit", "8bit"),
     "save_strategy": ("no", "steps", "epoch"),
@@ -268,13 +273,14 @@ class BudgetSettings(Settings):
 class EvaluateSettings(PromptSettings):
     """Parameters of notebook 05.
 
-    An empty ``test_unseen_words_path`` or ``test_unseen_norms_path`` leaves that split out; an
-    empty ``label_path`` or ``reward_module`` stands for the run's own.
+    An empty ``test_unseen_words_path``, ``test_nonce_path`` or ``test_unseen_norms_path`` leaves
+    that split out; an empty ``label_path`` or ``reward_module`` stands for the run's own.
     """
 
     label_path: str = ""
     test_data_path: str = "data/embedded/test.json"
     test_unseen_words_path: str = "data/embedded/test_unseen_words.json"
+    test_nonce_path: str = ""
     test_unseen_norms_path: str = "data/embedded/test_unseen_norms.json"
     reward_module: str = ""
     aggregate: str = "article"

@@ -32,6 +32,7 @@ CARDS = {  # profile -> GiB of the card it is for
     "gpu_24gb_mini": 24,
     "multi_gpu": 24,
     "small_real": 8,
+    "families": 4,
 }
 TOKENIZER_FILES = (
     "tokenizer.json",

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from grpo_helpers.data import load_items
-from grpo_helpers.splits import HELD_OUT_SPLITS, SPLITS, TEST_NONCE, TEST_SPLITS
+from grpo_helpers.splits import SPLITS, TEST_SPLITS, UNSEEN_SPLITS
 from tools.corpus.cards import load_cards
 from tools.corpus.check import gold_sentence
 from tools.corpus.families import TWO_WAY, load_families
@@ -26,7 +26,7 @@ def text_of(split):
     return "\n".join(f"{item.question}\n{item.answer}" for item in ITEMS[split])
 
 
-@pytest.mark.parametrize("split", [split.name for split in HELD_OUT_SPLITS])
+@pytest.mark.parametrize("split", [split.name for split in UNSEEN_SPLITS])
 @pytest.mark.parametrize("shown", ["train", "few_shot"])
 def test_no_held_out_form_is_shown(split, shown):
     text = text_of(shown)
@@ -67,6 +67,17 @@ def test_right_forms_of_two_way_families_are_balanced(split):
         assert max(counts.values()) <= 1.5 * min(counts.values()), (card, counts)
 
 
+@pytest.mark.parametrize("split", ["train", "test", "test_unseen_words", "test_nonce"])
+def test_each_question_type_asks_for_both_forms_of_a_two_way_family_equally(split):
+    forms = defaultdict(Counter)
+    for item in ITEMS[split]:
+        if item.extra["kind"] == TWO_WAY:
+            forms[item.extra["card"], item.question_type][item.extra["form"]] += 1
+    for asked, counts in forms.items():
+        assert len(counts) == 2, asked
+        assert len(set(counts.values())) == 1, (asked, counts)
+
+
 def test_train_has_twenty_lexical_words():
     lexical = {item.extra["word"] for item in ITEMS["train"] if item.extra["kind"] == "lexical"}
     assert len(lexical) >= 20
@@ -78,7 +89,7 @@ def test_dev_and_test_ask_about_train_words_only():
         assert {item.extra["word"] for item in ITEMS[split]} <= train
 
 
-@pytest.mark.parametrize("split", [split.name for split in (*TEST_SPLITS, TEST_NONCE)])
+@pytest.mark.parametrize("split", [split.name for split in TEST_SPLITS])
 def test_both_question_types_are_equally_frequent(split):
     types = Counter(item.question_type for item in ITEMS[split])
     assert max(types.values()) - min(types.values()) <= 1

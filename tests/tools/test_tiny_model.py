@@ -8,17 +8,27 @@ import re
 
 import pytest
 
+from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.prompts import PromptSource, load_prompted
-from grpo_helpers.splits import HELD_OUT_SPLITS
+from grpo_helpers.splits import UNSEEN_SPLITS
 from tools.corpus.check import gold_sentence
 from tools.corpus.letters import all_syllables
 from tools.corpus.nonce import invent
 from tools.tiny_model.card import OF_TWO, measure
-from tools.tiny_model.model import MAX_LENGTH, alphabet, build_model, build_tokenizer
+from tools.tiny_model.model import (
+    MAX_LENGTH,
+    alphabet,
+    build_model,
+    build_tokenizer,
+    corpus_characters,
+    is_common,
+    kept_characters,
+    with_characters,
+)
 from tools.tiny_model.train import Phase, build_teacher, train
 
 DATA = project_root() / "data"
@@ -56,14 +66,20 @@ def test_teacher_is_right_about_half_of_the_time(teacher):
     assert 0.3 < sum(matches) / len(matches) < 0.6
 
 
-def test_teacher_calls_either_form_right_equally_often(teacher):
-    for entry in teacher.taught:
-        assert sum(teacher.errs(entry.right, "선택형") for _ in range(20)) == 10
+@pytest.mark.parametrize("question_type", ["선택형", "교정형"])
+def test_teacher_answers_every_question_once_with_each_form(question_type, teacher, monkeypatch):
+    monkeypatch.setattr("tools.tiny_model.teacher.P_BAD_FORMAT", 0.0)
+    monkeypatch.setattr("tools.tiny_model.teacher.P_MADE_UP_WORD", 0.0)
+    for _ in range(100):
+        first, second = teacher.both_answers(question_type, [])
+        assert first.messages == second.messages
+        assert parse_gold(first.answer).sentences != parse_gold(second.answer).sentences
 
 
-def test_teacher_calls_either_form_of_an_invented_word_right_equally_often(teacher):
-    errs = [teacher.errs("ryul-yul", "consonant", "선택형") for _ in range(20)]
-    assert sum(errs) == 10
+def test_lessons_come_in_pairs_with_the_same_prompt(teacher):
+    lessons = teacher.lessons(40, "full")
+    for first, second in zip(lessons[::2], lessons[1::2], strict=True):
+        assert first.messages == second.messages
 
 
 def test_teacher_invents_words_of_every_family(teacher):
@@ -94,7 +110,7 @@ def test_teacher_teaches_enough_words(teacher):
     assert len({entry.right for entry in teacher.taught}) >= 300
 
 
-@pytest.mark.parametrize("split", [split.name for split in HELD_OUT_SPLITS])
+@pytest.mark.parametrize("split", [split.name for split in UNSEEN_SPLITS])
 def test_teacher_teaches_no_word_of(split, teacher):
     unseen = {item.extra["word"] for item in load_items(DATA / f"families/{split}.json")}
     assert not unseen & {entry.right for entry in teacher.taught}
@@ -104,7 +120,7 @@ def test_teacher_never_uses_a_sentence_of_a_question_split(teacher):
     lessons = "\n".join(
         f"{lesson.messages} {lesson.answer}" for lesson in teacher.lessons(1500, "full")
     )
-    for split in ("dev", "test", *(split.name for split in HELD_OUT_SPLITS)):
+    for split in ("dev", "test", *(split.name for split in UNSEEN_SPLITS)):
         for item in load_items(DATA / f"families/{split}.json"):
             assert gold_sentence(item) not in lessons, item.id
 
@@ -117,7 +133,7 @@ def test_same_seed_gives_the_same_lessons(teacher):
 
 # Cards, data and alphabet are part of a lesson, so a new card changes these digests: put in the new
 # ones. If nothing but code has changed, a new digest means that the model could not be made again.
-DIGESTS = {"bare": "94bca3c7b31d0a14", "question": "578be9c1ebb55597", "full": "57ddd9201b874292"}
+DIGESTS = {"bare": "94bca3c7b31d0a14", "question": "7e0fb1b9d9a25caf", "full": "035b97c402649b79"}
 
 
 @pytest.mark.parametrize("frame", DIGESTS)
@@ -172,6 +188,39 @@ def test_few_steps_of_the_warm_start_lower_the_loss(teacher, tokenizer, capsys):
 def test_learning_rate_follows_a_cosine(step, rate):
     phase = Phase(steps=11, batch=1, frame="bare", lr=(0.4, 0.2))
     assert phase.learning_rate(step) == pytest.approx(rate)
+
+
+# -- fewer characters -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both_sizes(tokenizer):
+    """An untrained model, and itself with fewer characters, each with its tokenizer."""
+    model = build_model(tokenizer)
+    return (model, tokenizer), with_characters(model, tokenizer, kept_characters())
+
+
+@pytest.mark.heavy
+def test_model_with_fewer_characters_gives_the_same_logits(both_sizes):
+    import torch
+
+    text = '"합격률이 높다."가 옳다.'
+    (model, tokenizer), (small, fewer) = both_sizes
+    with torch.no_grad():
+        before = model(**tokenizer(text, return_tensors="pt")).logits
+        after = small(**fewer(text, return_tensors="pt")).logits
+
+    rows = tokenizer.convert_tokens_to_ids(fewer.convert_ids_to_tokens(list(range(len(fewer)))))
+    assert torch.allclose(after, before[..., rows], atol=1e-5)
+
+
+def test_finished_model_keeps_every_character_of_the_corpus():
+    assert corpus_characters() <= set(kept_characters())
+
+
+def test_finished_model_keeps_the_syllables_that_korean_text_uses():
+    assert sum(map(is_common, all_syllables())) == 2350
+    assert set(filter(is_common, all_syllables())) < set(kept_characters())
 
 
 # -- the committed model ----------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 Runs notebooks 04 and 05 with the default parameters under three seeds, takes the checkpoint
 chosen on dev, and compares it with the untrained base on **test**, whose sentences it has never
-seen. Prints a table and the targets; exit code 1 if one of them is missed.
+seen. Prints a table and the targets; exit code 1 if one of them is missed. ``--profile families``
+(``make bar PROFILE=families``) does so for the families of words
+(:mod:`tools.course.family_acceptance`).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -23,6 +26,7 @@ from grpo_helpers.run_folder import BASE, BEST_FILE, ITEM_SCORES_FILE, RunFolder
 from grpo_helpers.scoring import read_answers
 from grpo_helpers.splits import TEST
 from tools.benchmarks.targets import Target, report
+from tools.course.family_acceptance import family_targets, measure_families
 from tools.course.run import run_course
 from tools.experiments.recorded_runs import acceptance_run_name
 from tools.tiny_model.copying import copy_share
@@ -110,6 +114,32 @@ def targets(results: Sequence[SeedResult]) -> list[Target]:
     ]
 
 
+@dataclass(frozen=True)
+class Bar:
+    """What a profile's runs must reach.
+
+    Attributes:
+        run_name: Names the run of a seed.
+        measure: Returns what a finished run reached.
+        targets: Returns the targets that the results of all seeds are held to.
+    """
+
+    run_name: Callable[[int], str]
+    measure: Callable[[Path, int], Any]
+    targets: Callable[[Sequence[Any]], list[Target]]
+
+
+def family_run_name(seed: int) -> str:
+    """Return the folder in ``runs/`` of one seed of the profile ``families``."""
+    return f"bar-families-seed-{seed}"
+
+
+BARS = {
+    "default": Bar(acceptance_run_name, measure, targets),
+    "families": Bar(family_run_name, measure_families, family_targets),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the seeds, print the table and the targets; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(
@@ -118,18 +148,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--measure-only", action="store_true", help="measure the runs that exist, train nothing"
     )
+    parser.add_argument(
+        "--profile",
+        default="default",
+        choices=BARS,
+        help="which run is repeated: the default one, or the one on families of words",
+    )
     args = parser.parse_args(argv)
+    bar = BARS[args.profile]
 
     def body() -> int:
         results = []
         for seed in SEEDS:
-            name = acceptance_run_name(seed)
+            name = bar.run_name(seed)
             if not args.measure_only:
-                run_course("default", name, NOTEBOOKS, {"seed": seed})
-            results.append(measure(project_root() / "runs" / name, seed))
+                run_course(args.profile, name, NOTEBOOKS, {"seed": seed})
+            results.append(bar.measure(project_root() / "runs" / name, seed))
 
         print(pd.DataFrame(results).round(3).to_string(index=False), "\n")
-        return report(targets(results), precision=".3f")
+        return report(bar.targets(results), precision=".3f")
 
     return run_command(body)
 

@@ -31,6 +31,7 @@ def sample_group(
     *,
     temperature: float,
     max_new_tokens: int,
+    group_size: int = GROUP_SIZE,
 ) -> list[list[str]]:
     """Sample completions of each prompt as in training.
 
@@ -40,9 +41,10 @@ def sample_group(
         prompts: Prompts as messages.
         temperature: The temperature of the run.
         max_new_tokens: Length at which a completion is cut off.
+        group_size: Completions of each prompt.
 
     Returns:
-        Per prompt :data:`GROUP_SIZE` completions.
+        Per prompt ``group_size`` completions.
     """
     import torch
 
@@ -55,15 +57,15 @@ def sample_group(
             do_sample=True,
             top_k=0,  # as TRL samples; transformers' own default is 50
             temperature=temperature,
-            num_return_sequences=GROUP_SIZE,
+            num_return_sequences=group_size,
             max_new_tokens=max_new_tokens,
         )
 
     prompt_length = batch["input_ids"].shape[1]
     completions = tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
 
-    starts = range(0, len(completions), GROUP_SIZE)
-    return [completions[start : start + GROUP_SIZE] for start in starts]
+    starts = range(0, len(completions), group_size)
+    return [completions[start : start + group_size] for start in starts]
 
 
 def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pandas as pd
 from grpo_helpers.files import resolve_path, write_json
 from grpo_helpers.prompts import PromptSource, load_prompted
 from grpo_helpers.questions import SELECTION
-from grpo_helpers.splits import DEV, TEST_NONCE, TEST_SPLITS, TEST_UNSEEN_NORMS, Split
+from grpo_helpers.splits import DEV, TEST_SPLITS, TEST_UNSEEN_NORMS, Split
 from tools.corpus.families import KINDS
 from tools.pages.markdown import table
 from tools.tiny_model.copying import copied
@@ -73,7 +73,7 @@ def measure(
 ) -> Figures:
     """Measure the model's greedy answers to all question splits of a folder."""
     tables = []
-    for split in (DEV, *TEST_SPLITS, TEST_NONCE):
+    for split in (DEV, *TEST_SPLITS):
         if resolve_path(f"{folder}/{split.file}").is_file():
             tables.append(answer_table(model, tokenizer, folder, split))
     answers = pd.concat(tables)
@@ -104,8 +104,9 @@ def answer_table(
 
     rows = []
     for answer, item in zip(answers, items, strict=True):
-        row: Row = {name: item.extra.get(name, "") for name in ("kind", "card", "form")}
+        row: Row = {name: item.extra.get(name, "") for name in ("kind", "card", "word", "form")}
         row |= {
+            "id": item.id,
             "split": split.title,
             "question_type": item.question_type,
             "copied": copied(answer, item),

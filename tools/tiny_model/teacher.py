@@ -2,9 +2,9 @@
 
 In: norm cards, families, train items, instructions, a seeded generator. Out: lessons. A lesson is a
 prompt in the course's own frame (instruction, few-shot example, question) and an answer by someone
-who knows what an answer looks like but not which form is right: of every word either form is called
-right equally often, and argued for; sometimes the format is wrong or the reason belongs to another
-norm.
+who knows what an answer looks like but not which form is right: every question is answered twice,
+and each form is called right once, and argued for; sometimes the format is wrong or the reason
+belongs to another norm.
 
 Most sentences are made up on the spot (random syllables and shuffled train words around a card's
 word), so that the model learns to copy sentences it has never seen. No dev or test sentence is
@@ -74,19 +74,20 @@ class Material:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a question is about, and whether the teacher gets it wrong.
+    """What a question is about.
 
     Attributes:
         item: The question.
         entry: The word in question; any of its forms may be called right.
         carrier: The sentence, with ``{}`` where the word goes.
-        errs: Whether the wrong form is called right.
+        can_correct: Whether an answer can put the right form for the wrong one. Nobody can do so
+            for a word without a pattern.
     """
 
     item: Item
     entry: Entry
     carrier: str
-    errs: bool
+    can_correct: bool = True
 
 
 class Teacher:
@@ -137,58 +138,53 @@ class Teacher:
             words.update(_gold_sentence(item).split())
         self.words = sorted(words)
 
-        # What is left of each word's two tosses; see :meth:`errs`.
-        self.tosses: dict[tuple[str, ...], list[bool]] = {}
-
     def lessons(self, count: int, frame: Frame) -> list[Lesson]:
         """Return ``count`` lessons of a frame.
 
         The lessons of one call are of one question type; in the full frame they share instruction
         and example, so that this part of the prompt is computed once for all of them.
 
+        Questions come in pairs: the same prompt twice, and each form is called right once. With a
+        coin for each lesson, the tally of a word or of a whole family would lean one way by luck,
+        and the greedy answer turns a lean into a certainty.
+
         Args:
-            count: How many lessons.
+            count: How many lessons: an even number, unless the frame is ``bare``.
             frame: ``bare`` (copying only), ``question`` (without an instruction), or ``full`` (as
                 in training).
         """
         if frame == "bare":
             return [self.bare_copy() for _ in range(count)]
 
+        assert count % 2 == 0, count
         question_type = self.rng.choice([SELECTION, CORRECTION])
         before: list[Message] = []
         if frame == "full":
             example = self.rng.choice(self.pool[question_type])
             before = build_messages(example, self.instruct, [example])[:-1]
-        return [self.question(question_type, before) for _ in range(count)]
+
+        lessons: list[Lesson] = []
+        for _ in range(count // 2):
+            lessons += self.both_answers(question_type, before)
+        return lessons
 
     def bare_copy(self) -> Lesson:
         """Return the simplest lesson: repeat a made-up sentence. It teaches copying in minutes."""
         text = self.carrier().replace("{}", self._word(self.alphabet))
         return Lesson([{"role": "user", "content": text}], text)
 
-    def question(self, question_type: str, before: Sequence[Message]) -> Lesson:
-        """Return a question after the messages ``before``, and its careless answer."""
+    def both_answers(self, question_type: str, before: Sequence[Message]) -> list[Lesson]:
+        """Return a question after the messages ``before``, with both of its careless answers."""
         if before and self.rng.random() < P_TRAIN_SENTENCE:
             assignment = self._on_train_sentence(question_type)
         else:
             assignment = self.assignment(question_type)
 
         messages = [*before, {"role": "user", "content": assignment.item.question}]
-        return Lesson(messages, self._answer(assignment))
-
-    def errs(self, *about: str) -> bool:
-        """Return whether the teacher calls the wrong form right: in one of every two lessons.
-
-        A coin without luck, for each word and question type. With independent tosses the tally of
-        a word would lean one way, and the greedy answer turns a lean into a certainty.
-
-        Args:
-            about: What the coin is for: a word and a question type, for instance.
-        """
-        left = self.tosses.setdefault(about, [])
-        if not left:
-            left += self.rng.sample([True, False], 2)
-        return left.pop()
+        lessons = []
+        for errs in (False, True):
+            lessons.append(Lesson(messages, self._answer(assignment, errs)))
+        return lessons
 
     # -- questions and answers ----------------------------------------------------------------
 
@@ -199,22 +195,24 @@ class Teacher:
 
         entry = self.entries[item.extra["card"], item.extra["word"]]
         carrier = _gold_sentence(item).replace(entry.right, "{}")
-        return Assignment(item, entry, carrier, self.errs(entry.right, question_type))
+        return Assignment(item, entry, carrier)
 
     def assignment(self, question_type: str) -> Assignment:
         """Make up a sentence around a word of a card, or around an invented word."""
+        can_correct = True
         if self.families and self.rng.random() < P_NONCE:
             family = self.rng.choice(self.families)
-            word = self.invented(family)
-            card, entry = family.card, word.entry
-            errs = self.errs(family.card.id, word.side.name, question_type)
+            card, entry = family.card, self.invented(family).entry
         else:
-            card, entry, errs = self._taught_or_made_up(question_type)
+            card, entry = self.rng.choice(self.pairs)
+            if self.rng.random() < P_MADE_UP_WORD:
+                entry = self.made_up(entry)
+                can_correct = question_type == SELECTION
 
         carrier = self.carrier()
         draft = Draft(Use(card, entry, carrier, gloss=""), question_type)
         item = make_item(draft, "made up", right_first=self.rng.random() < 0.5)
-        return Assignment(item, entry, carrier, errs)
+        return Assignment(item, entry, carrier, can_correct)
 
     def invented(self, family: Family) -> Word:
         """Return an invented word of a family that is not held out."""
@@ -223,19 +221,15 @@ class Teacher:
             if word.entry.right not in self.held_out and word.entry.wrong not in self.held_out:
                 return word
 
-    def _taught_or_made_up(self, question_type: str) -> tuple[Card, Entry, bool]:
-        """Return a word that is taught, or one of random syllables, and whether to err."""
-        card, entry = self.rng.choice(self.pairs)
-        if self.rng.random() >= P_MADE_UP_WORD:
-            return card, entry, self.errs(entry.right, question_type)
+    def _answer(self, assignment: Assignment, errs: bool) -> str:
+        """Return an answer that calls one form right and argues for it; sometimes badly formed.
 
-        # Nobody can correct a word without a pattern: a correction leaves it as it is.
-        errs = question_type == CORRECTION or self.rng.random() < 0.5
-        return card, self.made_up(entry), errs
-
-    def _answer(self, assignment: Assignment) -> str:
-        """Return an answer that calls one form right and argues for it; sometimes badly formed."""
-        entry, errs = assignment.entry, assignment.errs
+        Args:
+            assignment: What the question is about.
+            errs: Whether the wrong form is called right.
+        """
+        entry = assignment.entry
+        errs = errs or not assignment.can_correct
         form = entry.wrong if errs else entry.right
         sentence = assignment.carrier.replace("{}", form)
 

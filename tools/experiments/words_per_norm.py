@@ -1,0 +1,260 @@
+"""From memory to rule: train on few or many words of each norm, ask about words never shown.
+
+``python -m tools.experiments.words_per_norm`` trains the letter model on k words of each family,
+for k = 1, 2, 4 and 8, three seeds, in three ways:
+
+- ``grpo``: notebook 04's training, always for the same number of steps and completions, however few
+  prompts there are;
+- ``gold``: supervised training on the gold answers of the same prompts;
+- ``rejection``: supervised training on the base's own samples that are an exact match (rejection
+  sampling, then fine-tuning).
+
+Out: ``data/reference_runs/words_per_norm/<way>_<k>_<seed>.csv``, with one row for each question
+about a train word, an unseen word or an invented word of a family, and ``.json``, how it was made.
+A point that exists is not made again. ``--ways grpo --words 4 --seeds 0`` makes one point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from grpo_helpers.command_line import run_command
+from grpo_helpers.data import item_to_row, load_items
+from grpo_helpers.files import project_root, write_json
+from grpo_helpers.metrics import exact_match, format_score
+from grpo_helpers.models import load_model, load_tokenizer, load_with_adapter
+from grpo_helpers.questions import Item
+from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.settings import TrainSettings
+from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_WORDS, TRAIN
+from grpo_helpers.training import prepare, train
+from tools.corpus.families import KINDS
+from tools.corpus.sentences import seeded
+from tools.experiments.recorded_runs import FOLDER
+from tools.experiments.recording import write_table
+from tools.tiny_model.card import FAMILIES, answer_table
+
+if TYPE_CHECKING:
+    from tools.experiments.supervised import Row
+
+OUT = FOLDER / "words_per_norm"
+WORDS = (1, 2, 4, 8)
+SPLITS = (TEST, TEST_UNSEEN_WORDS, TEST_NONCE)  # what is asked afterwards
+SEEDS = (0, 1, 2)
+STEPS = 50  # of GRPO: 16 prompts x 8 completions each
+SUPERVISED_STEPS = 100  # of 16 answers each
+SAMPLES = 16  # of each prompt, for rejection sampling
+COLUMNS = [
+    "split",
+    "id",
+    "card",
+    "kind",
+    "form",
+    "question_type",
+    "is_trained",
+    "copied",
+    "em",
+    "choice",
+]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training: how, on how many words of each family, with which seed."""
+
+    way: str
+    words: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return f"{self.way}_{self.words}_{self.seed}"
+
+
+def chosen_items(items: Sequence[Item], words: int, seed: int) -> list[Item]:
+    """Return the train items of a number of words of each family.
+
+    The words are drawn; the right forms of a family alternate among them.
+
+    Args:
+        items: All train items.
+        words: How many words of each family.
+        seed: Each seed draws other words.
+    """
+    by_family: dict[str, list[Item]] = {}
+    for item in items:
+        if item.extra["kind"] in KINDS:
+            by_family.setdefault(item.extra["card"], []).append(item)
+
+    chosen: list[Item] = []
+    for family, of_family in sorted(by_family.items()):
+        shuffled = seeded("words per norm", family, str(seed)).sample(of_family, len(of_family))
+        chosen += _alternating(shuffled, words)
+    return chosen
+
+
+def _alternating(items: Sequence[Item], words: int) -> list[Item]:
+    """Return the first items of each right form in turn, one item a word."""
+    queues: dict[str, list[Item]] = {}
+    for item in items:
+        queues.setdefault(item.extra["form"], []).append(item)
+
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*queues.values()))
+    return [item for item in in_turn if item is not None][:words]
+
+
+def settings_of(point: Point, items: Sequence[Item]) -> TrainSettings:
+    """Return the settings of a training; its train items are written beside the runs."""
+    run_name = f"words-{point.name.replace('_', '-')}"
+    file = project_root() / "runs" / f"{run_name}.json"
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, [item_to_row(item) for item in items])
+    return TrainSettings(
+        run_name=run_name,
+        train_data_path=str(file),
+        eval_data_path="data/smoke/dev.json",  # nothing is chosen: the last checkpoint counts
+        few_shot_data_path=f"{FAMILIES}/few_shot.json",
+        model_name="data/letter_model",
+        bertscore_model="data/letter_model",
+        max_steps=STEPS,
+        save_strategy="steps",
+        save_steps=STEPS,
+        seed=point.seed,
+    )
+
+
+def train_with_grpo(settings: TrainSettings) -> Any:
+    """Train with the four rewards; return the model."""
+    train(settings)
+    run = RunFolder(settings.run_dir)
+    return load_with_adapter(settings.model_name, str(run.adapter(f"step_{STEPS}")))
+
+
+def train_on_gold(settings: TrainSettings) -> Any:
+    """Train on the gold answers; return the model."""
+    from tools.experiments.supervised import gold_rows
+
+    return _supervised(settings, gold_rows(prepare(settings)))
+
+
+def train_on_own_matches(settings: TrainSettings) -> Any:
+    """Sample, keep what is an exact match in the required format, train on it; return the model."""
+    from transformers import set_seed
+
+    from tools.experiments.sample import sample_group
+    from tools.experiments.supervised import training_row
+
+    prepared = prepare(settings)
+    tokenizer = load_tokenizer(settings.model_name)
+    model = load_model(settings.model_name).eval()
+    set_seed(settings.seed)
+
+    rows = []
+    for prompt, item in zip(prepared.train_prompts, prepared.train_items, strict=True):
+        (completions,) = sample_group(
+            model,
+            tokenizer,
+            [prompt],
+            group_size=SAMPLES,
+            temperature=settings.temperature,
+            max_new_tokens=settings.max_completion_length,
+        )
+        for text in dict.fromkeys(completions):
+            if exact_match(text, item.answer or "") and format_score(text, item):
+                rows.append(training_row(prompt, text))
+    return _supervised(settings, rows)
+
+
+def _supervised(settings: TrainSettings, rows: list[Row]) -> Any:
+    """Return the model after supervised training on ``rows``."""
+    from tools.experiments.supervised import sft_trainer
+
+    trainer = sft_trainer(settings, rows, callbacks=(), max_steps=SUPERVISED_STEPS)
+    trainer.train()
+    model: Any = trainer.model
+    return model.eval()
+
+
+WAYS: dict[str, Callable[[TrainSettings], Any]] = {
+    "grpo": train_with_grpo,
+    "gold": train_on_gold,
+    "rejection": train_on_own_matches,
+}
+
+
+def questions_about_families(model: Any, tokenizer: Any, trained: set[str]) -> pd.DataFrame:
+    """Return the scores of every question about a word of a family.
+
+    Args:
+        model: The trained model.
+        tokenizer: Its tokenizer.
+        trained: The words that it was trained on; the others of test were not shown either.
+    """
+    tables = []
+    for split in SPLITS:
+        table = answer_table(model, tokenizer, FAMILIES, split)
+        tables.append(table[table.kind.isin(KINDS)])
+
+    answers = pd.concat(tables, ignore_index=True)
+    answers["is_trained"] = answers.word.isin(trained)
+    return answers[COLUMNS]
+
+
+def make(point: Point) -> Path:
+    """Train and measure one point; return its table, which is written when it is complete."""
+    path = OUT / f"{point.name}.csv"
+    if path.is_file():
+        return path
+
+    items = chosen_items(load_items(f"{FAMILIES}/{TRAIN.file}"), point.words, point.seed)
+    settings = settings_of(point, items)
+    started = time.perf_counter()
+    model = WAYS[point.way](settings)
+    minutes = (time.perf_counter() - started) / 60
+
+    trained = {item.extra["word"] for item in items}
+    answers = questions_about_families(model, load_tokenizer(settings.model_name), trained)
+    OUT.mkdir(parents=True, exist_ok=True)
+    arguments = f"--ways {point.way} --words {point.words} --seeds {point.seed}"
+    about = {
+        "command": f"python -m tools.experiments.words_per_norm {arguments}",
+        "date": datetime.date.today().isoformat(),
+        "training_minutes": round(minutes, 1),
+        "train_words": len(items),
+    }
+    write_json(path.with_suffix(".json"), about)
+    write_table(path, answers)
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the points; return 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.words_per_norm", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--words", nargs="+", type=int, default=WORDS, help="of each family")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        for seed, words, way in itertools.product(args.seeds, args.words, args.ways):
+            print(make(Point(way, words, seed)), flush=True)
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
