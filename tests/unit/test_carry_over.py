@@ -10,7 +10,6 @@ from grpo_helpers.files import InputError
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.splits import TEST, TEST_NONCE
 from tools.corpus import families
-from tools.experiments import words_per_norm
 
 FORMS = {"ryul-yul": ("률", "율"), "i-hi": ("이", "히")}
 
@@ -116,20 +115,6 @@ def test_nothing_is_told_of_complete_points(record):
             folder = record(f"{way}_{words}_0")
 
     assert carry_over.missing_points(carry_over.load_points(folder)) == ""
-
-
-def test_reader_knows_what_the_tool_writes():
-    assert list(carry_over.WAYS) == list(words_per_norm.WAYS)
-    assert words_per_norm.WORDS == carry_over.WORDS
-    assert words_per_norm.OUT.name == carry_over.FOLDER
-    assert set(carry_over.QUESTION_COLUMNS) <= set(words_per_norm.COLUMNS)
-
-
-def test_reader_understands_the_names_of_the_tool(record):
-    name = words_per_norm.Point("rejection", 4, 2).name
-    points = carry_over.load_points(record(name))
-
-    assert points.loc[0, carry_over.POINT_COLUMNS].tolist() == ["rejection", 4, 2]
 
 
 def test_kinds_are_called_as_in_the_data():
