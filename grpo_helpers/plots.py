@@ -46,11 +46,12 @@ LABELS = {name: reward.label for name, reward in registered().items()} | {
 # Palettes of what is not a quantity. A test keeps the colours of each palette apart from each
 # other and from those of the quantities, for readers with any of the three kinds of colour
 # blindness too.
-ARMS = {  # an experiment's arm, by the name of its recorded runs
+ARMS = {  # an experiment's arm, by the name of its recorded runs; "seed" is GRPO as it is
     "seed": "#222255",
     "format_only": "#B15928",
     "gold": "#01665E",
     "noisy": "#661100",
+    "rejection": "#DFC27D",
 }
 SETTINGS = ("#AA3377", "#225522", "#A6DBA0", "#C2A5CF")  # the values of a setting, in order
 QUESTION_TYPES = {SELECTION: "#762A83", CORRECTION: "#1B7837"}

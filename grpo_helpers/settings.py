@@ -1,4 +1,4 @@
-"""The parameters of the five notebooks, checked before anything costly starts.
+"""The parameters of the six notebooks, checked before anything costly starts.
 
 Each notebook's parameters cell is its interface; the cell after it hands the namespace to one of
 these classes. An unknown name stops the run, and the error names the closest match (papermill
@@ -324,6 +324,32 @@ class EvaluateSettings(PromptSettings):
                     f"{parameter}: {error}; notebook 05 scores answers against gold ones: "
                     "python -m grpo_helpers.inference only answers a file"
                 ) from None
+
+
+@dataclass(kw_only=True)
+class RecordedSettings(Settings):
+    """Parameters of notebook 06, which reads recorded runs; any of them may be missing."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
+
+    recorded_dir: str = "data/reference_runs"
+    test_nonce_path: str = "data/embedded/test_nonce.json"
+    bootstrap_samples: int = 10_000
+    seed: int = 0
+
+    def check(self) -> None:
+        """There is a folder of recorded runs, and enough is resampled for an interval."""
+        _need(
+            self.recorded_folder.is_dir(),
+            f"recorded_dir: no folder {self.recorded_dir} (looked in the working folder and in the "
+            "project folder); the course's own is data/reference_runs",
+        )
+        _check_least(self, ("bootstrap_samples",), least=1)
+
+    @property
+    def recorded_folder(self) -> Path:
+        """The folder of recorded runs."""
+        return resolve_path(self.recorded_dir)
 
 
 @dataclass(kw_only=True)

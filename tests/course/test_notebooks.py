@@ -23,6 +23,7 @@ CLASSES = {
     "03_memory_budget": settings.BudgetSettings,
     "04_train": settings.TrainSettings,
     "05_evaluate_and_select": settings.EvaluateSettings,
+    "06_what_grpo_did": settings.RecordedSettings,
 }
 PROFILES = sorted((ROOT / "params").glob("*/0*.yaml"))
 LONGEST_CELL = 40  # lines

@@ -1,4 +1,4 @@
-"""The recorded runs: whole, small, and judged by the health rules as notebook 05 says."""
+"""The recorded runs: whole, small, and judged by the health rules as notebook 06 says."""
 
 import pandas as pd
 import pytest

@@ -11,7 +11,12 @@ from helpers import ROOT
 from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.parameters import convert, parameter_names
 from grpo_helpers.rewards import reward_weights
-from grpo_helpers.settings import DataSettings, EvaluateSettings, TrainSettings
+from grpo_helpers.settings import (
+    DataSettings,
+    EvaluateSettings,
+    RecordedSettings,
+    TrainSettings,
+)
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -259,6 +264,26 @@ def test_count_of_zero_is_refused_in_evaluation(tmp_path, answered, name):
 
     with pytest.raises(InputError, match=f"{name} is 0; it must be 1 or more"):
         evaluate_in(tmp_path, **{name: 0})
+
+
+def test_folder_of_recorded_runs_is_found_in_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert RecordedSettings().recorded_folder == ROOT / "data/reference_runs"
+
+
+def test_missing_folder_of_recorded_runs_is_refused():
+    with pytest.raises(InputError, match=r"recorded_dir: no folder nowhere .*data/reference_runs"):
+        RecordedSettings(recorded_dir="nowhere")
+
+
+def test_count_of_zero_is_refused_for_recorded_runs():
+    with pytest.raises(InputError, match="bootstrap_samples is 0; it must be 1 or more"):
+        RecordedSettings(bootstrap_samples=0)
+
+
+def test_notebook_on_recorded_runs_needs_invented_words():
+    with pytest.raises(InputError, match="test_nonce_path is empty; give it a file"):
+        RecordedSettings(test_nonce_path="")
 
 
 # -- the run's folder ------------------------------------------------------------------------------

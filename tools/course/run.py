@@ -30,6 +30,7 @@ NOTEBOOKS = (
     "03_memory_budget",
     "04_train",
     "05_evaluate_and_select",
+    "06_what_grpo_did",
 )
 
 HEADLESS = {"sliders": False}  # nobody is there to move one

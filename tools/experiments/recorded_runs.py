@@ -1,8 +1,9 @@
 """The runs of ``data/reference_runs``: which there are, what each changes, and how to read one.
 
 In: ``data/reference_runs/<run>/`` (settings, log, scores of every dev item, some completions, the
-command that made it; no weights). Out: tables and log rows. This module imports no other tool: what
-makes runs, what publishes them and what writes pages about them all import it.
+command that made it; no weights). Out: tables and log rows, as :mod:`grpo_helpers.recorded` reads
+them. This module imports no other tool: what makes runs, what publishes them and what writes pages
+about them all import it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from grpo_helpers.files import project_root, read_json
-from grpo_helpers.run_folder import ITEM_SCORES_FILE, SCORES_FILE, RunFolder
+from grpo_helpers import recorded
+from grpo_helpers.files import project_root
+from grpo_helpers.recorded import ABOUT_FILE, RecordedRun
 from grpo_helpers.splits import TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 
 FOLDER = project_root() / "data" / "reference_runs"
-TEST_SCORES_FILE = "test_item_scores.csv"
+TEST_SCORES_FILE = recorded.TEST_SCORES_FILE
 CLOCK_FILE = "clock.json"  # of a supervised control: seconds of training at each save
 SEEDS = range(5)
 CONTROL_SEEDS = range(3)
@@ -118,7 +120,7 @@ REAL_MODEL_RUNS: dict[str, dict[str, Any]] = {
 
 def is_recorded(name: str) -> bool:
     """Return whether a run is recorded already."""
-    return (FOLDER / name / "about.json").is_file()
+    return (FOLDER / name / ABOUT_FILE).is_file()
 
 
 def recorded_runs() -> list[str]:
@@ -131,24 +133,24 @@ def recorded_real_model_runs() -> list[str]:
     return [name for name in REAL_MODEL_RUNS if is_recorded(name)]
 
 
-def recorded_folder(name: str) -> RunFolder:
+def recorded_folder(name: str) -> RecordedRun:
     """Return the folder of a recorded run: its settings and its log are those of the run."""
-    return RunFolder(FOLDER / name)
+    return RecordedRun(FOLDER / name)
 
 
 def about(name: str) -> dict[str, Any]:
     """Return how a run was made: its command, date, minutes, and what it changed."""
-    return read_json(FOLDER / name / "about.json")
+    return recorded_folder(name).about
 
 
 def means_on_dev(name: str) -> pd.DataFrame:
     """Return the mean of every metric on dev, one row per checkpoint."""
-    return pd.read_csv(FOLDER / name / SCORES_FILE).set_index("checkpoint")
+    return recorded_folder(name).dev_means
 
 
 def items_on_dev(name: str) -> pd.DataFrame:
     """Return the scores of every dev item, one row per checkpoint and item."""
-    return pd.read_csv(FOLDER / name / ITEM_SCORES_FILE)
+    return recorded_folder(name).dev_items
 
 
 def items_on_test(name: str) -> pd.DataFrame:
@@ -156,9 +158,9 @@ def items_on_test(name: str) -> pd.DataFrame:
 
     The chosen checkpoint's rows come last in each split; the base's come first.
     """
-    return pd.read_csv(FOLDER / name / TEST_SCORES_FILE)
+    return recorded_folder(name).test_items
 
 
 def chosen_checkpoint(tested: pd.DataFrame) -> str:
     """Return the checkpoint chosen on dev, from a run's :func:`items_on_test`."""
-    return tested["checkpoint"].iloc[-1]
+    return recorded.chosen_checkpoint(tested)
