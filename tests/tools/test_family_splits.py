@@ -67,6 +67,17 @@ def test_right_forms_of_two_way_families_are_balanced(split):
         assert max(counts.values()) <= 1.5 * min(counts.values()), (card, counts)
 
 
+@pytest.mark.parametrize("split", ["train", "test", "test_unseen_words", "test_nonce"])
+def test_each_question_type_asks_for_both_forms_of_a_two_way_family_equally(split):
+    forms = defaultdict(Counter)
+    for item in ITEMS[split]:
+        if item.extra["kind"] == TWO_WAY:
+            forms[item.extra["card"], item.question_type][item.extra["form"]] += 1
+    for asked, counts in forms.items():
+        assert len(counts) == 2, asked
+        assert len(set(counts.values())) == 1, (asked, counts)
+
+
 def test_train_has_twenty_lexical_words():
     lexical = {item.extra["word"] for item in ITEMS["train"] if item.extra["kind"] == "lexical"}
     assert len(lexical) >= 20

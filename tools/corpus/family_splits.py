@@ -205,11 +205,27 @@ def _nonce(families: Sequence[Family]) -> list[Asked]:
     asked = []
     for family in families:
         carriers = itertools.cycle(family.nonce_carriers)
+        of_family = []
         for word in nonce_words(family):
             carrier, gloss = next(carriers)
             use = Use(family.card, word.entry, carrier, gloss, source="invented")
-            asked.append(Asked(use, family.kind, word.side.form))
+            of_family.append(Asked(use, family.kind, word.side.form))
+        asked += _every_second_pair_reversed(of_family)
     return asked
+
+
+def _every_second_pair_reversed(asked: Sequence[Asked]) -> list[Asked]:
+    """Return sentences whose right forms no longer alternate in step with the question types.
+
+    Right forms alternate, and so do the types that sentences get: 선택형 would ask for one form
+    only, and preferring it would look like a rule.
+    """
+    ordered: list[Asked] = []
+    for place in range(0, len(asked), 2):
+        pair = list(asked[place : place + 2])
+        is_second_pair = place % 4 != 0
+        ordered += reversed(pair) if is_second_pair else pair
+    return ordered
 
 
 def _unseen_norms(uses: Iterable[Use], ids: Sequence[str]) -> list[Asked]:
