@@ -43,7 +43,6 @@ def data_notebook(own_files):
         "few_shot_data_path": str(write_json(f"{folder}/few.json", few_of_each)),
         "test_data_path": "",
         "test_unseen_words_path": "",
-        "test_nonce_path": "",
         "test_unseen_norms_path": "",
     }
     return run_notebook("01_data_and_few_shot", values)

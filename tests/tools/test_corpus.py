@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -22,13 +21,21 @@ from tools.corpus.cards import (
     filled,
     load_cards,
 )
-from tools.corpus.questions import BULLETS, LONGEST_ANSWER, Draft, Share, make_item
+from tools.corpus.questions import (
+    BULLETS,
+    LONGEST_ANSWER,
+    Draft,
+    Share,
+    make_item,
+    make_items,
+    without_long_answers,
+)
 from tools.corpus.sentences import SPLIT_NAMES, Use, divide, load_plan
 
 DATA = project_root() / "data"
 CARDS = load_cards()
 CORPUS = check.load_corpus()
-EMBEDDED = {name: load_items(f"data/embedded/{name}.json") for name in SPLIT_NAMES}
+EMBEDDED = {split.name: load_items(f"data/embedded/{split.file}") for split in SPLITS}
 FAST_CHECKS = ("gold answers", "forms", "splits", "rates", "length of reasons", "rule checker")
 
 
@@ -56,7 +63,7 @@ def built(tmp_path_factory):
 
 def test_builder_makes_every_file_of_the_data(built):
     files = list(built.rglob("*.json"))
-    assert len(files) == 2 * len(SPLIT_NAMES) + len(SPLITS) + len(build.SMOKE)
+    assert len(files) == len(SPLIT_NAMES) + len(SPLITS) + len(build.SMOKE)
 
 
 def test_committed_data_is_what_the_builder_makes(built):
@@ -521,42 +528,6 @@ def test_share_is_exact_and_evenly_spread():
 # -- the embedded model's part ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["dev", "test"])
-def test_embedded_split_is_large_enough(name):
-    assert len(EMBEDDED[name]) >= 240
-
-
-@pytest.mark.parametrize("name", ["dev", "test"])
-def test_embedded_types_are_equally_frequent(name):
-    types = Counter(item.question_type for item in EMBEDDED[name])
-    assert len(types) == 2
-    assert max(types.values()) - min(types.values()) <= 4
-
-
-def test_embedded_train_split_fits_its_minutes():
-    assert 96 <= len(EMBEDDED["train"]) <= 128
-
-
-@pytest.mark.parametrize("name", ["test_unseen_words", "test_unseen_norms"])
-def test_embedded_unseen_split_is_large_enough(name):
-    assert len(EMBEDDED[name]) >= 40
-
-
-@pytest.mark.parametrize("name", SPLIT_NAMES)
-def test_embedded_split_has_the_sentences_of_the_corpus(name):
-    written, composed = set(), []
-    for item in CORPUS[name]:
-        sentence = check.gold_sentence(item)
-        if item.extra["source"] == "written":
-            written.add(sentence)
-        else:
-            composed.append(sentence)
-
-    for item in EMBEDDED[name]:
-        sentence = check.gold_sentence(item)
-        assert sentence in written or any(sentence in text for text in composed), item.id
-
-
 def test_embedded_sentence_has_no_near_copy_in_another_split():
     faults = check.split_faults(EMBEDDED)
     assert not [fault for fault in faults if "near copies" in fault]
@@ -573,21 +544,21 @@ def test_vocabulary_covers_the_embedded_part():
 
 @pytest.fixture
 def long_and_short():
-    """Two dev sentences; the first is too long for the embedded model."""
+    """Items of two dev sentences; the first is too long for the embedded model."""
     long, short = divide(CARDS, load_plan())["dev"][:2]
-    return replace(long, carrier="길" * LONGEST_ANSWER + " {}다."), short
+    long = replace(long, carrier="길" * LONGEST_ANSWER + " {}다.")
+    return make_items([Draft(long, SELECTION), Draft(short, SELECTION)], "dev")
 
 
 def test_answer_too_long_for_the_embedded_model_is_left_out(long_and_short):
-    items = build.embedded_items("dev", long_and_short)
-    assert {item.extra["card"] for item in items} == {long_and_short[1].card.id}
+    assert without_long_answers("dev", long_and_short) == long_and_short[1:]
 
 
 def test_ids_of_answers_left_out_are_printed(long_and_short, capsys):
-    build.embedded_items("dev", long_and_short)
+    without_long_answers("dev", long_and_short)
     printed = capsys.readouterr().out
     assert "over 90 characters" in printed
-    assert printed.count("dev-000") == 2
+    assert long_and_short[0].id in printed
 
 
 # -- forms are read off every shape of question -----------------------------------------------

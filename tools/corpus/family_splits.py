@@ -38,6 +38,7 @@ OTHER = "other"  # the kind of a word of a held-out norm, or of an example
 UNSEEN_WORDS = {TWO_WAY: 6, ONE_WAY: 5}  # words of a family that train never shows
 UNSEEN_SENTENCES = 2  # of each of them
 NONCE_WORDS = {TWO_WAY: 16, ONE_WAY: 8}  # invented words of a family
+REAL_WORDS = frozenset({"녹는 만큼"})  # invented by chance, and real: as much as it melts
 LEXICAL_SENTENCES = 2  # of each lexical word in train, dev and test
 LEXICAL_UNSEEN_SENTENCES = 3
 UNSEEN_NORM_SENTENCES = 8  # of each held-out card
@@ -208,23 +209,29 @@ def _nonce(families: Sequence[Family]) -> list[Asked]:
         of_family = []
         for word in nonce_words(family):
             carrier, gloss = next(carriers)
-            use = Use(family.card, word.entry, carrier, gloss, source="invented")
+            translation = gloss.replace("{}", word.entry.right)
+            use = Use(family.card, word.entry, carrier, translation, source="invented")
             of_family.append(Asked(use, family.kind, word.side.form))
         asked += _every_second_pair_reversed(of_family)
     return asked
 
 
 def _every_second_pair_reversed(asked: Sequence[Asked]) -> list[Asked]:
-    """Return sentences whose right forms no longer alternate in step with the question types.
+    """Return sentences whose right forms do not alternate in step with the question types.
 
     Right forms alternate, and so do the types that sentences get: 선택형 would ask for one form
-    only, and preferring it would look like a rule.
+    only, and preferring it would look like a rule. A pair with a real word is left out.
     """
-    ordered: list[Asked] = []
+    pairs = []
     for place in range(0, len(asked), 2):
-        pair = list(asked[place : place + 2])
-        is_second_pair = place % 4 != 0
-        ordered += reversed(pair) if is_second_pair else pair
+        pair = asked[place : place + 2]
+        if not any(ask.use.entry.right in REAL_WORDS for ask in pair):
+            pairs.append(pair)
+
+    ordered: list[Asked] = []
+    for number, pair in enumerate(pairs):
+        is_second = number % 2 == 1
+        ordered += reversed(pair) if is_second else pair
     return ordered
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root, read_json, write_atomically, write_json
 from grpo_helpers.run_folder import BEST_FILE, RunFolder
-from grpo_helpers.splits import TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
+from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 from tools.course.summary import comparisons_on_tests
 from tools.experiments.recorded_runs import SEEDS, means_on_dev
 from tools.pages.markdown import fill_template
@@ -72,6 +72,7 @@ WORDINGS = {
         unseen="correct choice on {split} ({items} questions)",
         splits={
             TEST_UNSEEN_WORDS.title: "unseen words",
+            TEST_NONCE.title: "invented words",
             TEST_UNSEEN_NORMS.title: "unseen norms",
         },
         interval="[{low:+.1f}, {high:+.1f}]",
@@ -86,6 +87,7 @@ WORDINGS = {
         unseen="선택 정확도, {split} ({items}문항)",
         splits={
             TEST_UNSEEN_WORDS.title: "처음 보는 단어",
+            TEST_NONCE.title: "지어낸 단어",
             TEST_UNSEEN_NORMS.title: "처음 보는 규범",
         },
         interval="({low:+.1f}~{high:+.1f})",

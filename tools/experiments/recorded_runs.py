@@ -16,14 +16,13 @@ import pandas as pd
 from grpo_helpers import recorded
 from grpo_helpers.files import project_root
 from grpo_helpers.recorded import ABOUT_FILE, RecordedRun
-from grpo_helpers.splits import TEST, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 
 FOLDER = project_root() / "data" / "reference_runs"
 TEST_SCORES_FILE = recorded.TEST_SCORES_FILE
 CLOCK_FILE = "clock.json"  # of a supervised control: seconds of training at each save
 SEEDS = range(5)
 CONTROL_SEEDS = range(3)
-TEST_SETS = (TEST, TEST_UNSEEN_WORDS, TEST_UNSEEN_NORMS)  # what recorded runs answer
+TEST_SETS = TEST_SPLITS  # what recorded runs answer
 GROUP_SIZES = (2, 4, 16)  # the default run has 8
 TEMPERATURES = (0.6, 1.0)
 RATES = (3e-4, 1e-3)
