@@ -16,6 +16,7 @@ import pandas as pd
 from grpo_helpers import recorded
 from grpo_helpers.files import project_root
 from grpo_helpers.recorded import ABOUT_FILE, RecordedRun
+from grpo_helpers.splits import TEST_SPLITS
 
 FOLDER = project_root() / "data" / "reference_runs"
 TEST_SCORES_FILE = recorded.TEST_SCORES_FILE
@@ -28,7 +29,7 @@ TEMPERATURES = (0.6, 1.0)
 RATES = (3e-4, 1e-3)
 
 # The steps of the default run, and of one of its epochs: other group sizes have other epochs.
-SAME_STEPS: dict[str, Any] = {"max_steps": 30, "save_strategy": "steps", "save_steps": 6}
+SAME_STEPS: dict[str, Any] = {"max_steps": 125, "save_strategy": "steps", "save_steps": 25}
 
 # Weights that nobody should train with.
 FORMAT_ONLY_WEIGHTS = {"format": 1.0}
