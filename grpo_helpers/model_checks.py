@@ -132,6 +132,18 @@ def model_config(name: str) -> PreTrainedConfig:
         ) from None
 
 
+def model_revision(name: str) -> str | None:
+    """Return the commit on the hub of the files that a model is loaded from; None if it is local.
+
+    Raises:
+        InputError: ``name`` is neither a local model nor available from the hub or its cache.
+    """
+    if resolve_path(name).exists():
+        return None
+
+    return getattr(model_config(name), "_commit_hash", None)
+
+
 def _check_weight_files(name: str, folder: Path) -> None:
     """Make sure that a model's folder has its weights, all of them, in safetensors."""
     index = folder / WEIGHTS_INDEX
