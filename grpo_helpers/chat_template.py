@@ -1,4 +1,4 @@
-"""② What a chat template gets besides the messages, and the file that may take its place.
+"""What a chat template gets besides the messages, and the file that may take its place.
 
 In: a run's parameters. Out: keyword arguments for chat templates, and the text of a jinja file.
 Some templates print today's date (Midm 2.0, Llama 3.x, gpt-oss): the prompts of such a model would

@@ -133,15 +133,22 @@ def model_config(name: str) -> PreTrainedConfig:
 
 
 def model_revision(name: str) -> str | None:
-    """Return the commit on the hub of the files that a model is loaded from; None if it is local.
+    """Return the commit of the hub repository that a model is loaded from.
 
-    Raises:
-        InputError: ``name`` is neither a local model nor available from the hub or its cache.
+    Args:
+        name: As in :func:`model_source`.
+
+    Returns:
+        The commit; None for a local model, and where neither the hub nor its cache knows it.
     """
     if resolve_path(name).exists():
         return None
 
-    return getattr(model_config(name), "_commit_hash", None)
+    from transformers.utils.hub import resolve_revision
+
+    source, _ = model_source(name)
+    revision = resolve_revision(source)  # a text with the commit beside it, or None
+    return getattr(revision, "resolved", None)
 
 
 def _check_weight_files(name: str, folder: Path) -> None:

@@ -60,6 +60,24 @@ class PromptSource:
 
 
 @dataclass(frozen=True)
+class PromptSizes:
+    """The lengths of some prompts as the model reads them, in tokens.
+
+    Attributes:
+        count: How many prompts they are.
+        longest: The length of the longest.
+        mean: The mean length.
+        template_share: The share of all their tokens that the chat template adds to the messages,
+            between 0 and 1: its marks, and whatever system text is built into it.
+    """
+
+    count: int
+    longest: int
+    mean: float
+    template_share: float
+
+
+@dataclass(frozen=True)
 class Retained:
     """What :func:`drop_long` leaves: items and prompts, and the ids of the items left out."""
 
@@ -361,11 +379,65 @@ def prompt_lengths(
     chat_template_kwargs: Mapping[str, Any] = NO_THINK,
 ) -> list[int]:
     """Return the length of each prompt in tokens, after the model's chat template."""
-    texts = prompt_texts(prompts, tokenizer, chat_template_kwargs)
+    return _token_counts(prompt_texts(prompts, tokenizer, chat_template_kwargs), tokenizer)
+
+
+def _token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the number of tokens of each text."""
+    if not texts:  # a tokenizer takes no empty list
+        return []
 
     # Not verbose: a prompt beyond the model's limit is only counted here, so no warning is due.
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
+
+
+def prompt_sizes(
+    prompts: Sequence[Sequence[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any] = NO_THINK,
+) -> PromptSizes:
+    """Return how long prompts are, and how much of them the chat template has written itself.
+
+    Args:
+        prompts: At least one, as :func:`suit_template` returns them.
+        tokenizer: Counts the tokens, with its chat template.
+        chat_template_kwargs: What the template gets besides the messages.
+    """
+    texts = prompt_texts(prompts, tokenizer, chat_template_kwargs)
+    lengths = _token_counts(texts, tokenizer)
+
+    pieces: Counter[str] = Counter()
+    for prompt, text in zip(prompts, texts, strict=True):
+        pieces.update(_template_pieces(prompt, text))
+
+    added = 0
+    counts = _token_counts(list(pieces), tokenizer)
+    for (_, times), tokens in zip(pieces.items(), counts, strict=True):
+        added += times * tokens
+
+    total = sum(lengths)
+    return PromptSizes(
+        count=len(lengths),
+        longest=max(lengths),
+        mean=total / len(lengths),
+        template_share=added / total,
+    )
+
+
+def _template_pieces(prompt: Sequence[Message], text: str) -> list[str]:
+    """Return what is left of a rendered prompt when the contents of its messages are cut out."""
+    spans = []
+    for message, start in zip(prompt, _places(prompt, text), strict=True):
+        spans.append((start, start + len(message["content"].strip())))
+
+    pieces = []
+    end_of_last = 0
+    for start, end in sorted(spans):
+        pieces.append(text[end_of_last:start])
+        end_of_last = end
+    pieces.append(text[end_of_last:])
+    return [piece for piece in pieces if piece]
 
 
 def drop_long(

@@ -33,6 +33,7 @@ from grpo_helpers.launch import (
     explain_tracker_errors,
     explain_write_errors,
     launch,
+    launched_rank,
     soft_interrupts,
 )
 from grpo_helpers.metrics import bert_scorer, check_encoder
@@ -44,6 +45,7 @@ from grpo_helpers.model_checks import (
     check_room,
 )
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
+from grpo_helpers.preview import preview_run
 from grpo_helpers.prompts import (
     Message,
     PromptSource,
@@ -86,6 +88,16 @@ class Prepared:
     eval_items: list[Item]
     eval_prompts: list[list[Message]]
     dropped: list[str | int]
+
+    @property
+    def items(self) -> list[Item]:
+        """All items, those of train first."""
+        return self.train_items + self.eval_items
+
+    @property
+    def prompts(self) -> list[list[Message]]:
+        """The prompt of each of :attr:`items`."""
+        return self.train_prompts + self.eval_prompts
 
 
 def prepare(settings: TrainSettings) -> Prepared:
@@ -438,7 +450,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def body() -> int:
-        train(read_params(args.params, args.p))
+        settings = read_params(args.params, args.p)
+        prepared = prepare(settings)
+        if launched_rank() == 0:
+            print(preview_run(settings, prepared.items, prepared.prompts).text(), flush=True)
+        train(settings, prepared)
         return 0
 
     return run_command(body)

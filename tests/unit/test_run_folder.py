@@ -20,6 +20,8 @@ from grpo_helpers.run_folder import (
     checkpoint_name,
     checkpoint_of,
     checkpoint_order,
+    describe_run,
+    gpu_driver,
     inference_file,
     read_log,
     series,
@@ -273,3 +275,47 @@ def test_settings_are_the_parameters_of_the_run(run):
 def test_folder_without_settings_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no settings.json in .* give the folder of a run"):
         _ = RunFolder(tmp_path).settings
+
+
+# -- what is recorded ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["torch", "accelerate", "cuda", "model_revision"])
+def test_version_of_what_decides_a_run_is_recorded(name):
+    assert name in describe_run(TrainSettings())["versions"]
+
+
+@pytest.mark.parametrize("use_quant", [True, False])
+def test_bitsandbytes_is_recorded_where_weights_are_quantised(use_quant):
+    versions = describe_run(TrainSettings(use_quant=use_quant))["versions"]
+
+    assert ("bitsandbytes" in versions) == use_quant
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """A function that puts a program of that name on the path."""
+
+    def install(script):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return install
+
+
+def test_driver_is_what_nvidia_smi_says_of_the_first_card(nvidia_smi):
+    nvidia_smi("echo 580.65.06; echo 580.65.06")
+    assert gpu_driver() == "580.65.06"
+
+
+@pytest.mark.parametrize("script", ["echo failed; exit 9", "exit 0"])
+def test_driver_is_unknown_where_nvidia_smi_fails(nvidia_smi, script):
+    nvidia_smi(script)
+    assert gpu_driver() is None
+
+
+def test_driver_is_unknown_without_nvidia_smi(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_driver() is None
