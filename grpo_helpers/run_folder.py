@@ -16,6 +16,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.metadata import version
@@ -29,12 +30,11 @@ from grpo_helpers.files import (
     read_json,
     resolve_path,
     sha256,
-    sha256_of_model,
     show_path,
     write_atomically,
     write_json,
 )
-from grpo_helpers.model_checks import is_model, model_revision
+from grpo_helpers.model_checks import is_model, model_hash, model_revision
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
 
@@ -521,6 +521,7 @@ def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
     """
     run = RunFolder(settings.run_dir)
     check_unchanged(run, settings)
+    warn_of_new_revision(run, settings)
 
     step = step_of(checkpoint)
     for folder in run.path.glob("checkpoint-*"):
@@ -554,6 +555,23 @@ def check_unchanged(run: RunFolder, settings: TrainSettings) -> None:
                 )
 
 
+def warn_of_new_revision(run: RunFolder, settings: TrainSettings) -> None:
+    """Say that a model from the hub has another commit than when the run started.
+
+    That is no error: most commits change a model card, and nobody can undo another's commit.
+    """
+    before = run.description.get("model_revision")
+    now = model_revision(settings.model_name)
+
+    if before and now and before != now:
+        print(
+            f"warning: {settings.model_name} has a new commit on the hub, {now}; this run started "
+            f"from {before}: make sure that its weights and its tokenizer are still the same",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _parameter_defaults() -> dict[str, Any]:
     """Return the default of every parameter of notebook 04."""
     defaults = {}
@@ -582,7 +600,7 @@ def describe_run(settings: TrainSettings) -> dict[str, Any]:
     """Return what it takes to repeat a run: parameters, versions, hashes, machine.
 
     This is the content of ``settings.json``. Hashes are SHA-256, of the data files, of a local
-    model and of a chat template; the version of a model from the hub is its commit there.
+    model and of a chat template; a model from the hub has its commit there instead.
     """
     import torch
 
@@ -591,6 +609,7 @@ def describe_run(settings: TrainSettings) -> dict[str, Any]:
         "parameters": settings.as_dict() | {"num_processes": settings.batch_plan.D},
         "versions": _versions(settings),
         "sha256": _hashes(settings),
+        "model_revision": model_revision(settings.model_name),
         "run_dir": show_path(settings.run_dir),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if has_gpu else "cpu",
@@ -610,7 +629,6 @@ def _versions(settings: TrainSettings) -> dict[str, str | None]:
         versions["bitsandbytes"] = version("bitsandbytes")
 
     versions["cuda"] = torch.version.cuda  # what torch was built for; None on a CPU
-    versions["model_revision"] = model_revision(settings.model_name)
     return versions
 
 
@@ -632,7 +650,7 @@ def _hashes(settings: TrainSettings) -> dict[str, str | None]:
         hashes[name] = sha256([getattr(settings, name)])
 
     model = resolve_path(settings.model_name)  # a folder, a GGUF file, or the name of a hub model
-    hashes["model"] = sha256_of_model(model) if model.exists() else None
+    hashes["model"] = model_hash(model) if model.exists() else None
 
     for name in ("reward_module", "chat_template_path"):
         if path := getattr(settings, name):

@@ -273,8 +273,8 @@ def old_run(tmp_path):
 
     description = run.description
     del description["parameters"]["date_string"], description["parameters"]["chat_template_path"]
-    del description["driver"]
-    for name in ("accelerate", "cuda", "model_revision"):
+    del description["driver"], description["model_revision"]
+    for name in ("accelerate", "cuda"):
         del description["versions"][name]
     write_json(run.path / "settings.json", description)
     return run
