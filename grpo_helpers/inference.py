@@ -22,11 +22,19 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.answers import strip_prefixes_and_normalize
+from grpo_helpers.chat_template import (
+    DEFAULT_DATE,
+    NO_THINK,
+    dated,
+    parse_date,
+    recorded_date,
+    template_kwargs,
+)
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row
 from grpo_helpers.files import (
@@ -40,16 +48,21 @@ from grpo_helpers.files import (
     write_json,
 )
 from grpo_helpers.library_fixes import plain_generation
-from grpo_helpers.model_checks import Room, adapter_folder, check_model, check_room, model_hash
+from grpo_helpers.model_checks import (
+    Room,
+    adapter_folder,
+    check_model,
+    check_room,
+    model_hash,
+    model_revision,
+)
 from grpo_helpers.models import load_tokenizer, load_with_adapter
 from grpo_helpers.prompts import (
-    NO_THINK,
     Message,
     PromptSource,
     load_prompted,
     prompt_texts,
     suit_template,
-    template_kwargs,
     unknown_characters,
 )
 from grpo_helpers.questions import Item
@@ -253,7 +266,11 @@ class AnswerOptions:
         num_few_shot: Worked examples in each prompt, as in training.
         batch_size: Prompts answered at once; decides the padding, and so the last digits.
         max_new_tokens: Length at which an answer is cut off.
-        chat_template_kwargs: What the chat template gets besides the messages, as in training.
+        chat_template_kwargs: What the chat template gets besides messages and date, as in training.
+        chat_template_path: A jinja file in the place of the model's chat template, as in training;
+            empty: the model's own.
+        date_string: The date that the chat template prints, if it prints one: that of the run, or
+            :data:`grpo_helpers.chat_template.DEFAULT_DATE` where there is no run.
     """
 
     model_id: str
@@ -266,8 +283,11 @@ class AnswerOptions:
     batch_size: int = 32
     max_new_tokens: int = 96
     chat_template_kwargs: dict[str, Any] = field(default_factory=lambda: dict(NO_THINK))
+    chat_template_path: str = ""
+    date_string: str = DEFAULT_DATE
 
     def __post_init__(self) -> None:
+        parse_date(self.date_string)
         for name in ("batch_size", "max_new_tokens"):
             value = getattr(self, name)
             if value < 1:
@@ -298,6 +318,8 @@ class AnswerOptions:
             batch_size=settings["inference_batch_size"],
             max_new_tokens=settings["max_completion_length"],
             chat_template_kwargs=template_kwargs(settings.get("extra_grpo_args", {})),
+            chat_template_path=run.chat_template_path,
+            date_string=recorded_date(settings),
         )
 
     @property
@@ -317,8 +339,8 @@ def answer(
 ) -> Path:
     """Answer every question of a contest file with a checkpoint of a run.
 
-    Quantisation, precision, few-shot examples, instructions, lengths and batch size are the run's
-    own, read from its ``settings.json``.
+    Quantisation, precision, few-shot examples, instructions, chat template and its date, lengths
+    and batch size are the run's own, read from its ``settings.json``.
 
     Args:
         run: The run's folder, ``"runs/default"`` for one.
@@ -352,7 +374,9 @@ def run_inference(
 ) -> Path:
     """Answer every question of a contest file with a model, every option given by hand.
 
-    For a checkpoint of a run, :func:`answer` reads the options from the run itself.
+    For a checkpoint of a run, :func:`answer` reads the options from the run itself. Here, a chat
+    template that prints a date prints :data:`grpo_helpers.chat_template.DEFAULT_DATE`, today and
+    tomorrow, unless ``date_string`` says otherwise.
 
     Args:
         input_path: The contest file; answers in it are neither needed nor read.
@@ -400,7 +424,12 @@ def answer_file(
     _check_files(input_path, output_path)
     check_model(options.model_id)
     items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
-    fingerprint = _fingerprint(options, input_path, prompts)
+    tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
+    template = dated(options.chat_template_kwargs, options.date_string)
+    prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
+    texts = prompt_texts(prompts, tokenizer, template)
+
+    fingerprint = _fingerprint(options, input_path, texts)
     finished = FinishedAnswers(output_path, fingerprint)
     if finished.are_there():
         return finished.output
@@ -408,10 +437,7 @@ def answer_file(
     partial = PartialAnswers(output_path, fingerprint)
     known = partial.read()
 
-    tokenizer = load_tokenizer(options.model_id)
-    prompts = suit_template(tokenizer, prompts, options.chat_template_kwargs)
     room = Room(options.model_id, options.max_new_tokens, parameter="max_new_tokens")
-    texts = prompt_texts(prompts, tokenizer, options.chat_template_kwargs)
     check_room(tokenizer, items, texts, room)
     report_unknown_characters(prompts, tokenizer, input_path)
     model = load_with_adapter(
@@ -472,17 +498,35 @@ def report_unknown_characters(
     )
 
 
-def _fingerprint(options: AnswerOptions, input_path: str, prompts: Sequence[list[Message]]) -> str:
-    """Return a hash of everything that decides an answer file: options, weights, questions."""
-    weights = []
-    model = resolve_path(options.model_id)
-    if model.exists():  # otherwise the id of a model on a hub
-        weights.append(model_hash(model))
-    if options.lora_weights_path is not None:
-        weights.append(sha256([adapter_folder(options.lora_weights_path)]))
+def _fingerprint(options: AnswerOptions, input_path: str, texts: Sequence[str]) -> str:
+    """Return a hash of everything that decides an answer file: questions, prompts, weights, limits.
 
-    decisive = json.dumps([asdict(options), weights, sha256([input_path]), prompts])
-    return hashlib.sha256(decisive.encode()).hexdigest()
+    Args:
+        options: The model, and how it answers.
+        input_path: The contest file.
+        texts: The prompts as the model reads them. What they are made of does not count: neither
+            messages that a template may render in another way tomorrow, nor options that it
+            ignores.
+    """
+    model = resolve_path(options.model_id)
+    if model.exists():
+        weights = model_hash(model)
+    else:
+        weights = model_revision(options.model_id)
+
+    adapter = None
+    if options.lora_weights_path is not None:
+        adapter = sha256([adapter_folder(options.lora_weights_path)])
+
+    decisive = {
+        "questions": sha256([input_path]),
+        "prompts": list(texts),
+        "model": [options.model_id, weights],
+        "adapter": adapter,
+        "precision": [options.quant_type, options.bf16],
+        "limits": [options.batch_size, options.max_new_tokens],
+    }
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 class FinishedAnswers:
@@ -563,12 +607,14 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--num_few_shot", type=int, help="worked examples in each prompt")
     model.add_argument("--quant_type", choices=["4bit", "8bit"], help="load the model quantised")
     model.add_argument("--bf16", action="store_true", help="load the model in bfloat16")
+    model.add_argument("--chat_template_path", help="jinja file in the place of the model's own")
+    model.add_argument("--date_string", help=f"date for chat templates (default: {DEFAULT_DATE})")
     model.add_argument("--batch_size", type=int, help="prompts answered at once")
     model.add_argument("--max_new_tokens", type=int, help="longest answer, in tokens")
     model.add_argument(
         "--chat_template_kwargs",
         type=_json_mapping,
-        help="what the chat template gets besides the messages, as JSON",
+        help="what the chat template gets besides messages and date, as JSON",
     )
     return parser
 

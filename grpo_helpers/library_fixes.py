@@ -3,10 +3,11 @@
 In: their objects (a model, a tokenizer, a trainer). Out: the same objects, repaired in place. Each
 patch states the library and its version, the symptom, where the cause is, and the drift test in
 ``tests/training/test_api_drift.py`` that fails once an upgrade fixes or moves the cause; the patch
-can go then. Patches are applied in four places, each visible as one call: :func:`apply_at_import`
+can go then. Patches are applied in five places, each visible as one call: :func:`apply_at_import`
 (``grpo_helpers/__init__.py``), :func:`quiet_libraries` and the fixes of models where a model is
-loaded, :func:`apply_to` where the trainer is built, and :func:`apply_on_resume` where a run
-resumes. This module needs nothing of ours and imports nothing heavy.
+loaded, :func:`stop_clock` where prompts are rendered, :func:`apply_to` where the trainer is built,
+and :func:`apply_on_resume` where a run resumes. This module needs nothing of ours and imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import tempfile
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +145,26 @@ def plain_generation(model: Any) -> None:
         pad_token_id=own.pad_token_id,
         eos_token_id=own.eos_token_id,
     )
+
+
+def stop_clock(chat_template: str, moment: datetime) -> None:
+    """Let a chat template see one moment for good where it asks for the present one.
+
+    Library: transformers 5.23. Symptom: a template that calls ``strftime_now`` prints today's date,
+    so that the prompts of one run differ from day to day. Templates that look for a ``date_string``
+    first can be given one, others (gpt-oss) cannot, and a function among the arguments of a
+    template arrives there as a text. Where: ``transformers/utils/chat_template_utils.py``,
+    ``_cached_compile_jinja_template``; a compiled template is kept, and TRL renders the same one.
+    Drift test: ``test_transformers_gives_chat_templates_the_present_time``.
+
+    Args:
+        chat_template: The text of the template.
+        moment: What it sees until this function is called for it again.
+    """
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled = _compile_jinja_template(chat_template)
+    compiled.globals["strftime_now"] = moment.strftime
 
 
 def limit_text_length(tokenizer: PreTrainedTokenizerBase, longest: int = LONGEST_TEXT) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from grpo_helpers.chat_template import read_chat_template
 from grpo_helpers.files import InputError, first_line
 from grpo_helpers.library_fixes import (
     keep_gradients_on_cpu,
@@ -35,11 +36,17 @@ if TYPE_CHECKING:
 # -- loading ---------------------------------------------------------------------------------------
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, chat_template_path: str = "") -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, ready to generate: padding on the left, with a pad token.
 
+    Args:
+        name: As in :func:`model_source`.
+        chat_template_path: A jinja file that takes the place of the model's chat template; empty:
+            the model's own stays.
+
     Raises:
-        InputError: The tokenizer cannot be read, or has no chat template or no end token.
+        InputError: The tokenizer or the file cannot be read, or there is no chat template or no end
+            token.
     """
     from transformers import AutoTokenizer
 
@@ -52,9 +59,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             f"tokenizer.json and tokenizer_config.json? ({first_line(error)})"
         ) from None
 
+    if chat_template_path:
+        tokenizer.chat_template = read_chat_template(chat_template_path)
     if tokenizer.chat_template is None:
         raise InputError(
-            f"model {name!r} has no chat template; use an instruction-tuned model or add a template"
+            f"model {name!r} has no chat template; use an instruction-tuned model, "
+            "or give a template with chat_template_path"
         )
     if tokenizer.eos_token is None:
         raise InputError(

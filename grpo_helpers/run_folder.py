@@ -15,24 +15,26 @@ import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from grpo_helpers.chat_template import DEFAULT_DATE, read_chat_template
 from grpo_helpers.files import (
     InputError,
     check_output_folder,
     read_json,
     resolve_path,
     sha256,
-    sha256_of_model,
     show_path,
     write_atomically,
     write_json,
 )
-from grpo_helpers.model_checks import is_model
+from grpo_helpers.model_checks import is_model, model_hash, model_revision
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
 
@@ -45,6 +47,7 @@ SCORES_FILE = "scores.csv"
 ITEM_SCORES_FILE = "item_scores.csv"
 BEST_FILE = "best_checkpoint.json"
 COMPLETIONS_FOLDER = "completions"
+TEMPLATE_FILE = "chat_template.jinja"  # the template that took the place of the model's, if one did
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
 LOCK_FILE = ".lock"  # held by the process that trains into the folder
 
@@ -56,6 +59,7 @@ RUN_FILES = (
     ITEM_SCORES_FILE,
     BEST_FILE,
     COMPLETIONS_FOLDER,
+    TEMPLATE_FILE,
 )
 RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
 
@@ -76,6 +80,7 @@ PACKAGES = (
     "transformers",
     "trl",
     "peft",
+    "accelerate",
     "datasets",
     "bert-score",
     "rouge-score",
@@ -264,6 +269,17 @@ class RunFolder:
             InputError: The folder has no readable ``settings.json``.
         """
         return self.description["parameters"]
+
+    @property
+    def chat_template_path(self) -> str:
+        """The run's copy of the template that took the place of the model's; empty if none did.
+
+        Raises:
+            InputError: The folder has no readable ``settings.json``.
+        """
+        if not self.settings.get("chat_template_path"):
+            return ""
+        return str(self.path / TEMPLATE_FILE)
 
     def checkpoints(self) -> list[str]:
         """Return the names of the checkpoints that can answer: the base and every saved adapter."""
@@ -488,6 +504,9 @@ def start_run_folder(settings: TrainSettings) -> None:
         for path in earlier:
             shutil.move(path, previous / path.name)
 
+    if settings.chat_template_path:
+        template = read_chat_template(settings.chat_template_path)
+        write_atomically(run_dir / TEMPLATE_FILE, lambda file: file.write(template))
     write_json(run_dir / SETTINGS_FILE, describe_run(settings))
 
 
@@ -502,6 +521,7 @@ def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
     """
     run = RunFolder(settings.run_dir)
     check_unchanged(run, settings)
+    warn_of_new_revision(run, settings)
 
     step = step_of(checkpoint)
     for folder in run.path.glob("checkpoint-*"):
@@ -522,16 +542,34 @@ def check_unchanged(run: RunFolder, settings: TrainSettings) -> None:
     before = run.description
     now = json.loads(json.dumps(describe_run(settings)))  # as it reads once it has been a file
 
-    defaults = _parameter_defaults()
     for part in ("parameters", "versions", "sha256"):
+        # What a run does not record is newer than the run: a parameter then had its default, and
+        # nobody knows the version.
+        unrecorded = _parameter_defaults() if part == "parameters" else now[part]
         for name, value in now[part].items():
-            # A parameter that a run does not record is newer than the run.
-            earlier = before[part].get(name, defaults.get(name) if part == "parameters" else None)
+            earlier = before[part].get(name, unrecorded.get(name))
             if name not in MAY_CHANGE and not _is_same(name, earlier, value, settings):
                 raise InputError(
                     f"cannot resume {show_path(run.path)}: {part} {name} was {earlier!r}, "
                     f"is {value!r}; choose another run_name, or set resume=no"
                 )
+
+
+def warn_of_new_revision(run: RunFolder, settings: TrainSettings) -> None:
+    """Say that a model from the hub has another commit than when the run started.
+
+    That is no error: most commits change a model card, and nobody can undo another's commit.
+    """
+    before = run.description.get("model_revision")
+    now = model_revision(settings.model_name)
+
+    if before and now and before != now:
+        print(
+            f"warning: {settings.model_name} has a new commit on the hub, {now}; this run started "
+            f"from {before}: make sure that its weights and its tokenizer are still the same",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _parameter_defaults() -> dict[str, Any]:
@@ -542,7 +580,7 @@ def _parameter_defaults() -> dict[str, Any]:
             defaults[declared.name] = declared.default
         elif declared.default_factory is not MISSING:
             defaults[declared.name] = declared.default_factory()
-    return defaults
+    return defaults | {"date_string": DEFAULT_DATE}
 
 
 def _is_same(name: str, earlier: Any, value: Any, settings: TrainSettings) -> bool:
@@ -561,28 +599,49 @@ def _is_same(name: str, earlier: Any, value: Any, settings: TrainSettings) -> bo
 def describe_run(settings: TrainSettings) -> dict[str, Any]:
     """Return what it takes to repeat a run: parameters, versions, hashes, machine.
 
-    This is the content of ``settings.json``. Hashes are SHA-256, of the data files and of a local
-    model.
+    This is the content of ``settings.json``. Hashes are SHA-256, of the data files, of a local
+    model and of a chat template; a model from the hub has its commit there instead.
     """
     import torch
 
     has_gpu = torch.cuda.is_available()
     return {
         "parameters": settings.as_dict() | {"num_processes": settings.batch_plan.D},
-        "versions": _versions(),
+        "versions": _versions(settings),
         "sha256": _hashes(settings),
+        "model_revision": model_revision(settings.model_name),
         "run_dir": show_path(settings.run_dir),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if has_gpu else "cpu",
+        "driver": gpu_driver() if has_gpu else None,
         "cores": os.cpu_count(),
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def _versions(settings: TrainSettings) -> dict[str, str | None]:
+    """Return the versions of everything that decides what a run computes."""
+    import torch
+
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         versions[package] = version(package)
+    if settings.use_quant:
+        versions["bitsandbytes"] = version("bitsandbytes")
+
+    versions["cuda"] = torch.version.cuda  # what torch was built for; None on a CPU
     return versions
+
+
+def gpu_driver() -> str | None:
+    """Return the version of the NVIDIA driver; None where nvidia-smi cannot tell it."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines else None
 
 
 def _hashes(settings: TrainSettings) -> dict[str, str | None]:
@@ -591,8 +650,9 @@ def _hashes(settings: TrainSettings) -> dict[str, str | None]:
         hashes[name] = sha256([getattr(settings, name)])
 
     model = resolve_path(settings.model_name)  # a folder, a GGUF file, or the name of a hub model
-    hashes["model"] = sha256_of_model(model) if model.exists() else None
+    hashes["model"] = model_hash(model) if model.exists() else None
 
-    if settings.reward_module:
-        hashes["reward_module"] = sha256([settings.reward_module])
+    for name in ("reward_module", "chat_template_path"):
+        if path := getattr(settings, name):
+            hashes[name] = sha256([path])
     return hashes

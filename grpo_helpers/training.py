@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers import library_fixes
+from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import InputError, first_line, read_yaml, show_path
 from grpo_helpers.launch import (
@@ -32,6 +33,7 @@ from grpo_helpers.launch import (
     explain_tracker_errors,
     explain_write_errors,
     launch,
+    launched_rank,
     soft_interrupts,
 )
 from grpo_helpers.metrics import bert_scorer, check_encoder
@@ -43,6 +45,7 @@ from grpo_helpers.model_checks import (
     check_room,
 )
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
+from grpo_helpers.preview import preview_run
 from grpo_helpers.prompts import (
     Message,
     PromptSource,
@@ -86,6 +89,16 @@ class Prepared:
     eval_prompts: list[list[Message]]
     dropped: list[str | int]
 
+    @property
+    def items(self) -> list[Item]:
+        """All items, those of train first."""
+        return self.train_items + self.eval_items
+
+    @property
+    def prompts(self) -> list[list[Message]]:
+        """The prompt of each of :attr:`items`."""
+        return self.train_prompts + self.eval_prompts
+
 
 def prepare(settings: TrainSettings) -> Prepared:
     """Read and check everything that can be checked without weights; nothing is written.
@@ -106,10 +119,11 @@ def prepare(settings: TrainSettings) -> Prepared:
     check_quantization(settings.quant_type if settings.use_quant else None)
     check_lora_targets(settings.lora_target_modules, settings.model_name)
     check_encoder(settings.bertscore_model, settings.bertscore_layers)
-    tokenizer = load_tokenizer(settings.model_name)
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
     template = settings.chat_template_kwargs
-    train_prompts = suit_template(tokenizer, train_prompts, template)
-    eval_prompts = suit_template(tokenizer, eval_prompts, template)
+    file = settings.chat_template_path
+    train_prompts = suit_template(tokenizer, train_prompts, template, file)
+    eval_prompts = suit_template(tokenizer, eval_prompts, template, file)
 
     limit = settings.max_prompt_tokens
     retained = drop_long(
@@ -173,8 +187,9 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
     library_fixes.quiet_libraries()
 
     fields = _sampling_fields(settings) | _optimizer_fields(settings) | _run_fields(settings)
+    given = settings.extra_grpo_args | {"chat_template_kwargs": settings.chat_template_kwargs}
     try:
-        return GRPOConfig(**(fields | settings.extra_grpo_args))
+        return GRPOConfig(**(fields | given))
     except (TypeError, ValueError) as error:
         message = f"TRL refuses these settings: {first_line(error)}"
         if "eval batch size" in message:
@@ -199,7 +214,6 @@ def _sampling_fields(settings: TrainSettings) -> dict[str, Any]:
         "num_iterations": settings.num_iterations,
         "max_completion_length": settings.max_completion_length,
         "temperature": settings.temperature,
-        "chat_template_kwargs": settings.chat_template_kwargs,
         "reward_weights": weights,
     }
 
@@ -292,11 +306,13 @@ def build_trainer(
 
     quant_type = settings.quant_type if settings.use_quant else None
     trainer_class = _trainer_class(settings)
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+    freeze_clock(tokenizer, settings.chat_template_kwargs)  # TRL renders the prompts of rollouts
     with library_fixes.no_folders_yet(config):
         trainer = trainer_class(
             model=load_model(settings.model_name, quant_type, settings.bf16),
             args=config,
-            processing_class=load_tokenizer(settings.model_name),
+            processing_class=tokenizer,
             train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
             eval_dataset=build_dataset(prepared.eval_items, prepared.eval_prompts),
             reward_funcs=reward_funcs,
@@ -434,7 +450,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def body() -> int:
-        train(read_params(args.params, args.p))
+        settings = read_params(args.params, args.p)
+        prepared = prepare(settings)
+        if launched_rank() == 0:
+            print(preview_run(settings, prepared.items, prepared.prompts).text(), flush=True)
+        train(settings, prepared)
         return 0
 
     return run_command(body)

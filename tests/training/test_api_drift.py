@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from datetime import datetime
 from importlib.metadata import version
 
 import bert_score.utils
@@ -21,6 +22,7 @@ import trl.models.utils
 from helpers import ROOT, TINY_MODEL
 from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.utils import chat_template_utils
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.grpo_trainer import nanstd
 from trl.trainer.utils import RepeatSampler
@@ -42,6 +44,8 @@ OUR_SETTINGS = {
     "num_few_shot",
     "max_prompt_tokens",
     "model_name",
+    "chat_template_path",
+    "date_string",
     "use_quant",
     "quant_type",
     "lora_r",
@@ -453,6 +457,27 @@ def test_gguf_models_are_marked_as_quantised(gguf_file):
     assert model.is_quantized
     assert model.hf_quantizer is not None
     assert model.config.quantization_config is not None
+
+
+def test_transformers_gives_chat_templates_the_present_time():
+    source = inspect.getsource(chat_template_utils._cached_compile_jinja_template)
+    assert "return datetime.now().strftime(format)" in source
+    compiled = chat_template_utils._compile_jinja_template("{{ strftime_now('%Y') }}")
+
+    assert compiled is chat_template_utils._compile_jinja_template("{{ strftime_now('%Y') }}")
+    assert compiled.render() == f"{datetime.now():%Y}"
+
+
+def test_transformers_hands_no_function_to_a_chat_template():
+    tokenizer = load_tokenizer(TINY_MODEL)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": ""}],
+        chat_template="{{ strftime_now }}",
+        tokenize=False,
+        strftime_now=lambda format: "27 Nov 2026",
+    )
+
+    assert text == "<function>", "DRIFT: stop_clock could be an argument of the template"
 
 
 def test_bert_score_overflows_without_a_length_limit():

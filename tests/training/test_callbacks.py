@@ -78,7 +78,8 @@ def test_dev_questions_get_the_template_arguments_of_the_rollouts(tmp_path, monk
     args, state = TrainingArguments(str(tmp_path)), TrainerState(is_world_process_zero=True)
     callback.on_save(args, state, TrainerControl(), model=None, processing_class=tokenizer)
 
-    assert grpo_config(settings).chat_template_kwargs == template
+    assert grpo_config(settings).chat_template_kwargs == settings.chat_template_kwargs
+    assert settings.chat_template_kwargs == template | {"date_string": settings.date_string}
     assert texts[0].endswith("skip")
 
 

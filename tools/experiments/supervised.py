@@ -23,6 +23,7 @@ from grpo_helpers.callbacks import (
     LoraSaveCallback,
     OpenCallback,
 )
+from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.data import load_items
 from grpo_helpers.files import write_json
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
@@ -201,11 +202,13 @@ def sft_trainer(
     torch.set_num_threads(settings.num_threads or torch.get_num_threads())
     set_seed(settings.seed)
 
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+    freeze_clock(tokenizer, settings.chat_template_kwargs)
     quant_type = settings.quant_type if settings.use_quant else None
     trainer = SFTTrainer(
         model=load_model(settings.model_name, quant_type=quant_type, bf16=settings.bf16),
         args=SFTConfig(**(sft_arguments(settings) | changes)),
-        processing_class=load_tokenizer(settings.model_name),
+        processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
         peft_config=lora_config(settings),
         callbacks=list(callbacks),
