@@ -6,8 +6,9 @@ import pytest
 from helpers import json_lines, smoke_settings
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from grpo_helpers import callbacks
+from grpo_helpers import dev_answers
 from grpo_helpers.callbacks import (
+    CheckpointCallback,
     CompleteCallback,
     HealthCallback,
     InferenceCallback,
@@ -19,6 +20,7 @@ from grpo_helpers.callbacks import (
     training_callbacks,
 )
 from grpo_helpers.data import load_items
+from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.health import WINDOW
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.run_folder import RunLog, read_log
@@ -33,29 +35,31 @@ def names_of(callbacks):
 # -- the list --------------------------------------------------------------------------------------
 
 
-def test_completion_mark_comes_after_adapter_and_answers(tmp_path):
-    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+def test_completion_mark_comes_between_adapter_and_answers(tmp_path):
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback(tmp_path)))
     mark = names.index(CompleteCallback)
 
     assert names.index(LoraSaveCallback) < mark
-    assert names.index(InferenceCallback) < mark
+    assert mark < names.index(InferenceCallback)
 
 
 def test_run_folder_is_opened_before_anything_is_written(tmp_path):
-    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback(tmp_path)))
 
     assert names[0] is OpenCallback
 
 
-def test_callbacks_end_with_the_one_that_stops_the_run(tmp_path):
-    stop = StopCallback()
+def test_checkpoint_in_between_is_asked_for_once_it_is_known_whether_the_run_ends(tmp_path):
+    stop = StopCallback(tmp_path)
+    callbacks = training_callbacks(smoke_settings(tmp_path), [], [], stop)
 
-    assert training_callbacks(smoke_settings(tmp_path), [], [], stop)[-1] is stop
+    assert callbacks[-2] is stop
+    assert type(callbacks[-1]) is CheckpointCallback
 
 
 def test_sharded_weights_do_not_answer_while_they_train(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback(tmp_path)))
 
     assert InferenceCallback not in names
     assert CompleteCallback in names
@@ -72,9 +76,10 @@ def test_dev_questions_get_the_template_arguments_of_the_rollouts(tmp_path, monk
         texts.extend(prompts)
         return ["며칠"]
 
-    monkeypatch.setattr(callbacks, "generate_answers", record)
+    monkeypatch.setattr(dev_answers, "generate_answers", record)
     items = load_items("data/smoke/dev.json")[:1]
-    callback = InferenceCallback(items, [[{"role": "user", "content": "몇일"}]], settings)
+    dev = DevAnswers(items, [[{"role": "user", "content": "몇일"}]], settings)
+    callback = InferenceCallback(dev)
     args, state = TrainingArguments(str(tmp_path)), TrainerState(is_world_process_zero=True)
     callback.on_save(args, state, TrainerControl(), model=None, processing_class=tokenizer)
 
@@ -96,7 +101,7 @@ def test_log_row_begins_with_step_and_seconds(tmp_path, training):
     LogCallback(tmp_path).on_log(*training, logs={"reward": 1.0})
     (row,) = json_lines(tmp_path / "log.jsonl")
 
-    assert list(row) == ["step", "seconds", "reward", "peak_memory_gib"]
+    assert list(row) == ["step", "seconds", "reward", "peak_memory_gib", "peak_reserved_gib"]
     assert row["step"] == 1
 
 
@@ -182,18 +187,18 @@ def test_run_without_saves_is_saved_at_its_end(training, strategy, step, saves):
 # -- a request to stop -----------------------------------------------------------------------------
 
 
-def test_stop_callback_does_nothing_unless_requested(training):
+def test_stop_callback_does_nothing_unless_requested(tmp_path, training):
     args, state, control = training
-    StopCallback().on_step_end(args, state, control)
+    StopCallback(tmp_path).on_step_end(args, state, control)
 
     assert not control.should_training_stop
     assert not control.should_save
 
 
-def test_requested_stop_ends_the_run_with_a_save(training):
+def test_requested_stop_ends_the_run_with_a_save(tmp_path, training):
     args, state, control = training
-    stop = StopCallback()
-    stop.requested = True
+    stop = StopCallback(tmp_path)
+    stop.request()
     stop.on_step_end(args, state, control)
 
     assert control.should_training_stop
