@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from helpers import json_lines, smoke_settings
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -17,13 +19,14 @@ from grpo_helpers.callbacks import (
     LoraSaveCallback,
     OpenCallback,
     StopCallback,
+    is_for_answers,
     training_callbacks,
 )
 from grpo_helpers.data import load_items
 from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.health import WINDOW
 from grpo_helpers.models import load_tokenizer
-from grpo_helpers.run_folder import RunLog, read_log
+from grpo_helpers.run_folder import RunFolder, RunLog, read_log
 from grpo_helpers.training import grpo_config, train
 
 
@@ -184,6 +187,89 @@ def test_run_without_saves_is_saved_at_its_end(training, strategy, step, saves):
     assert control.should_save is saves
 
 
+# -- more checkpoints than answers -----------------------------------------------------------------
+
+
+@pytest.fixture
+def state_at(training):
+    """A function that puts the training after a step of epochs of four steps."""
+    args, state, control = training
+    state.save_steps = 3
+
+    def put(step, strategy, ends=False):
+        args.save_strategy = strategy
+        state.global_step = step
+        state.epoch = step / 4
+        control.should_training_stop = ends
+        return args, state, control
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("strategy", "step", "ends", "answers"),
+    [
+        ("epoch", 4, False, True),
+        ("epoch", 3, False, False),
+        ("epoch", 3, True, True),
+        ("steps", 3, False, True),
+        ("steps", 4, False, False),
+        ("steps", 4, True, True),
+        ("no", 4, False, False),
+        ("no", 10, True, True),
+    ],
+)
+def test_saves_of_the_strategy_and_the_last_one_answer(state_at, strategy, step, ends, answers):
+    assert is_for_answers(*state_at(step, strategy, ends)) is answers
+
+
+@pytest.mark.parametrize(
+    ("strategy", "step", "ends", "asks"),
+    [
+        ("epoch", 2, False, True),
+        ("epoch", 3, False, False),
+        ("epoch", 4, False, False),  # the end of the epoch saves it
+        ("epoch", 2, True, False),  # the end of the run does
+        ("steps", 4, False, True),
+        ("no", 4, False, True),
+    ],
+)
+def test_checkpoint_in_between_is_asked_for_every_few_steps(state_at, strategy, step, ends, asks):
+    args, state, control = state_at(step, strategy, ends)
+    CheckpointCallback(every=2).on_step_end(args, state, control)
+
+    assert control.should_save is asks
+
+
+def test_no_checkpoint_in_between_is_asked_for_by_default(state_at):
+    args, state, control = state_at(2, "epoch")
+    CheckpointCallback(smoke_settings("runs").checkpoint_steps).on_step_end(args, state, control)
+
+    assert not control.should_save
+
+
+def test_checkpoint_in_between_gets_no_adapter_folder(tmp_path, state_at):
+    LoraSaveCallback(tmp_path).on_save(*state_at(2, "epoch"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_in_between_is_complete(tmp_path, state_at):
+    CompleteCallback(tmp_path).on_save(*state_at(2, "epoch"))
+
+    assert RunFolder(tmp_path).last_complete().name == "checkpoint-2"
+
+
+def test_step_that_is_saved_twice_is_answered_once(tmp_path, state_at):
+    answered = []
+    dev = SimpleNamespace(answer=lambda model, tokenizer, checkpoint: answered.append(checkpoint))
+    callback = InferenceCallback(dev)
+    for _ in range(2):
+        callback.on_save(*state_at(3, "epoch", ends=True), model=None, processing_class=None)
+
+    assert answered == ["step_3"]
+
+
 # -- a request to stop -----------------------------------------------------------------------------
 
 
@@ -203,3 +289,61 @@ def test_requested_stop_ends_the_run_with_a_save(tmp_path, training):
 
     assert control.should_training_stop
     assert control.should_save
+
+
+def test_stop_file_ends_the_run_and_is_removed(tmp_path, training, capsys):
+    args, state, control = training
+    stop = StopCallback(tmp_path)
+    (tmp_path / "STOP").touch()
+    stop.on_step_end(args, state, control)
+
+    assert control.should_training_stop
+    assert control.should_save
+    assert not (tmp_path / "STOP").exists()
+    assert capsys.readouterr().out.startswith("stopping after step 1, as ")
+
+
+def test_stop_file_that_comes_during_the_answers_ends_the_run_after_them(tmp_path, state_at):
+    args, state, control = state_at(4, "epoch")
+    (tmp_path / "STOP").touch()
+    StopCallback(tmp_path).on_save(args, state, control)
+
+    assert control.should_training_stop
+
+
+def test_stop_file_that_comes_during_a_save_in_between_waits_for_the_next_step(tmp_path, state_at):
+    """That save has no answers; the last one of a run has."""
+    args, state, control = state_at(2, "epoch")
+    (tmp_path / "STOP").touch()
+    StopCallback(tmp_path).on_save(args, state, control)
+
+    assert not control.should_training_stop
+    assert (tmp_path / "STOP").exists()
+
+
+def test_file_is_looked_for_by_the_first_process_alone(tmp_path, training):
+    args, state, control = training
+    state.is_world_process_zero = False
+    (tmp_path / "STOP").touch()
+    StopCallback(tmp_path).on_step_end(args, state, control)
+
+    assert (tmp_path / "STOP").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "printed"),
+    [
+        (3, "stopped after step 3 of 10, checkpoint-3 is complete: resume=auto goes on from it\n"),
+        (10, ""),
+    ],
+)
+def test_run_says_where_it_was_stopped_unless_that_is_its_end(
+    tmp_path, training, capsys, step, printed
+):
+    args, state, control = training
+    state.global_step = step
+    stop = StopCallback(tmp_path)
+    stop.request()
+    stop.on_train_end(args, state, control)
+
+    assert capsys.readouterr().out == printed

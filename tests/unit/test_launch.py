@@ -15,12 +15,14 @@ from grpo_helpers.files import InputError
 from grpo_helpers.launch import (
     _first_error,
     _run_passing_on,
+    ask_to_stop,
     check_trackers,
     explain_start_errors,
     explain_tracker_errors,
     explain_write_errors,
     soft_interrupts,
 )
+from grpo_helpers.run_folder import RunFolder
 
 # -- trackers --------------------------------------------------------------------------------------
 
@@ -204,6 +206,36 @@ def test_other_threads_leave_signals_alone(stop):
     thread.join()
 
     assert entered == [True]
+
+
+def test_processes_are_asked_to_stop_by_a_file(tmp_path):
+    ask_to_stop(tmp_path)
+
+    assert RunFolder(tmp_path).stop_file.is_file()
+
+
+def test_processes_that_have_not_begun_are_not_asked(tmp_path):
+    ask_to_stop(tmp_path / "none")
+
+    assert not (tmp_path / "none").exists()
+
+
+def test_command_hears_no_ctrl_c_of_its_own(capsys):
+    """A terminal sends it to a whole session; torchrun would end its processes."""
+    code = "import os; print('step', os.getsid(0) == os.getpid())"
+    _run_passing_on([sys.executable, "-c", code])
+
+    assert capsys.readouterr().out == "step True\n"
+
+
+def test_launcher_that_is_interrupted_waits_for_the_command(stop, capsys):
+    code = "import os, time; os.kill(os.getppid(), 2); time.sleep(0.5); print('step 1')"
+    with soft_interrupts(stop.request):
+        exit_code, _ = _run_passing_on([sys.executable, "-c", code])
+
+    assert exit_code == 0
+    assert stop.requested
+    assert capsys.readouterr().out.endswith("step 1\n")
 
 
 # -- disks -----------------------------------------------------------------------------------------
