@@ -58,23 +58,24 @@ def training_callbacks(
         writer: Opens the run folder; None stands for one that starts a new run.
     """
     run_dir = settings.run_dir
-    open_folder = OpenCallback(writer or RunWriter(settings))
-    save_adapter = LoraSaveCallback(run_dir)
-    mark_complete = CompleteCallback(run_dir)
-    answer_dev = InferenceCallback(DevAnswers(items, prompts, settings))
-    log = LogCallback(run_dir)
-    watch = HealthCallback(run_dir, settings.stop_on_alarm)
-    save_last = LastSaveCallback()
-    save_between = CheckpointCallback(settings.checkpoint_steps)
+    in_between = CheckpointCallback(settings.checkpoint_steps)
 
     # The mark comes after the adapter, which a run that resumes does not write again, and before
     # the answers: they take long and need much memory, and can be made up for.
-    saves: list[TrainerCallback] = [open_folder, save_adapter, mark_complete]
+    saves: list[TrainerCallback] = [
+        OpenCallback(writer or RunWriter(settings)),
+        LoraSaveCallback(run_dir, in_between),
+        CompleteCallback(run_dir, in_between),
+    ]
     if can_answer_while_training():  # else the checkpoints answer after the run, by inference.py
-        saves.append(answer_dev)
+        dev = DevAnswers(items, prompts, settings)
+        saves.append(InferenceCallback(dev, in_between, stop))
+
+    log = LogCallback(run_dir)
+    watch = HealthCallback(run_dir, settings.stop_on_alarm)
 
     # Who asks for a checkpoint in between comes last: it has to know whether the run ends here.
-    return [*saves, log, watch, save_last, stop, save_between]
+    return [*saves, log, watch, LastSaveCallback(), stop, in_between]
 
 
 # -- the start -------------------------------------------------------------------------------------
@@ -109,50 +110,47 @@ class OpenCallback(TrainerCallback):
 # -- what a save consists of -----------------------------------------------------------------------
 
 
-def is_for_answers(args: TrainingArguments, state: TrainerState, control: TrainerControl) -> bool:
-    """Return whether a save gets an adapter's folder and dev answers.
-
-    That is so where ``save_strategy`` asks for it, and at the end of a run, however it comes to it.
-    The other saves are for resuming only (``checkpoint_steps``).
-    """
-    if control.should_training_stop:
-        return True
-    if args.save_strategy == "epoch":
-        return ends_epoch(state)
-    return args.save_strategy == "steps" and state.global_step % state.save_steps == 0
-
-
 class CheckpointCallback(TrainerCallback):
     """Asks for a checkpoint every few steps: to resume from, not to answer with."""
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int = 0) -> None:
         """Take the steps from one checkpoint to the next; 0 asks for none."""
         self.every = every
+        self.asked_at: int | None = None  # the step that would not be saved otherwise
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask for a checkpoint, unless the end of the epoch saves this step anyway."""
-        if not self.every or state.global_step % self.every != 0:
+        """Ask for a checkpoint, unless this step is saved anyway, now or as the epoch ends."""
+        if not self.every or state.global_step % self.every != 0 or control.should_save:
             return
 
         is_last_of_epoch = control.should_training_stop or ends_epoch(state)
         if not (args.save_strategy == "epoch" and is_last_of_epoch):
             control.should_save = True
+            self.asked_at = state.global_step
+
+    def is_only_to_resume(self, state: TrainerState, control: TrainerControl) -> bool:
+        """Return whether a save gets neither an adapter's folder nor dev answers.
+
+        The last save of a run gets both, however the run comes to its end.
+        """
+        return self.asked_at == state.global_step and not control.should_training_stop
 
 
 class LoraSaveCallback(TrainerCallback):
-    """Saves the LoRA adapter to ``epoch_{E}`` (or ``step_{N}``) at every save for answers."""
+    """Saves the LoRA adapter to ``epoch_{E}`` (or ``step_{N}``) at every save that answers."""
 
-    def __init__(self, run_dir: Path) -> None:
-        """Take the run's folder."""
+    def __init__(self, run_dir: Path, in_between: CheckpointCallback | None = None) -> None:
+        """Take the run's folder, and who knows the saves that are only to resume from."""
         self.run = RunFolder(run_dir)
+        self.in_between = in_between or CheckpointCallback()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Copy the adapter out of TRL's checkpoint; it appears under its name once complete."""
-        if not state.is_world_process_zero or not is_for_answers(args, state, control):
+        if not state.is_world_process_zero or self.in_between.is_only_to_resume(state, control):
             return
 
         source = self.run.trl_checkpoint(state.global_step)
@@ -174,9 +172,17 @@ class CompleteCallback(TrainerCallback):
     It must come after the callback that writes the adapter.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        """Take the run's folder."""
+    def __init__(self, run_dir: Path, in_between: CheckpointCallback | None = None) -> None:
+        """Take the run's folder, and who knows the saves that are only to resume from."""
         self.run = RunFolder(run_dir)
+        self.in_between = in_between or CheckpointCallback()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take the mark back from a step that is saved once more: its files are written anew."""
+        if control.should_save and state.is_world_process_zero:
+            (self.run.trl_checkpoint(state.global_step) / COMPLETE).unlink(missing_ok=True)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -189,8 +195,9 @@ class CompleteCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
 
-        answers_as = checkpoint_name(args, state) if is_for_answers(args, state, control) else None
-        mark = {"step": state.global_step, "checkpoint": answers_as}
+        only_to_resume = self.in_between.is_only_to_resume(state, control)
+        checkpoint = None if only_to_resume else checkpoint_name(args, state)
+        mark = {"step": state.global_step, "checkpoint": checkpoint}
         write_json(self.run.trl_checkpoint(state.global_step) / COMPLETE, mark)
 
 
@@ -200,9 +207,16 @@ class InferenceCallback(TrainerCallback):
     Its checkpoint is complete by then: what goes wrong here costs no training.
     """
 
-    def __init__(self, dev: DevAnswers) -> None:
-        """Take what answers the dev set."""
+    def __init__(
+        self,
+        dev: DevAnswers,
+        in_between: CheckpointCallback | None = None,
+        stop: StopCallback | None = None,
+    ) -> None:
+        """Take what answers, who knows the saves that are only to resume from, and who stops."""
         self.dev = dev
+        self.in_between = in_between or CheckpointCallback()
+        self.stop = stop
         self.answered_at: int | None = None  # the step of the last answers
 
     def on_train_begin(
@@ -217,12 +231,17 @@ class InferenceCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
     ) -> None:
         """Answer with the model as it is now; a step that is saved twice is answered once."""
-        if not is_for_answers(args, state, control) or self.answered_at == state.global_step:
+        is_answered = self.answered_at == state.global_step
+        if is_answered or self.in_between.is_only_to_resume(state, control):
             return
 
         checkpoint = checkpoint_name(args, state)
         self.dev.answer(more["model"], more["processing_class"], checkpoint)
         self.answered_at = state.global_step
+
+        # Answers take as long as many steps: who asked meanwhile need not wait for a further one.
+        if self.stop is not None and self.stop.is_requested(args, state):
+            control.should_training_stop = True
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -371,15 +390,8 @@ class StopCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Save and stop if that was requested."""
-        if self._is_requested(args, state):
+        if self.is_requested(args, state):
             end_with_save(args, control)
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Train no further step if the request came while the dev set was answered."""
-        if is_for_answers(args, state, control) and self._is_requested(args, state):
-            control.should_training_stop = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -392,8 +404,11 @@ class StopCallback(TrainerCallback):
                 flush=True,
             )
 
-    def _is_requested(self, args: TrainingArguments, state: TrainerState) -> bool:
-        """Return whether any process was asked to stop; the first one looks for the file."""
+    def is_requested(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Return whether any process was asked to stop; each has to ask, the first sees the file.
+
+        A file that is seen is removed.
+        """
         if state.is_world_process_zero and self.run.stop_file.is_file():
             self.run.stop_file.unlink(missing_ok=True)
             self.requested = True

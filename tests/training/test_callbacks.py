@@ -19,7 +19,6 @@ from grpo_helpers.callbacks import (
     LoraSaveCallback,
     OpenCallback,
     StopCallback,
-    is_for_answers,
     training_callbacks,
 )
 from grpo_helpers.data import load_items
@@ -194,7 +193,6 @@ def test_run_without_saves_is_saved_at_its_end(training, strategy, step, saves):
 def state_at(training):
     """A function that puts the training after a step of epochs of four steps."""
     args, state, control = training
-    state.save_steps = 3
 
     def put(step, strategy, ends=False):
         args.save_strategy = strategy
@@ -206,21 +204,12 @@ def state_at(training):
     return put
 
 
-@pytest.mark.parametrize(
-    ("strategy", "step", "ends", "answers"),
-    [
-        ("epoch", 4, False, True),
-        ("epoch", 3, False, False),
-        ("epoch", 3, True, True),
-        ("steps", 3, False, True),
-        ("steps", 4, False, False),
-        ("steps", 4, True, True),
-        ("no", 4, False, False),
-        ("no", 10, True, True),
-    ],
-)
-def test_saves_of_the_strategy_and_the_last_one_answer(state_at, strategy, step, ends, answers):
-    assert is_for_answers(*state_at(step, strategy, ends)) is answers
+@pytest.fixture
+def in_between(state_at):
+    """Who has asked for a checkpoint of step 2."""
+    callback = CheckpointCallback(every=2)
+    callback.on_step_end(*state_at(2, "epoch"))
+    return callback
 
 
 @pytest.mark.parametrize(
@@ -236,9 +225,11 @@ def test_saves_of_the_strategy_and_the_last_one_answer(state_at, strategy, step,
 )
 def test_checkpoint_in_between_is_asked_for_every_few_steps(state_at, strategy, step, ends, asks):
     args, state, control = state_at(step, strategy, ends)
-    CheckpointCallback(every=2).on_step_end(args, state, control)
+    callback = CheckpointCallback(every=2)
+    callback.on_step_end(args, state, control)
 
     assert control.should_save is asks
+    assert callback.is_only_to_resume(state, control) is asks
 
 
 def test_no_checkpoint_in_between_is_asked_for_by_default(state_at):
@@ -248,26 +239,67 @@ def test_no_checkpoint_in_between_is_asked_for_by_default(state_at):
     assert not control.should_save
 
 
-def test_checkpoint_in_between_gets_no_adapter_folder(tmp_path, state_at):
-    LoraSaveCallback(tmp_path).on_save(*state_at(2, "epoch"))
+def test_save_that_somebody_else_has_asked_for_answers(state_at):
+    args, state, control = state_at(2, "steps")
+    control.should_save = True
+    callback = CheckpointCallback(every=2)
+    callback.on_step_end(args, state, control)
+
+    assert not callback.is_only_to_resume(state, control)
+
+
+def test_checkpoint_in_between_answers_if_the_run_ends_there(state_at, in_between):
+    _, state, control = state_at(2, "epoch", ends=True)
+
+    assert not in_between.is_only_to_resume(state, control)
+
+
+def test_checkpoint_in_between_gets_no_adapter_folder(tmp_path, state_at, in_between):
+    LoraSaveCallback(tmp_path, in_between).on_save(*state_at(2, "epoch"))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checkpoint_in_between_is_complete(tmp_path, state_at):
-    CompleteCallback(tmp_path).on_save(*state_at(2, "epoch"))
+def test_checkpoint_in_between_is_complete(tmp_path, state_at, in_between):
+    CompleteCallback(tmp_path, in_between).on_save(*state_at(2, "epoch"))
 
     assert RunFolder(tmp_path).last_complete().name == "checkpoint-2"
 
 
-def test_step_that_is_saved_twice_is_answered_once(tmp_path, state_at):
+def test_checkpoint_that_is_written_once_more_is_not_complete_meanwhile(tmp_path, state_at):
+    args, state, control = state_at(2, "epoch", ends=True)
+    callback = CompleteCallback(tmp_path)
+    callback.on_save(args, state, control)
+    control.should_save = True
+    callback.on_epoch_end(args, state, control)
+
+    assert RunFolder(tmp_path).last_complete() is None
+
+
+@pytest.fixture
+def dev():
+    """What stands for the answers to the dev set: it notes with which checkpoints it answered."""
     answered = []
-    dev = SimpleNamespace(answer=lambda model, tokenizer, checkpoint: answered.append(checkpoint))
+    return SimpleNamespace(
+        answered=answered, answer=lambda model, tokenizer, checkpoint: answered.append(checkpoint)
+    )
+
+
+MODEL = {"model": None, "processing_class": None}
+
+
+def test_checkpoint_in_between_does_not_answer(state_at, in_between, dev):
+    InferenceCallback(dev, in_between).on_save(*state_at(2, "epoch"), **MODEL)
+
+    assert dev.answered == []
+
+
+def test_step_that_is_saved_twice_is_answered_once(state_at, dev):
     callback = InferenceCallback(dev)
     for _ in range(2):
-        callback.on_save(*state_at(3, "epoch", ends=True), model=None, processing_class=None)
+        callback.on_save(*state_at(3, "epoch", ends=True), **MODEL)
 
-    assert answered == ["step_3"]
+    assert dev.answered == ["step_3"]
 
 
 # -- a request to stop -----------------------------------------------------------------------------
@@ -303,22 +335,14 @@ def test_stop_file_ends_the_run_and_is_removed(tmp_path, training, capsys):
     assert capsys.readouterr().out.startswith("stopping after step 1, as ")
 
 
-def test_stop_file_that_comes_during_the_answers_ends_the_run_after_them(tmp_path, state_at):
+def test_stop_file_that_comes_during_the_answers_ends_the_run_after_them(tmp_path, state_at, dev):
     args, state, control = state_at(4, "epoch")
     (tmp_path / "STOP").touch()
-    StopCallback(tmp_path).on_save(args, state, control)
+    callback = InferenceCallback(dev, stop=StopCallback(tmp_path))
+    callback.on_save(args, state, control, **MODEL)
 
+    assert dev.answered == ["epoch_1"]
     assert control.should_training_stop
-
-
-def test_stop_file_that_comes_during_a_save_in_between_waits_for_the_next_step(tmp_path, state_at):
-    """That save has no answers; the last one of a run has."""
-    args, state, control = state_at(2, "epoch")
-    (tmp_path / "STOP").touch()
-    StopCallback(tmp_path).on_save(args, state, control)
-
-    assert not control.should_training_stop
-    assert (tmp_path / "STOP").exists()
 
 
 def test_file_is_looked_for_by_the_first_process_alone(tmp_path, training):
