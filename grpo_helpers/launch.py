@@ -1,4 +1,4 @@
-"""Several processes, trackers, Ctrl-C, and a full disk: what surrounds the training itself.
+"""Several processes, trackers, signals, and a full disk: what surrounds the training itself.
 
 In: the settings of a run, and what goes wrong outside our code. Out: processes started by torchrun,
 a run that ends with a save, and one-line errors. The article trains in one process and has nothing
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.files import InputError, first_line
+from grpo_helpers.run_folder import STOP_FILE
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from grpo_helpers.callbacks import StopCallback
     from grpo_helpers.run_folder import RunWriter
 
 # Codes of OSError that mean a full disk or a place that cannot be written. Not every system has
@@ -36,7 +36,16 @@ WRITE_ERRORS = {getattr(errno, name) for name in _CODE_NAMES if hasattr(errno, n
 WRITE_ERROR_TEXT = re.compile(r"inline_container|os error (5|13|27|28|30|122)\)")
 
 # Lines of the processes that are passed on: the steps, and what happens when a run resumes.
-PASSED_ON = ("step ", "resuming ", "the save ")
+PASSED_ON = (
+    "step ",
+    "resuming ",
+    "the save ",
+    "answering dev",
+    "no complete checkpoint",
+    "out of memory with",
+    "stopping ",
+    "stopped ",
+)
 ERROR_LINE = re.compile(r"error: |\S*Error: ")
 
 
@@ -88,7 +97,8 @@ def launch(settings: TrainSettings) -> None:
         text = yaml.safe_dump(settings.as_dict(), allow_unicode=True)
         params.write_text(text, encoding="utf-8")
 
-        exit_code, lines = _run_passing_on(_torchrun_command(settings.num_processes, params))
+        with soft_interrupts(lambda: ask_to_stop(settings.run_dir)):
+            exit_code, lines = _run_passing_on(_torchrun_command(settings.num_processes, params))
 
     if exit_code:
         raise InputError(f"{settings.num_processes} processes failed: {_first_error(lines)}")
@@ -103,7 +113,14 @@ def _torchrun_command(num_processes: int, params: Path) -> list[str]:
 
 def _run_passing_on(command: Sequence[str]) -> tuple[int, list[str]]:
     """Run a command, print its lines of progress, and return its exit code and all its lines."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # In a session of its own: Ctrl-C reaches this process alone, which asks the others to stop.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     lines: list[str] = []
 
     try:
@@ -205,30 +222,48 @@ def _explained(begin: Callable[..., Any], name: str) -> Callable[..., Any]:
 # -- signals ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def soft_interrupts(stop: StopCallback) -> Iterator[None]:
-    """Let the first Ctrl-C (or the notebook's stop button) end the run softly, the second at once.
+STOP_SIGNALS = {
+    signal.SIGINT: "interrupt again",  # Ctrl-C, or the notebook's stop button
+    signal.SIGTERM: "send SIGTERM again",  # kill, or a machine that is taken away
+}
 
-    Softly means after the current step, with a save. This has no effect with several processes,
-    which could stop at different steps, nor outside a program's main thread.
+
+@contextmanager
+def soft_interrupts(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the run softly, the second of its kind at once.
+
+    Softly means after the current step, with a save. This has no effect outside a program's main
+    thread. torchrun passes a signal on to its processes, and kills them 30 seconds later.
+
+    Args:
+        request_stop: Asks the run to end; called from a signal handler.
     """
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    if launched_processes() > 1 or not is_main_thread:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    original_handler = signal.getsignal(signal.SIGINT)
+    original_handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
-    def request_stop(*_: Any) -> None:
-        stop.requested = True
-        signal.signal(signal.SIGINT, original_handler)
-        print("stopping after this step, with a save; interrupt again to stop at once", flush=True)
+    def request_once(number: int, _: Any) -> None:
+        request_stop()
+        signal.signal(number, original_handlers[signal.Signals(number)])
+        if launched_rank() == 0:
+            again = STOP_SIGNALS[signal.Signals(number)]
+            print(f"stopping after this step, with a save; {again} to stop at once", flush=True)
 
-    signal.signal(signal.SIGINT, request_stop)
+    for number in STOP_SIGNALS:
+        signal.signal(number, request_once)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, original_handler)
+        for number, handler in original_handlers.items():
+            signal.signal(number, handler)
+
+
+def ask_to_stop(run_dir: Path) -> None:
+    """Ask the processes that train into a folder to end after their current step."""
+    if run_dir.is_dir():  # otherwise none of them has begun
+        (run_dir / STOP_FILE).touch()
 
 
 # -- errors of a start, and of a disk --------------------------------------------------------------

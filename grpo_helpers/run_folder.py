@@ -49,7 +49,9 @@ BEST_FILE = "best_checkpoint.json"
 COMPLETIONS_FOLDER = "completions"
 TEMPLATE_FILE = "chat_template.jinja"  # the template that took the place of the model's, if one did
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
+TRAINER_STATE = "trainer_state.json"  # TRL's own, beside it
 LOCK_FILE = ".lock"  # held by the process that trains into the folder
+STOP_FILE = "STOP"  # whoever makes it asks the run to end after its current step
 
 # What a run writes into its folder; an earlier run's files are set aside before a new one starts.
 RUN_FILES = (
@@ -63,7 +65,7 @@ RUN_FILES = (
 )
 RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
 
-# Parameters that do not affect what is learned: a resumed run may change them.
+# Parameters that do not affect what is learned, or by rounding only: a resumed run may change them.
 MAY_CHANGE = (
     "resume",
     "device",
@@ -72,7 +74,12 @@ MAY_CHANGE = (
     "report_to",
     "save_total_limit",
     "stop_on_alarm",
+    "checkpoint_steps",
+    "inference_batch_size",
+    "gradient_checkpointing",
 )
+# The same, of extra_grpo_args: when memory is given back.
+EXTRA_ARGS_MAY_CHANGE = ("torch_empty_cache_steps",)
 
 # Packages whose versions are recorded with a run.
 PACKAGES = (
@@ -94,6 +101,7 @@ Rows = Sequence[Mapping[str, Any]]
 # -- names of checkpoints --------------------------------------------------------------------------
 
 BASE = "epoch_0"  # the model before training, answered as checkpoint 0
+WHOLE_EPOCH = 1e-6  # an epoch is whole if it is as close as this to a whole number
 
 
 def checkpoint_name(args: TrainingArguments, state: TrainerState) -> str:
@@ -102,14 +110,16 @@ def checkpoint_name(args: TrainingArguments, state: TrainerState) -> str:
     No two saves share a name; ``int(state.epoch)``, the article's way, gives several saves of one
     epoch the same name.
     """
-    epoch = state.epoch or 0.0
-    is_whole_epoch = abs(epoch - round(epoch)) < 1e-6
-    ends_epoch = args.save_strategy == "epoch" and is_whole_epoch
-
-    if state.global_step == 0 or ends_epoch:
-        return f"epoch_{round(epoch)}"
+    if state.global_step == 0 or (args.save_strategy == "epoch" and ends_epoch(state)):
+        return f"epoch_{round(state.epoch or 0)}"
 
     return f"step_{state.global_step}"
+
+
+def ends_epoch(state: TrainerState) -> bool:
+    """Return whether a training has just come to the end of an epoch."""
+    epoch = state.epoch or 0.0
+    return abs(epoch - round(epoch)) < WHOLE_EPOCH
 
 
 def answer_file_name(checkpoint: str) -> str:
@@ -323,10 +333,30 @@ class RunFolder:
     def last_complete(self) -> Path | None:
         """Return the newest of TRL's checkpoints whose save was finished, or None.
 
-        A save is finished when the adapter and the answers are on disk, too.
+        A save is finished when all that training needs to go on is on disk, and the adapter, where
+        the save has one; the answers come later.
         """
         complete = [marker.parent for marker in self.path.glob(f"checkpoint-*/{COMPLETE}")]
         return max(complete, key=step_of, default=None)
+
+    def unanswered(self, trl_checkpoint: Path) -> list[str]:
+        """Return the saves up to one of TRL's checkpoints that have no dev answers, in order."""
+        state = read_json(trl_checkpoint / TRAINER_STATE, "trainer state")
+        reached = [name for name in self.checkpoints() if _is_reached(name, state)]
+        return [name for name in reached if not self.answers(name).is_file()]
+
+    @property
+    def stop_file(self) -> Path:
+        """The file that asks the run to end after its current step."""
+        return self.path / STOP_FILE
+
+
+def _is_reached(checkpoint: str, state: Mapping[str, Any]) -> bool:
+    """Return whether a training in ``state`` has come to a save; a later one is to be made anew."""
+    number, _ = checkpoint_order(checkpoint)
+    if checkpoint.startswith("epoch_"):
+        return number <= state["epoch"] + WHOLE_EPOCH
+    return number <= state["global_step"]
 
 
 def step_of(checkpoint: Path) -> int:
@@ -340,8 +370,8 @@ def step_of(checkpoint: Path) -> int:
 
 def is_finished(checkpoint: Path) -> bool:
     """Return whether one of TRL's checkpoints is the last of its run."""
-    state = read_json(checkpoint / "trainer_state.json", "trainer state")
-    return state["global_step"] >= state["max_steps"]
+    state = read_json(checkpoint / TRAINER_STATE, "trainer state")
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 # -- one writer ------------------------------------------------------------------------------------
@@ -367,6 +397,7 @@ class RunWriter:
         self.checkpoint: Path | None = None
         self.is_open = False
         self._file: IO[str] | None = None
+        self._old_stop: int | None = None
 
     def __enter__(self) -> Self:
         """Lock the folder if it is there, and choose the checkpoint to resume from.
@@ -380,8 +411,9 @@ class RunWriter:
             self._lock()
 
         try:
+            run = RunFolder(self.settings.run_dir)
+            self._old_stop = _written_at(run.stop_file)
             if self.settings.resume == "auto":
-                run = RunFolder(self.settings.run_dir)
                 self.checkpoint = run.last_complete()
                 if self.checkpoint and not is_finished(self.checkpoint):
                     check_unchanged(run, self.settings)
@@ -403,6 +435,7 @@ class RunWriter:
         if self.is_main:
             self.settings.run_dir.mkdir(parents=True, exist_ok=True)
             self._lock()
+            self._remove_old_stop()
             open_run_folder(self.settings, self.checkpoint)
         self.is_open = True
 
@@ -414,6 +447,13 @@ class RunWriter:
         (self.settings.run_dir / LOCK_FILE).unlink(missing_ok=True)  # while it is still held
         self._file.close()
         self._file = None
+
+    def _remove_old_stop(self) -> None:
+        """Remove a STOP file from before this start; one that has come since then is obeyed."""
+        file = RunFolder(self.settings.run_dir).stop_file
+        if self._old_stop is not None and _written_at(file) == self._old_stop:
+            file.unlink(missing_ok=True)
+            print(f"{show_path(file)} was there before this start: removed", flush=True)
 
     def _lock(self) -> None:
         path = self.settings.run_dir / LOCK_FILE
@@ -449,6 +489,14 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
+def _written_at(path: Path) -> int | None:
+    """Return when a file was last written, in nanoseconds, or None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def _is_same_file(file: IO[str], path: Path) -> bool:
     """Return whether ``path`` still names an open file."""
     try:
@@ -474,6 +522,8 @@ def open_run_folder(settings: TrainSettings, checkpoint: Path | None) -> None:
 
     if checkpoint:
         rewind_run_folder(settings, checkpoint)
+    elif settings.resume == "auto":
+        restart_run_folder(settings)
     else:
         start_run_folder(settings)
 
@@ -487,16 +537,60 @@ def remove_unfinished_files(run_dir: Path) -> None:
         shutil.rmtree(folder)
 
 
-def start_run_folder(settings: TrainSettings) -> None:
+def restart_run_folder(settings: TrainSettings) -> None:
+    """Prepare the run folder of ``settings`` for a run that was cut off before it saved anything.
+
+    It begins at step 0 again. If it is the same run, the base has the same answers: they stay.
+    """
+    run = RunFolder(settings.run_dir)
+    is_same_run = _is_unchanged(run, settings)
+
+    previous = start_run_folder(settings)
+    if previous is None:
+        return
+
+    print(
+        f"no complete checkpoint in {show_path(run.path)}: starting from step 0; what was there "
+        f"is in {previous.name}",
+        flush=True,
+    )
+    if is_same_run:
+        _copy_answers(BASE, RunFolder(previous), run)
+
+
+def _is_unchanged(run: RunFolder, settings: TrainSettings) -> bool:
+    """Return whether ``settings`` continue the same run; False if there is none."""
+    try:
+        check_unchanged(run, settings)
+    except InputError:
+        return False
+    return True
+
+
+def _copy_answers(checkpoint: str, source: RunFolder, target: RunFolder) -> None:
+    """Copy a checkpoint's dev answers from one run to another, also if some of them are missing."""
+    target_folder = target.answers(checkpoint).parent
+    target_folder.mkdir(exist_ok=True)
+    answers = source.answers(checkpoint)
+
+    for file in answers.parent.glob(f"{answers.name}*"):
+        shutil.copyfile(file, target_folder / file.name)
+
+
+def start_run_folder(settings: TrainSettings) -> Path | None:
     """Create the run folder of ``settings`` and write its ``settings.json``.
 
     An earlier run's files go to ``previous-N/``; none is lost.
+
+    Returns:
+        That folder; None if there was no earlier run.
     """
     run_dir = settings.run_dir
     earlier = [run_dir / name for name in RUN_FILES if (run_dir / name).exists()]
     for pattern in RUN_PATTERNS:
         earlier += sorted(run_dir.glob(pattern))
 
+    previous = None
     if earlier:
         number = 1 + len(list(run_dir.glob("previous-*")))
         previous = run_dir / f"previous-{number}"
@@ -508,6 +602,7 @@ def start_run_folder(settings: TrainSettings) -> None:
         template = read_chat_template(settings.chat_template_path)
         write_atomically(run_dir / TEMPLATE_FILE, lambda file: file.write(template))
     write_json(run_dir / SETTINGS_FILE, describe_run(settings))
+    return previous
 
 
 def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
@@ -585,12 +680,19 @@ def _parameter_defaults() -> dict[str, Any]:
 
 def _is_same(name: str, earlier: Any, value: Any, settings: TrainSettings) -> bool:
     """Return whether what a run recorded is what there is now."""
+    if name == "extra_grpo_args" and isinstance(earlier, dict):
+        earlier, value = _without_changeable(earlier), _without_changeable(value)
     if earlier == value:
         return True
 
     # Earlier runs hashed every file of a model's folder, its README, too.
     model = resolve_path(settings.model_name)
     return name == "model" and earlier is not None and model.exists() and is_model(model, earlier)
+
+
+def _without_changeable(extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``extra_grpo_args`` without those that a resumed run may change."""
+    return {name: arg for name, arg in extra_args.items() if name not in EXTRA_ARGS_MAY_CHANGE}
 
 
 # -- where a run came from -------------------------------------------------------------------------

@@ -67,6 +67,7 @@ ZERO_OR_MORE = (
     "num_few_shot",
     "max_prompt_tokens",
     "bertscore_layers",
+    "checkpoint_steps",
     "num_threads",
 )
 # What transformers can report to, by the names that it has for them.
@@ -339,10 +340,11 @@ class EvaluateSettings(PromptSettings):
 class TrainSettings(PromptSettings):
     """Parameters of notebook 04, explained there, under TRL's, transformers' and PEFT's names.
 
-    0 means TRL's default for ``steps_per_generation`` and no limit for ``max_prompt_tokens``;
-    ``max_steps`` below 1 means no limit. ``reward_weights`` takes what
-    :func:`grpo_helpers.rewards.reward_weights` takes. An empty ``date_string`` becomes the date of
-    the run, here and nowhere else: today's, or what an earlier part of the run has recorded.
+    0 means TRL's default for ``steps_per_generation``, no limit for ``max_prompt_tokens``, and no
+    further checkpoints for ``checkpoint_steps``; ``max_steps`` below 1 means no limit.
+    ``reward_weights`` takes what :func:`grpo_helpers.rewards.reward_weights` takes. An empty
+    ``date_string`` becomes the date of the run, here and nowhere else: today's, or what an earlier
+    part of the run has recorded.
 
     >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
     64
@@ -387,6 +389,7 @@ class TrainSettings(PromptSettings):
     save_strategy: str = "epoch"
     save_steps: int = 10
     save_total_limit: int = 2
+    checkpoint_steps: int = 0
     eval_strategy: str = "no"
     inference_batch_size: int = 32
     stop_on_alarm: bool = False

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from grpo_helpers import library_fixes
 from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.command_line import run_command
+from grpo_helpers.dev_answers import DevAnswers
+from grpo_helpers.device_memory import explain_out_of_memory, free_memory
 from grpo_helpers.files import InputError, first_line, read_yaml, show_path
 from grpo_helpers.launch import (
     check_processes,
@@ -57,7 +59,7 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
-from grpo_helpers.run_folder import RunWriter, is_finished, step_of
+from grpo_helpers.run_folder import RunFolder, RunWriter, is_finished, step_of
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -299,7 +301,7 @@ def build_trainer(
         settings.reward_weights, settings.bertscore_model, settings.bertscore_layers
     )
     reward_funcs: list[Any] = list(functions)
-    stop = StopCallback()
+    stop = StopCallback(settings.run_dir)
     callbacks = training_callbacks(
         settings, prepared.eval_items, prepared.eval_prompts, stop, writer=writer
     )
@@ -363,9 +365,6 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
             trains into the run folder, the run cannot be resumed with these settings, or the run
             folder cannot be written.
     """
-    import torch
-    from transformers import set_seed
-
     prepared = prepared or prepare(settings)
 
     if settings.num_processes > 1 and "WORLD_SIZE" not in os.environ:
@@ -374,13 +373,29 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
 
     check_processes(settings)
     config = grpo_config(settings)  # TRL's own verdict, before the run folder is touched
+    try:
+        _train_here(settings, prepared, config)
+    finally:
+        free_memory()  # a notebook's kernel keeps nothing of the model
+
+
+def _train_here(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> None:
+    """Run a whole training in this process."""
+    import torch
+    from transformers import set_seed
+
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
-    set_seed(settings.seed)
 
     writer = RunWriter(settings, is_main=config.process_index == 0)
-    with explain_write_errors(settings.run_dir), writer:
+    with (
+        explain_write_errors(settings.run_dir),
+        writer,
+        explain_out_of_memory(lambda: _how_to_go_on(writer)),
+    ):
         checkpoint = writer.checkpoint
+        if checkpoint:
+            DevAnswers(prepared.eval_items, prepared.eval_prompts, settings).make_up(checkpoint)
         if checkpoint and is_finished(checkpoint):
             print(f"{show_path(settings.run_dir)} is complete: nothing to resume", flush=True)
             return
@@ -388,8 +403,8 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
         # Everything that can fail is built before the run folder is opened, as training begins.
         with explain_start_errors(writer):
             bert_scorer(settings.bertscore_model, settings.bertscore_layers)
-            run_trainer = build_trainer(settings, prepared, config, writer)
-            _train_from(checkpoint, run_trainer)
+            set_seed(settings.seed)
+            _train_from(checkpoint, build_trainer(settings, prepared, config, writer))
 
 
 def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
@@ -398,8 +413,23 @@ def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
     if checkpoint:
         library_fixes.apply_on_resume(trainer, step_of(checkpoint))
 
-    with soft_interrupts(run_trainer.stop):
+    with soft_interrupts(run_trainer.stop.request):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _how_to_go_on(writer: RunWriter) -> str:
+    """Return what a run that ran out of memory has saved, and what may change when it resumes."""
+    checkpoint = writer.checkpoint
+    if writer.is_open:  # before that, what is in the folder may be of another run
+        checkpoint = RunFolder(writer.settings.run_dir).last_complete()
+    if checkpoint is None:
+        return "nothing was saved yet"
+
+    return (
+        f"{checkpoint.name} is complete: resume=auto goes on from it, also with another "
+        "gradient_checkpointing, inference_batch_size or torch_empty_cache_steps (in "
+        "extra_grpo_args); other batch sizes need another run_name"
+    )
 
 
 # -- from the shell --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import re
 from datetime import datetime
+import sys
 from importlib.metadata import version
 
 import bert_score.utils
@@ -19,7 +20,7 @@ import pytest
 import torch
 import transformers
 import trl.models.utils
-from helpers import ROOT, TINY_MODEL
+from helpers import ROOT, TINY_MODEL, run_offline
 from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.utils import chat_template_utils
@@ -57,6 +58,7 @@ OUR_SETTINGS = {
     "bertscore_model",
     "bertscore_layers",
     "inference_batch_size",
+    "checkpoint_steps",
     "stop_on_alarm",
     "device",
     "resume",
@@ -391,6 +393,16 @@ def smallest_llama():
         num_attention_heads=1,
     )
     return transformers.LlamaForCausalLM(config)
+
+
+def test_torch_takes_the_setting_of_its_allocator_without_a_word():
+    code = "import grpo_helpers, torch; print(torch._C._accelerator_getAllocatorSettings())"
+    setting = library_fixes.ALLOCATOR_SETTING
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = run_offline(command, PYTORCH_ALLOC_CONF=setting)
+
+    assert done.stderr == ""
+    assert done.stdout == f"{setting}\n"
 
 
 def test_bitsandbytes_warns_about_kernels_at_import():

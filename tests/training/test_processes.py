@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+
 import pandas as pd
 import pytest
-from helpers import ROOT, SMOKE_PARAMS, json_lines, run_offline, smoke_settings, train_command
+from helpers import (
+    ROOT,
+    SMOKE_PARAMS,
+    environment,
+    json_lines,
+    run_offline,
+    smoke_settings,
+    train_command,
+)
 
 from grpo_helpers.files import InputError, read_json
 from grpo_helpers.inference import answer
 from grpo_helpers.launch import check_processes
+from grpo_helpers.run_folder import RunFolder, step_of
 from grpo_helpers.training import read_params, train
 
 SMOKE_DEV = "data/smoke/dev.json"
@@ -97,6 +109,28 @@ def test_two_processes_answer_as_one_does(two):
     alone = answer(run_dir, "step_2", SMOKE_DEV, run_dir / "alone.json")
 
     assert alone.read_bytes() == (run_dir / "infer_results/inference_step2.json").read_bytes()
+
+
+def test_two_processes_that_are_asked_to_stop_end_at_the_same_step(tmp_path):
+    """The launcher hears SIGTERM, and asks them by a file that the first one looks for."""
+    run = RunFolder(tmp_path / "smoke")
+    changes = {"num_processes": 2, "num_threads": 1, "max_steps": 200, "save_steps": 200}
+    command = train_command(output_dir=tmp_path, **changes)
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as launcher:
+        while not run.log.step_rows():
+            assert launcher.poll() is None
+            time.sleep(0.1)
+        launcher.terminate()
+        printed, _ = launcher.communicate()
+
+    saved = run.last_complete()
+    assert launcher.returncode == 0
+    assert f"stopped after step {step_of(saved)} of 200" in printed.decode()
+    assert sorted(file.name for file in saved.glob("rng_state*")) == [
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    ]
+    assert run.unanswered(saved) == []
 
 
 def test_fewer_processes_than_set_are_refused(monkeypatch):

@@ -15,12 +15,14 @@ from grpo_helpers.files import InputError
 from grpo_helpers.launch import (
     _first_error,
     _run_passing_on,
+    ask_to_stop,
     check_trackers,
     explain_start_errors,
     explain_tracker_errors,
     explain_write_errors,
     soft_interrupts,
 )
+from grpo_helpers.run_folder import RunFolder
 
 # -- trackers --------------------------------------------------------------------------------------
 
@@ -126,55 +128,77 @@ def test_exit_code_and_every_line_are_returned(chatty):
 # -- signals ---------------------------------------------------------------------------------------
 
 
+class Stop:
+    """What stands for the callback that stops a run."""
+
+    requested = False
+
+    def request(self):
+        self.requested = True
+
+
 @pytest.fixture
 def stop():
-    """What stands for the callback that stops a run, where Ctrl-C does what it does in a shell."""
+    """What stops a run, where Ctrl-C does what it does in a shell."""
     # A parallel worker of pytest ignores Ctrl-C.
     original_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield SimpleNamespace(requested=False)
+    yield Stop()
     signal.signal(signal.SIGINT, original_handler)
 
 
-def interrupt():
-    """Do what Ctrl-C does."""
-    os.kill(os.getpid(), signal.SIGINT)
+def send(number):
+    """Send this process a signal: SIGINT is what Ctrl-C sends, SIGTERM what kill sends."""
+    os.kill(os.getpid(), number)
 
 
-def test_first_interrupt_requests_a_stop(stop, capsys):
-    with soft_interrupts(stop):
-        interrupt()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_requests_a_stop(stop, number, capsys):
+    with soft_interrupts(stop.request):
+        send(number)
 
     assert stop.requested
     assert "stopping after this step" in capsys.readouterr().out
 
 
 def test_second_interrupt_stops_at_once(stop):
-    with pytest.raises(KeyboardInterrupt), soft_interrupts(stop):
-        interrupt()
-        interrupt()
+    with pytest.raises(KeyboardInterrupt), soft_interrupts(stop.request):
+        send(signal.SIGINT)
+        send(signal.SIGINT)
 
 
-def test_interrupts_are_as_before_once_the_run_is_over(stop):
-    before = signal.getsignal(signal.SIGINT)
-    with soft_interrupts(stop):
-        pass
+def test_interrupt_leaves_the_next_sigterm_soft(stop):
+    """Whoever shuts a kernel down sends both, one soon after the other."""
+    with soft_interrupts(stop.request):
+        send(signal.SIGINT)
+        stop.requested = False
+        send(signal.SIGTERM)
 
-    assert signal.getsignal(signal.SIGINT) is before
+    assert stop.requested
 
 
-def test_several_processes_take_no_soft_interrupts(stop, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_as_before_once_the_run_is_over(stop, number):
+    before = signal.getsignal(number)
+    with soft_interrupts(stop.request):
+        send(number)
 
-    with pytest.raises(KeyboardInterrupt), soft_interrupts(stop):
-        interrupt()
-    assert not stop.requested
+    assert signal.getsignal(number) is before
+
+
+def test_one_of_several_processes_says_that_the_run_stops(stop, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    with soft_interrupts(stop.request):
+        send(signal.SIGINT)
+
+    assert stop.requested
+    assert capsys.readouterr().out == ""
 
 
 def test_other_threads_leave_signals_alone(stop):
     entered = []
 
     def body():
-        with soft_interrupts(stop):
+        with soft_interrupts(stop.request):
             entered.append(True)
 
     thread = threading.Thread(target=body)
@@ -182,6 +206,36 @@ def test_other_threads_leave_signals_alone(stop):
     thread.join()
 
     assert entered == [True]
+
+
+def test_processes_are_asked_to_stop_by_a_file(tmp_path):
+    ask_to_stop(tmp_path)
+
+    assert RunFolder(tmp_path).stop_file.is_file()
+
+
+def test_processes_that_have_not_begun_are_not_asked(tmp_path):
+    ask_to_stop(tmp_path / "none")
+
+    assert not (tmp_path / "none").exists()
+
+
+def test_command_hears_no_ctrl_c_of_its_own(capsys):
+    """A terminal sends it to a whole session; torchrun would end its processes."""
+    code = "import os; print('step', os.getsid(0) == os.getpid())"
+    _run_passing_on([sys.executable, "-c", code])
+
+    assert capsys.readouterr().out == "step True\n"
+
+
+def test_launcher_that_is_interrupted_waits_for_the_command(stop, capsys):
+    code = "import os, time; os.kill(os.getppid(), 2); time.sleep(0.5); print('step 1')"
+    with soft_interrupts(stop.request):
+        exit_code, _ = _run_passing_on([sys.executable, "-c", code])
+
+    assert exit_code == 0
+    assert stop.requested
+    assert capsys.readouterr().out.endswith("step 1\n")
 
 
 # -- disks -----------------------------------------------------------------------------------------

@@ -150,6 +150,39 @@ def test_process_that_does_not_write_locks_nothing(settings, writer):
     enter(settings, is_main=False)
 
 
+def test_stop_file_of_before_the_start_is_removed(settings, capsys):
+    settings.run_dir.mkdir()
+    (settings.run_dir / "STOP").touch()
+    with RunWriter(settings) as writer:
+        writer.open()
+
+    assert not (settings.run_dir / "STOP").exists()
+    assert capsys.readouterr().out.endswith("STOP was there before this start: removed\n")
+
+
+def test_failed_start_leaves_the_stop_file(settings):
+    settings.run_dir.mkdir()
+    (settings.run_dir / "STOP").touch()
+    enter(settings)
+
+    assert (settings.run_dir / "STOP").exists()
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_stop_file_that_comes_while_the_model_is_loaded_stays(settings, was_there):
+    stop_file = settings.run_dir / "STOP"
+    settings.run_dir.mkdir()
+    if was_there:
+        stop_file.touch()
+        os.utime(stop_file, (1, 1))
+
+    with RunWriter(settings) as writer:
+        stop_file.touch()
+        writer.open()
+
+        assert stop_file.exists()
+
+
 def test_writer_that_is_done_leaves_no_lock(settings):
     with RunWriter(settings) as writer:
         writer.open()
@@ -264,6 +297,36 @@ def test_unfinished_checkpoints_are_not_resumed_from(run):
     run.trl_checkpoint(4).mkdir()
 
     assert run.last_complete() is None
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "unanswered"),
+    [(1.5, 3, ["epoch_0"]), (2.0, 4, ["epoch_0", "epoch_2"]), (9.5, 19, ["epoch_0", "epoch_2"])],
+)
+def test_saves_without_answers_are_found_as_far_as_the_run_has_come(run, epoch, step, unanswered):
+    """The run has epochs 2 and 10; no save is answered."""
+    checkpoint = run.trl_checkpoint(step)
+    write_json(checkpoint / "trainer_state.json", {"epoch": epoch, "global_step": step})
+
+    assert run.unanswered(checkpoint) == unanswered
+
+
+def test_save_with_answers_lacks_none(run):
+    checkpoint = run.trl_checkpoint(4)
+    write_json(checkpoint / "trainer_state.json", {"epoch": 2.0, "global_step": 4})
+    for name in ("epoch_0", "epoch_2"):
+        write_json(run.answers(name), [])
+
+    assert run.unanswered(checkpoint) == []
+
+
+def test_save_named_by_its_step_is_reached_by_steps(run):
+    (run.path / "step_3").mkdir()
+    (run.path / "step_3/adapter_config.json").write_text("{}")
+    checkpoint = run.trl_checkpoint(3)
+    write_json(checkpoint / "trainer_state.json", {"epoch": 1.5, "global_step": 3})
+
+    assert run.unanswered(checkpoint) == ["epoch_0", "step_3"]
 
 
 # -- settings --------------------------------------------------------------------------------------

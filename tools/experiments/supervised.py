@@ -25,6 +25,7 @@ from grpo_helpers.callbacks import (
 )
 from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.data import load_items
+from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.files import write_json
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import load_instruct
@@ -147,7 +148,7 @@ def train_supervised(settings: TrainSettings, labels: str, seconds: float) -> No
             OpenCallback(writer),
             clock,
             LoraSaveCallback(run_dir),
-            InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings),
+            InferenceCallback(DevAnswers(prepared.eval_items, prepared.eval_prompts, settings)),
             LogCallback(run_dir),
         ]
         sft_trainer(settings, rows, callbacks, max_steps=ENDLESS).train()
