@@ -46,6 +46,7 @@ ITEM_SCORES_FILE = "item_scores.csv"
 BEST_FILE = "best_checkpoint.json"
 COMPLETIONS_FOLDER = "completions"
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
+LAUNCH_LOG = "launch.log"  # what several processes print, if a notebook launches them
 LOCK_FILE = ".lock"  # held by the process that trains into the folder
 
 # What a run writes into its folder; an earlier run's files are set aside before a new one starts.
@@ -56,6 +57,7 @@ RUN_FILES = (
     ITEM_SCORES_FILE,
     BEST_FILE,
     COMPLETIONS_FOLDER,
+    LAUNCH_LOG,
 )
 RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
 

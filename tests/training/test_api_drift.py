@@ -19,9 +19,10 @@ import torch
 import transformers
 import trl.models.utils
 from helpers import ROOT, TINY_MODEL
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.grpo_trainer import nanstd
 from trl.trainer.utils import RepeatSampler
 
@@ -420,6 +421,32 @@ def test_transformers_fills_generation_settings_in_from_the_model(smallest_llama
 )
 def test_trainers_make_folders_when_they_are_built(trainer, words):
     assert words in inspect.getsource(trainer.__init__)
+
+
+def test_one_process_takes_every_visible_gpu(tmp_path, monkeypatch):
+    """Only the count is made up: without a GPU the configuration stays on the CPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=False, bf16=False)
+
+    assert config.n_gpu == 3
+    assert "if args.n_gpu > 1:" in inspect.getsource(GRPOTrainer.__init__)
+
+
+def test_merging_an_adapter_for_vllm_moves_the_base(smallest_llama):
+    """Measured in ``test_vllm_sync.py``; here, that TRL still merges and PEFT still rounds."""
+    source = inspect.getsource(VLLMGeneration._iter_named_params)
+    assert "model.merge_adapter()" in source
+    assert "model.unmerge_adapter()" in source
+
+    adapter = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    model = get_peft_model(smallest_llama.to(torch.bfloat16), adapter)
+    weight = model.base_model.model.model.layers[0].self_attn.q_proj.get_base_layer().weight
+    before = weight.detach().clone()
+
+    model.merge_adapter()
+    model.unmerge_adapter()
+
+    assert not torch.equal(weight, before), "an unmerge restores the base now"
 
 
 def test_trl_logs_completions_of_evaluations_under_the_same_name():
