@@ -270,7 +270,7 @@ def _processes_here(settings: TrainSettings) -> int:
 
 
 def device_notes(machine: Machine, processes: int) -> list[str]:
-    """Return what the user of a run should know of its processor; nothing where all is as usual.
+    """Return lines about the processor of a run; none where all is as usual.
 
     Args:
         machine: The report.
@@ -280,15 +280,15 @@ def device_notes(machine: Machine, processes: int) -> list[str]:
 
     reason = why_unused(machine)
     if reason:
-        notes.append(f"the run uses the CPU: {reason}")
+        notes.append(f"note: the run uses the CPU: {reason}")
     if machine.has_gpu and machine.rocm_build:
         notes.append(
-            f"{machine.name} is a GPU of AMD (ROCm {machine.rocm_build}): "
+            f"note: {machine.name} is a GPU of AMD (ROCm {machine.rocm_build}): "
             "nobody has run the course on one yet"
         )
     if processes == 1 and machine.gpus > 1:
         notes.append(
-            f"{machine.gpus} GPUs are visible, and one process uses the first, {machine.name}: "
+            f"note: of {machine.gpus} visible GPUs one process uses the first, {machine.name}: "
             f"set num_processes={machine.gpus} for all, or CUDA_VISIBLE_DEVICES=1 for another"
         )
 

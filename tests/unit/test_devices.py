@@ -205,20 +205,20 @@ def test_usual_machine_gets_no_note(machine, processes):
 def test_cpu_is_not_taken_in_silence_where_a_gpu_is_there():
     (note,) = device_notes(OLD_DRIVER, processes=1)
 
-    assert note.startswith("the run uses the CPU: an NVIDIA GPU is here, but its driver")
+    assert note.startswith("note: the run uses the CPU: an NVIDIA GPU is here, but its driver")
 
 
 def test_one_process_says_which_of_several_gpus_it_uses():
     (note,) = device_notes(FOUR_A10G, processes=1)
 
-    assert note.startswith("4 GPUs are visible, and one process uses the first, NVIDIA A10G: ")
+    assert note.startswith("note: of 4 visible GPUs one process uses the first, NVIDIA A10G: ")
     assert "num_processes=4" in note
 
 
 def test_gpu_of_amd_is_said_to_be_untested():
     (note,) = device_notes(AMD_IN_USE, processes=1)
 
-    assert note.startswith("AMD Instinct MI210 is a GPU of AMD (ROCm 7.1)")
+    assert note.startswith("note: AMD Instinct MI210 is a GPU of AMD (ROCm 7.1)")
 
 
 def test_report_of_this_machine_agrees_with_torch():

@@ -25,6 +25,7 @@ from grpo_helpers.callbacks import (
 )
 from grpo_helpers.data import load_items
 from grpo_helpers.files import write_json
+from grpo_helpers.library_fixes import use_one_gpu
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import load_instruct
 from grpo_helpers.run_folder import RunWriter
@@ -202,9 +203,11 @@ def sft_trainer(
     set_seed(settings.seed)
 
     quant_type = settings.quant_type if settings.use_quant else None
+    config = SFTConfig(**(sft_arguments(settings) | changes))
+    use_one_gpu(config)
     trainer = SFTTrainer(
         model=load_model(settings.model_name, quant_type=quant_type, bf16=settings.bf16),
-        args=SFTConfig(**(sft_arguments(settings) | changes)),
+        args=config,
         processing_class=load_tokenizer(settings.model_name),
         train_dataset=Dataset.from_list(rows),
         peft_config=lora_config(settings),
