@@ -109,7 +109,7 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
         options["use_safetensors"] = True
     if quant_type:
         options["quantization_config"] = quantization_config(quant_type)
-        options["device_map"] = {"": _local_device()}
+        options["device_map"] = {"": local_device()}
 
     model = _read_weights(name, source, options)
 
@@ -174,11 +174,11 @@ def load_with_adapter(
             ) from error
 
     if not quant_type:  # quantised weights are on their device already
-        model = model.to(_local_device())
+        model = model.to(local_device())
     return model.eval()
 
 
-def _local_device() -> str | int:
+def local_device() -> str | int:
     """Return this process's own GPU by number, or ``"cpu"``."""
     import torch
 

@@ -9,6 +9,7 @@ of this; it runs on one machine that is known to work.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -21,6 +22,7 @@ from typing import Any
 from grpo_helpers.files import InputError, first_line, read_json
 from grpo_helpers.settings import TrainSettings
 
+VLLM_RELEASES = ("0.22", "0.31")  # the first and the last that TRL 1.16 supports
 COMPILERS = ("gcc", "clang", "cc")  # one of them, or what the variable CC names
 
 # -- engines and launchers -------------------------------------------------------------------------
@@ -33,9 +35,10 @@ def check_engine(settings: TrainSettings) -> None:
         InputError: It is not.
     """
     if settings.extra_grpo_args.get("use_vllm") and not _is_installed("vllm"):
+        first, last = VLLM_RELEASES
         raise InputError(
-            "extra_grpo_args sets use_vllm, and vLLM is not installed: install a release from 0.22 "
-            "to 0.31 whose torch is the one here, or leave use_vllm out"
+            "extra_grpo_args sets use_vllm, and vLLM is not installed: install a release from "
+            f"{first} to {last} whose torch is the one here, or leave use_vllm out"
         )
 
 
@@ -107,22 +110,29 @@ def _is_installed(package: str) -> bool:
 # -- kernels ---------------------------------------------------------------------------------------
 
 
-def check_kernels(device: str, quantised: bool) -> None:
+def check_kernels(device: str | int, quantised: bool) -> None:
     """Compute a loss of a few tokens on a device, as TRL's trainer does at the end of a first step.
 
     On a GPU, TRL computes log-probabilities with Triton, which compiles when it is first used: that
     takes a C compiler and Python's header files, which small images lack.
 
     Args:
-        device: ``cuda``, or ``cpu``.
+        device: The number of a GPU, or ``cpu``.
         quantised: Whether bitsandbytes must store weights there, too.
 
     Raises:
         InputError: One of them cannot be done; the message says what to install.
     """
-    _try(lambda: _loss_of_a_few_tokens(device), "the loss of a GRPO step")
-    if quantised:
-        _try(lambda: _quantise_a_few_weights(device), "a weight in 4 bits")
+    import torch
+
+    # Triton works on the current GPU, which is the first one until accelerate has chosen.
+    is_cpu = device == "cpu"
+    on_device: Any = contextlib.nullcontext() if is_cpu else torch.cuda.device(device)
+
+    with on_device:
+        _try(lambda: _loss_of_a_few_tokens(device), "the loss of a GRPO step")
+        if quantised:
+            _try(lambda: _quantise_a_few_weights(device), "a weight in 4 bits")
 
 
 def _try(compute: Callable[[], None], what: str) -> None:
@@ -150,7 +160,7 @@ def compile_advice(has_compiler: bool, has_header: bool) -> str:
     return ""
 
 
-def _loss_of_a_few_tokens(device: str) -> None:
+def _loss_of_a_few_tokens(device: str | int) -> None:
     """Compute log-probabilities forth and back, by the code that TRL's trainer uses."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -172,7 +182,7 @@ def _loss_of_a_few_tokens(device: str) -> None:
     outputs.log_probs.sum().backward()
 
 
-def _quantise_a_few_weights(device: str) -> None:
+def _quantise_a_few_weights(device: str | int) -> None:
     """Store a small matrix in 4 bits and read it back."""
     import torch
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit

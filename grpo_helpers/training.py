@@ -47,7 +47,7 @@ from grpo_helpers.model_checks import (
     check_quantization,
     check_room,
 )
-from grpo_helpers.models import load_model, load_tokenizer, lora_config
+from grpo_helpers.models import load_model, load_tokenizer, local_device, lora_config
 from grpo_helpers.preflight import check_engine, check_kernels, check_sharding
 from grpo_helpers.prompts import (
     Message,
@@ -132,7 +132,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     check_room(tokenizer, retained.items, train_texts, train_room)
 
     if machine.has_gpu and not will_launch(settings):  # else the processes do it, on their own GPUs
-        check_kernels("cuda", settings.use_quant)
+        check_kernels(local_device(), settings.use_quant)
 
     return Prepared(
         train_items=retained.items,

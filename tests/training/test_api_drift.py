@@ -23,11 +23,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.generation.vllm_generation import VLLMGeneration
+from trl.import_utils import is_vllm_available
 from trl.trainer.grpo_trainer import nanstd
 from trl.trainer.utils import RepeatSampler
 
 from grpo_helpers import callbacks, library_fixes
 from grpo_helpers.models import load_tokenizer
+from grpo_helpers.preflight import VLLM_RELEASES
 from grpo_helpers.settings import CHOICES, FILLED_IN, TRACKERS, TrainSettings
 from grpo_helpers.training import grpo_config
 
@@ -111,6 +113,13 @@ def test_trl_samples_without_vllm_by_default():
     config = grpo_config(TrainSettings(num_processes=1))
 
     assert config.use_vllm is False
+
+
+def test_releases_of_vllm_are_those_that_trl_supports():
+    source = inspect.getsource(is_vllm_available)
+
+    for release in VLLM_RELEASES:
+        assert f'Version("{release}.0")' in source
 
 
 def test_bf16_stays_off_unless_it_is_set():
