@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,19 +130,31 @@ def check_kernels(device: str | int, quantised: bool) -> None:
     on_device: Any = contextlib.nullcontext() if is_cpu else torch.cuda.device(device)
 
     with on_device:
-        _try(lambda: _loss_of_a_few_tokens(device), "the loss of a GRPO step")
-        if quantised:
-            _try(lambda: _quantise_a_few_weights(device), "a weight in 4 bits")
+        try:
+            _loss_of_a_few_tokens(device)
+        except Exception as error:
+            raise InputError(
+                "this GPU cannot compute the loss of a GRPO step: "
+                f"{first_line(error)}{_advice_for_this_machine()}"
+            ) from error
+
+        try:
+            if quantised:
+                _quantise_a_few_weights(device)
+        except Exception as error:
+            raise InputError(
+                f"bitsandbytes cannot quantise on this GPU: {first_line(error)}; "
+                "`python -m bitsandbytes` tells more"
+            ) from error
 
 
-def _try(compute: Callable[[], None], what: str) -> None:
-    try:
-        compute()
-    except Exception as error:
-        compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)
-        header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-        advice = compile_advice(has_compiler=compiler is not None, has_header=header.is_file())
-        raise InputError(f"this GPU cannot compute {what}: {first_line(error)}{advice}") from error
+def _advice_for_this_machine() -> str:
+    """Return what to install here so that Triton can compile, or an empty text."""
+    compilers = [name for name in COMPILERS if shutil.which(name)]
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+
+    has_compiler = bool(compilers) or "CC" in os.environ
+    return compile_advice(has_compiler, has_header=header.is_file())
 
 
 def compile_advice(has_compiler: bool, has_header: bool) -> str:

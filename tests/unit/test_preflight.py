@@ -189,6 +189,17 @@ def test_kernel_that_cannot_be_compiled_is_one_line(monkeypatch):
     assert "apt install gcc" in message
 
 
+@pytest.mark.heavy
+def test_library_that_cannot_quantise_is_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("Configured CUDA binary not found\nmore")
+
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", fail)
+
+    with pytest.raises(InputError, match="bitsandbytes cannot quantise on this GPU: Configured"):
+        check_kernels("cpu", quantised=True)
+
+
 # -- all of it before a run is touched -------------------------------------------------------------
 
 
