@@ -323,7 +323,7 @@ def keep_base_weights(model: Any) -> None:
 
     merge = model.merge_adapter
     unmerge = model.unmerge_adapter
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    layers: list[Any] = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
     weights = [layer.get_base_layer().weight for layer in layers]
     own_values: list[torch.Tensor] = []  # of each weight, while the adapter is merged
 

@@ -205,7 +205,7 @@ class DownloadLines(tqdm):
         self._last_line = time.monotonic()
         super().__init__(*args, **(kwargs | {"file": io.StringIO(), "disable": False}))
 
-    def display(self, *_: Any, **__: Any) -> bool:
+    def display(self, *_: Any, **__: Any) -> None:
         """Print a line if it is time for one."""
         total = self.total or 0
         is_due = time.monotonic() - self._last_line >= SECONDS_PER_LINE
@@ -214,7 +214,6 @@ class DownloadLines(tqdm):
             self._last_line = time.monotonic()
             done = f"{self.n / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB"
             print(f"downloading: {done}", flush=True)
-        return True
 
 
 # -- configuration ---------------------------------------------------------------------------------

@@ -186,7 +186,8 @@ def _loss_of_a_few_tokens(device: str | int) -> None:
         num_attention_heads=1,
     )
     with torch.random.fork_rng(devices=[]):  # the run's own numbers stay as they are
-        model = LlamaForCausalLM(config).to(device)
+        model: Any = LlamaForCausalLM(config)
+    model.to(device)
     add_fused_lm_head(model)
 
     ids = torch.tensor([[1, 2, 3]], device=device)
