@@ -5,9 +5,9 @@ patch states the library and its version, the symptom, where the cause is, and t
 ``tests/training/test_api_drift.py`` that fails once an upgrade fixes or moves the cause; the patch
 can go then. Patches are applied in five places, each visible as one call: :func:`apply_at_import`
 (``grpo_helpers/__init__.py``), :func:`quiet_libraries` and the fixes of models where a model is
-loaded, :func:`stop_clock` where prompts are rendered, :func:`apply_to` where the trainer is built,
-and :func:`apply_on_resume` where a run resumes. This module needs nothing of ours and imports
-nothing heavy.
+loaded, :func:`stop_clock` where prompts are rendered, :func:`use_one_gpu` where TRL's configuration
+is made, :func:`apply_to` where the trainer is built, and :func:`apply_on_resume` where a run
+resumes. This module needs nothing of ours and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -225,12 +225,30 @@ def no_folders_yet(config: Any) -> Iterator[None]:
             config.output_dir = output_dir
 
 
+def use_one_gpu(config: Any) -> None:
+    """Let one process use one GPU, however many it sees.
+
+    Library: transformers 5.23. Symptom: on a server with several GPUs a trainer in one process
+    would spread every batch over all of them (``nn.DataParallel``), which TRL refuses. The first
+    visible GPU is the one that is used. Where: ``transformers/training_args.py``,
+    ``TrainingArguments._setup_devices``, and ``trl/trainer/grpo_trainer.py``,
+    ``GRPOTrainer.__init__``.
+    Drift test: ``test_one_process_takes_every_visible_gpu``.
+
+    Args:
+        config: TRL's configuration. With several processes each has one GPU already.
+    """
+    config._n_gpu = min(config.n_gpu, 1)
+
+
 def apply_to(trainer: Trainer) -> None:
     """Apply every patch that a trainer needs before it trains."""
     skip_model_card(trainer)
     keep_train_completions(trainer)
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())
+    if trainer.use_vllm and not trainer.is_fsdp_enabled:  # no process has whole weights with FSDP
+        keep_base_weights(trainer.vllm_generation.model)
 
 
 def skip_model_card(trainer: Trainer) -> None:
@@ -325,6 +343,47 @@ def require_grads_once(model: Any) -> None:
         enable()
 
     model.enable_input_require_grads = disable_and_enable
+
+
+def keep_base_weights(model: Any) -> None:
+    """Give the frozen weights back, bit for bit, after an adapter was merged into them.
+
+    The adapter is merged into copies, which live only until it is taken out again.
+
+    Library: TRL 1.16 with PEFT 0.21. Symptom: with ``use_vllm`` the adapter is added to the weights
+    before they are sent to vLLM, and subtracted afterwards, both in place. In bfloat16 each rounds,
+    so the base drifts with every step away from the one that the saved adapter belongs to.
+    Where: ``trl/generation/vllm_generation.py``, ``VLLMGeneration._iter_named_params``, and
+    ``peft/tuners/lora/layer.py``, ``Linear.merge``; https://github.com/huggingface/trl/issues/6688.
+    Drift test: ``test_merging_an_adapter_for_vllm_moves_the_base``.
+
+    Args:
+        model: PEFT's model, whose weights TRL sends to vLLM.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    merge = model.merge_adapter
+    unmerge = model.unmerge_adapter
+    layers: list[Any] = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    own_values: list[torch.Tensor] = []  # of each weight, while the adapter is merged
+
+    def merge_into_copies(*args: Any, **kwargs: Any) -> None:
+        if not own_values:
+            own_values.extend(weight.data for weight in weights)
+            for weight in weights:
+                weight.data = weight.data.clone()
+        merge(*args, **kwargs)
+
+    def unmerge_and_restore() -> None:
+        unmerge()
+        if own_values:
+            for weight, values in zip(weights, own_values, strict=True):
+                weight.data = values
+            own_values.clear()
+
+    model.merge_adapter = merge_into_copies
+    model.unmerge_adapter = unmerge_and_restore
 
 
 # -- applied to the trainer of a run that resumes --------------------------------------------------

@@ -50,6 +50,7 @@ COMPLETIONS_FOLDER = "completions"
 TEMPLATE_FILE = "chat_template.jinja"  # the template that took the place of the model's, if one did
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
 TRAINER_STATE = "trainer_state.json"  # TRL's own, beside it
+LAUNCH_LOG = "launch.log"  # what several processes print, if a notebook launches them
 LOCK_FILE = ".lock"  # held by the process that trains into the folder
 STOP_FILE = "STOP"  # whoever makes it asks the run to end after its current step
 
@@ -62,6 +63,7 @@ RUN_FILES = (
     BEST_FILE,
     COMPLETIONS_FOLDER,
     TEMPLATE_FILE,
+    LAUNCH_LOG,
 )
 RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
 

@@ -428,6 +428,7 @@ class TrainSettings(PromptSettings):
         self._check_ranges()
         self._check_trackers()
         self._check_extra_args()
+        self._check_quantised_rollouts()
         self.batch_plan  # noqa: B018  raises where TRL would
 
     def _check_ranges(self) -> None:
@@ -464,6 +465,20 @@ class TrainSettings(PromptSettings):
             _need(
                 name not in FILLED_IN,
                 f"extra_grpo_args sets {name}, which the course fills in itself: leave it out",
+            )
+
+    def _check_quantised_rollouts(self) -> None:
+        """Make sure that quantised weights are sampled from by the model itself.
+
+        TRL adds the adapter to the weights before it sends them to vLLM, in 4 bits: vLLM refuses
+        what comes out, and most of the adapter would be lost in rounding. Continuous batching casts
+        the whole model, adapter included, to another type for good.
+        """
+        for engine in ("use_vllm", "use_transformers_continuous_batching"):
+            _need(
+                not (self.use_quant and self.extra_grpo_args.get(engine)),
+                f"extra_grpo_args sets {engine}, which cannot sample from a quantised model: "
+                "leave it out, or set use_quant=false",
             )
 
     @property

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,16 +26,21 @@ from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.command_line import run_command
 from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.device_memory import explain_out_of_memory, free_memory
+from grpo_helpers.devices import Machine, check_device, device_notes, this_machine
 from grpo_helpers.files import InputError, first_line, read_yaml, show_path
 from grpo_helpers.launch import (
     check_processes,
     check_trackers,
+    end_with_launcher,
     explain_start_errors,
     explain_tracker_errors,
     explain_write_errors,
     launch,
+    launched_processes,
     launched_rank,
     soft_interrupts,
+    tracker_names,
+    will_launch,
 )
 from grpo_helpers.metrics import bert_scorer, check_encoder
 from grpo_helpers.model_checks import (
@@ -46,7 +50,8 @@ from grpo_helpers.model_checks import (
     check_quantization,
     check_room,
 )
-from grpo_helpers.models import load_model, load_tokenizer, lora_config
+from grpo_helpers.models import load_model, load_tokenizer, local_device, lora_config
+from grpo_helpers.preflight import check_engine, check_kernels, check_sharding
 from grpo_helpers.preview import preview_run
 from grpo_helpers.prompts import (
     Message,
@@ -106,12 +111,14 @@ def prepare(settings: TrainSettings) -> Prepared:
     """Read and check everything that can be checked without weights; nothing is written.
 
     Raises:
-        InputError: Anything that would make the run fail later: the device, a tracker, the data,
-            the model's files, layers or positions, BERTScore's encoder, or more prompts per round
-            than there are items.
+        InputError: Anything that would make the run fail later: the device, a tracker, an engine,
+            sharded weights, the data, the model's files, layers or positions, BERTScore's encoder,
+            more prompts per round than there are items, or a GPU that nothing can be compiled for.
     """
-    _check_device(settings)
-    check_trackers(settings.trackers)
+    machine = _check_device(settings)
+    check_trackers(tracker_names(settings.report_to))
+    check_engine(settings)
+    check_sharding(settings)
 
     source = PromptSource.from_settings(settings)
     train_items, train_prompts = load_prompted(settings.train_data_path, source)
@@ -139,6 +146,9 @@ def prepare(settings: TrainSettings) -> Prepared:
     train_texts = prompt_texts(retained.prompts, tokenizer, template)
     check_room(tokenizer, retained.items, train_texts, train_room)
 
+    if machine.has_gpu and not will_launch(settings):  # else the processes do it, on their own GPUs
+        check_kernels(local_device(), settings.use_quant)
+
     return Prepared(
         train_items=retained.items,
         train_prompts=retained.prompts,
@@ -148,20 +158,15 @@ def prepare(settings: TrainSettings) -> Prepared:
     )
 
 
-def _check_device(settings: TrainSettings) -> None:
-    import torch
+def _check_device(settings: TrainSettings) -> Machine:
+    """Return what the machine has, once it is known to be enough; say what is unusual about it."""
+    machine = this_machine()
+    check_device(machine, settings)
 
-    has_gpu = torch.cuda.is_available()
-    if settings.device == "cuda" and not has_gpu:
-        raise InputError(
-            "device is cuda, but PyTorch sees no GPU here: run on a GPU machine, or set device=auto"
-        )
-
-    if settings.bf16 and has_gpu and torch.cuda.get_device_capability() < (8, 0):
-        raise InputError(
-            f"bf16 needs an Ampere card (8.0) or newer, {torch.cuda.get_device_name()} is older: "
-            "set bf16=false, use_quant=false"
-        )
+    if launched_rank() == 0:
+        for note in device_notes(machine, max(settings.num_processes, launched_processes())):
+            print(note, flush=True)
+    return machine
 
 
 def _check_round(settings: TrainSettings, items: int) -> None:
@@ -191,12 +196,15 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
     fields = _sampling_fields(settings) | _optimizer_fields(settings) | _run_fields(settings)
     given = settings.extra_grpo_args | {"chat_template_kwargs": settings.chat_template_kwargs}
     try:
-        return GRPOConfig(**(fields | given))
+        config = GRPOConfig(**(fields | given))
     except (TypeError, ValueError) as error:
         message = f"TRL refuses these settings: {first_line(error)}"
         if "eval batch size" in message:
             message += f" Set {_eval_batch_size(settings)}."
         raise InputError(message) from None
+
+    library_fixes.use_one_gpu(config)
+    return config
 
 
 def _eval_batch_size(settings: TrainSettings) -> str:
@@ -361,13 +369,12 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
 
     Raises:
         InputError: The data, the model or the settings cannot be used, fewer processes were
-            launched than the settings say, several GPUs are visible to one process, another process
-            trains into the run folder, the run cannot be resumed with these settings, or the run
-            folder cannot be written.
+            launched than the settings say, another process trains into the run folder, the run
+            cannot be resumed with these settings, or the run folder cannot be written.
     """
     prepared = prepared or prepare(settings)
 
-    if settings.num_processes > 1 and "WORLD_SIZE" not in os.environ:
+    if will_launch(settings):
         launch(settings)
         return
 
@@ -397,11 +404,13 @@ def _train_here(settings: TrainSettings, prepared: Prepared, config: GRPOConfig)
         if checkpoint:
             DevAnswers(prepared.eval_items, prepared.eval_prompts, settings).make_up(checkpoint)
         if checkpoint and is_finished(checkpoint):
-            print(f"{show_path(settings.run_dir)} is complete: nothing to resume", flush=True)
+            print(f"nothing to resume: {show_path(settings.run_dir)} is complete", flush=True)
             return
 
         # Everything that can fail is built before the run folder is opened, as training begins.
         with explain_start_errors(writer):
+            if launched_processes() > 1 and launched_rank() == 0:
+                print(f"loading {settings.model_name} in every process", flush=True)
             bert_scorer(settings.bertscore_model, settings.bertscore_layers)
             set_seed(settings.seed)
             _train_from(checkpoint, build_trainer(settings, prepared, config, writer))
@@ -477,9 +486,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="replace one"
     )
+    parser.add_argument(
+        "--end-with-launcher", action="store_true", help="end once the standard input is closed"
+    )
     args = parser.parse_args(argv)
 
     def body() -> int:
+        if args.end_with_launcher:
+            end_with_launcher()
         settings = read_params(args.params, args.p)
         prepared = prepare(settings)
         if launched_rank() == 0:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from datetime import datetime
 import sys
+from datetime import datetime
 from importlib.metadata import version
 
 import bert_score.utils
@@ -21,15 +21,18 @@ import torch
 import transformers
 import trl.models.utils
 from helpers import ROOT, TINY_MODEL, run_offline
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.utils import chat_template_utils
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.import_utils import is_vllm_available
 from trl.trainer.grpo_trainer import nanstd
 from trl.trainer.utils import RepeatSampler
 
 from grpo_helpers import callbacks, library_fixes
 from grpo_helpers.models import load_tokenizer
+from grpo_helpers.preflight import VLLM_RELEASES
 from grpo_helpers.settings import CHOICES, FILLED_IN, TRACKERS, TrainSettings
 from grpo_helpers.training import grpo_config
 
@@ -116,6 +119,13 @@ def test_trl_samples_without_vllm_by_default():
     config = grpo_config(TrainSettings(num_processes=1))
 
     assert config.use_vllm is False
+
+
+def test_releases_of_vllm_are_those_that_trl_supports():
+    source = inspect.getsource(is_vllm_available)
+
+    for release in VLLM_RELEASES:
+        assert f'Version("{release}.0")' in source
 
 
 def test_bf16_stays_off_unless_it_is_set():
@@ -436,6 +446,32 @@ def test_transformers_fills_generation_settings_in_from_the_model(smallest_llama
 )
 def test_trainers_make_folders_when_they_are_built(trainer, words):
     assert words in inspect.getsource(trainer.__init__)
+
+
+def test_one_process_takes_every_visible_gpu(tmp_path, monkeypatch):
+    """Only the count is made up: without a GPU the configuration stays on the CPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=False, bf16=False)
+
+    assert config.n_gpu == 3
+    assert "if args.n_gpu > 1:" in inspect.getsource(GRPOTrainer.__init__)
+
+
+def test_merging_an_adapter_for_vllm_moves_the_base(smallest_llama):
+    """Measured in ``test_vllm_sync.py``; here, that TRL still merges and PEFT still rounds."""
+    source = inspect.getsource(VLLMGeneration._iter_named_params)
+    assert "model.merge_adapter()" in source
+    assert "model.unmerge_adapter()" in source
+
+    adapter = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    model = get_peft_model(smallest_llama.to(torch.bfloat16), adapter)
+    weight = model.base_model.model.model.layers[0].self_attn.q_proj.get_base_layer().weight
+    before = weight.detach().clone()
+
+    model.merge_adapter()
+    model.unmerge_adapter()
+
+    assert not torch.equal(weight, before), "an unmerge restores the base now"
 
 
 def test_trl_logs_completions_of_evaluations_under_the_same_name():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from helpers import (
     train_command,
 )
 
+from grpo_helpers import training
 from grpo_helpers.files import InputError, read_json
 from grpo_helpers.inference import answer
 from grpo_helpers.launch import check_processes
@@ -141,11 +143,27 @@ def test_fewer_processes_than_set_are_refused(monkeypatch):
         check_processes(read_params(SMOKE_PARAMS, [("num_processes", "2")]))
 
 
-def test_several_gpus_in_one_process_are_refused(monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+def test_launch_says_where_everything_is_kept(two):
+    run_dir, printed = two
 
-    with pytest.raises(InputError, match="set num_processes=4 or CUDA_VISIBLE_DEVICES=0"):
-        check_processes(read_params(SMOKE_PARAMS))
+    first = printed.splitlines()[0]
+    assert first.startswith("2 processes: all that they print goes to ")
+    assert first.endswith("smoke/launch.log")
+    assert (run_dir / "launch.log").is_file()
+
+
+def test_launch_log_holds_the_steps_and_more(two):
+    run_dir, printed = two
+    kept = (run_dir / "launch.log").read_text(encoding="utf-8").splitlines()
+
+    steps = [line for line in printed.splitlines() if line.startswith("step ")]
+    assert set(steps) < set(kept)
+
+
+def test_launch_says_when_the_model_is_loaded(two):
+    _, printed = two
+
+    assert "loading data/tiny_model in every process" in printed
 
 
 def test_processes_that_break_the_batch_rule_are_refused_in_trls_words():
@@ -159,5 +177,41 @@ def test_processes_that_break_the_batch_rule_are_refused_in_trls_words():
 def test_failure_inside_the_processes_is_one_line(tmp_path):
     settings = smoke_settings(tmp_path, num_processes=2, extra_grpo_args="{no_such_field: 1}")
 
-    with pytest.raises(InputError, match=r"2 processes failed: .*no_such_field"):
+    with pytest.raises(InputError, match=r"2 processes failed: .*no_such_field") as caught:
         train(settings)
+
+    kept = Path(str(caught.value).rpartition(" is in ")[2].rstrip(")"))
+    assert "no_such_field" in kept.read_text(encoding="utf-8")
+    assert not settings.run_dir.exists()
+    kept.unlink()
+
+
+# -- one process on a server with several GPUs -----------------------------------------------------
+
+
+@pytest.fixture
+def three_gpus(monkeypatch):
+    """Count three GPUs; everything else stays on the CPU, for there is none."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    # What a GPU would change in the configuration: it may be used.
+    fields = training._run_fields
+    monkeypatch.setattr(training, "_run_fields", lambda given: fields(given) | {"use_cpu": False})
+
+
+def test_one_process_takes_one_of_several_gpus(three_gpus, tmp_path):
+    config = training.grpo_config(smoke_settings(tmp_path))
+
+    assert config.n_gpu == 1
+    assert config.parallel_mode.name == "NOT_PARALLEL"
+
+
+def test_one_process_trains_where_several_gpus_are_visible(three_gpus, tmp_path):
+    settings = smoke_settings(tmp_path, max_steps=1, save_strategy="no")
+
+    train(settings)
+
+    assert [row["step"] for row in json_lines(settings.run_dir / "log.jsonl")][:1] == [1]
+
+
+def test_process_of_a_cpu_run_takes_no_gpu(tmp_path):
+    assert training.grpo_config(smoke_settings(tmp_path)).n_gpu == 0

@@ -1,19 +1,22 @@
-"""What surrounds a training: first errors of processes, Ctrl-C, and disks that are full."""
+"""What surrounds a training: trackers, launched processes, Ctrl-C, and disks that are full."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers import ROOT, environment
 
 from grpo_helpers.files import InputError
 from grpo_helpers.launch import (
-    _first_error,
     _run_passing_on,
     ask_to_stop,
     check_trackers,
@@ -21,7 +24,9 @@ from grpo_helpers.launch import (
     explain_tracker_errors,
     explain_write_errors,
     soft_interrupts,
+    tracker_names,
 )
+from grpo_helpers.launch_log import LaunchLog
 from grpo_helpers.run_folder import RunFolder
 
 # -- trackers --------------------------------------------------------------------------------------
@@ -60,6 +65,20 @@ def test_wandb_without_a_login_is_refused_with_the_fix(stranger):
         check_trackers(["wandb"])
 
 
+def test_all_trackers_are_those_that_are_installed(monkeypatch):
+    where = "transformers.integrations.integration_utils.is_tensorboard_available"
+    monkeypatch.setattr(where, lambda: True)
+    assert "tensorboard" in tracker_names("all")
+
+    monkeypatch.setattr(where, lambda: False)
+    assert "tensorboard" not in tracker_names("all")
+
+
+def test_all_trackers_include_one_without_a_login(stranger):
+    with pytest.raises(InputError, match="report_to is wandb, and nobody is logged in"):
+        check_trackers(tracker_names("all"))
+
+
 def test_wandb_offline_needs_no_login(stranger):
     stranger.setenv("WANDB_MODE", "offline")
 
@@ -94,35 +113,111 @@ def test_error_of_a_run_that_has_started_is_passed_on():
 
 # -- processes -------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    ("lines", "error"),
-    [
-        (["loading", "error: no file x", "error: later"], "no file x"),
-        (["Traceback", "torch.OutOfMemoryError: full", "end"], "torch.OutOfMemoryError: full"),
-        (["loading", "killed"], "killed"),
-        ([], "no output"),
-    ],
-)
-def test_first_error_of_processes_is_found(lines, error):
-    assert _first_error(lines) == error
+ALARM = "ALARM  reward_collapse: the reward falls"
+ACTION = "       what to do: lower learning_rate"
 
 
 @pytest.fixture
-def chatty():
-    """A command that prints a step, something else, and fails."""
-    code = "print('step 1'); print('something else'); raise SystemExit(3)"
+def log(tmp_path):
+    """What keeps the lines of processes whose run folder is not open yet."""
+    log = LaunchLog(tmp_path / "run")
+    yield log
+    log.path.unlink(missing_ok=True)
+
+
+def printing(*lines, exit_code=0):
+    """Return a command that prints some lines."""
+    code = f"print({chr(10).join(lines)!r}); raise SystemExit({exit_code})"
     return [sys.executable, "-c", code]
 
 
-def test_lines_of_progress_are_passed_on(chatty, capsys):
-    _run_passing_on(chatty)
+@pytest.mark.parametrize("line", ["step 1", ALARM, ACTION, "loading a model", "downloading: 1 GB"])
+def test_line_of_progress_is_passed_on(line, log, capsys):
+    _run_passing_on(printing(line, "something else"), log)
 
-    assert capsys.readouterr().out == "step 1\n"
+    assert capsys.readouterr().out == f"{line}\n"
 
 
-def test_exit_code_and_every_line_are_returned(chatty):
-    assert _run_passing_on(chatty) == (3, ["step 1", "something else"])
+def test_line_that_every_process_prints_is_passed_on_once(log, capsys):
+    _run_passing_on(printing("the save", "the save was", "the save was", "step 1"), log)
+
+    assert capsys.readouterr().out == "the save was\nstep 1\n"
+
+
+def test_exit_code_and_every_line_are_returned(log):
+    command = printing("step 1", "something else", exit_code=3)
+
+    assert _run_passing_on(command, log) == (3, ["step 1", "something else"])
+
+
+def test_every_line_is_kept_in_the_log(log):
+    _run_passing_on(printing("step 1", "something else"), log)
+
+    assert log.path.read_text(encoding="utf-8") == "step 1\nsomething else\n"
+
+
+def test_bytes_that_are_no_text_do_not_end_a_launch(log):
+    command = [sys.executable, "-c", r"import os; os.write(1, b'a\xff\n')"]
+
+    assert _run_passing_on(command, log) == (0, ["a\ufffd"])
+
+
+# Prints its own process id and waits for a minute, unless its launcher ends before.
+WORKER = """
+import os, time
+from grpo_helpers.launch import end_with_launcher
+end_with_launcher()
+print("step", os.getpid(), flush=True)
+time.sleep(60)
+"""
+# Starts two of them as a notebook starts a training: by torchrun.
+LAUNCHER = """
+import sys
+from pathlib import Path
+from grpo_helpers.launch import _run_passing_on
+from grpo_helpers.launch_log import LaunchLog
+torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+_run_passing_on([*torchrun, sys.argv[1]], LaunchLog(Path(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """A launcher, and the process ids of what it has launched."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER, encoding="utf-8")
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, worker, tmp_path / "run"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONPATH=str(ROOT), TMPDIR=str(tmp_path)),
+    )
+    with launcher:
+        workers = [int(launcher.stdout.readline().split()[1]) for _ in range(2)]
+        yield launcher, workers
+        launcher.kill()
+
+
+def is_running(process_id):
+    """Return whether a process runs; one that has ended and that nobody asks for does not."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.heavy
+def test_processes_end_when_their_launcher_is_killed(launched):
+    launcher, workers = launched
+    assert all(map(is_running, workers))
+
+    launcher.kill()
+
+    deadline = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ import pandas as pd
 from grpo_helpers.architecture import ATTENTION, Architecture
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root, write_atomically
+from grpo_helpers.library_fixes import use_one_gpu
 from grpo_helpers.memory import GIB, Budget, predict
 from tools.benchmarks.memory_meters import CpuMeter, CudaMeter, Meter
 from tools.benchmarks.memory_trace import shape
@@ -273,7 +274,7 @@ def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
     if device == "cpu" and setting.D > 1:
         backend = "gloo"
 
-    return GRPOConfig(
+    config = GRPOConfig(
         output_dir=folder,
         use_cpu=device == "cpu",
         bf16=setting.bf16,
@@ -293,6 +294,8 @@ def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
         gradient_checkpointing_kwargs={"use_reentrant": False},
         ddp_backend=backend,
     )
+    use_one_gpu(config)
+    return config
 
 
 def _watch(trainer: Any, meter: Meter, step_ends: list[float]) -> TrainerCallback:

@@ -27,6 +27,7 @@ from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.data import load_items
 from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.files import write_json
+from grpo_helpers.library_fixes import use_one_gpu
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import load_instruct
 from grpo_helpers.run_folder import RunWriter
@@ -206,9 +207,11 @@ def sft_trainer(
     tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
     freeze_clock(tokenizer, settings.chat_template_kwargs)
     quant_type = settings.quant_type if settings.use_quant else None
+    config = SFTConfig(**(sft_arguments(settings) | changes))
+    use_one_gpu(config)
     trainer = SFTTrainer(
         model=load_model(settings.model_name, quant_type=quant_type, bf16=settings.bf16),
-        args=SFTConfig(**(sft_arguments(settings) | changes)),
+        args=config,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
         peft_config=lora_config(settings),
