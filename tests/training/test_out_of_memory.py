@@ -219,7 +219,7 @@ def test_run_that_ended_without_its_last_answers_is_only_answered(tmp_path, card
     log = (settings.run_dir / "log.jsonl").read_bytes()
     train(settings_of(tmp_path, resume="auto"))
 
-    assert "is complete: nothing to resume" in capsys.readouterr().out
+    assert "nothing to resume" in capsys.readouterr().out
     assert_same_answers(settings.run_dir, whole)
     assert (settings.run_dir / "log.jsonl").read_bytes() == log
 

@@ -146,9 +146,9 @@ def test_fewer_processes_than_set_are_refused(monkeypatch):
 def test_launch_says_where_everything_is_kept(two):
     run_dir, printed = two
 
-    first = printed.splitlines()[0]
-    assert first.startswith("2 processes: all that they print goes to ")
-    assert first.endswith("smoke/launch.log")
+    (line,) = [text for text in printed.splitlines() if text.startswith("2 processes: ")]
+    assert line.startswith("2 processes: all that they print goes to ")
+    assert line.endswith("smoke/launch.log")
     assert (run_dir / "launch.log").is_file()
 
 

@@ -315,18 +315,18 @@ def test_processes_that_have_not_begun_are_not_asked(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_command_hears_no_ctrl_c_of_its_own(capsys):
+def test_command_hears_no_ctrl_c_of_its_own(log, capsys):
     """A terminal sends it to a whole session; torchrun would end its processes."""
     code = "import os; print('step', os.getsid(0) == os.getpid())"
-    _run_passing_on([sys.executable, "-c", code])
+    _run_passing_on([sys.executable, "-c", code], log)
 
     assert capsys.readouterr().out == "step True\n"
 
 
-def test_launcher_that_is_interrupted_waits_for_the_command(stop, capsys):
+def test_launcher_that_is_interrupted_waits_for_the_command(stop, log, capsys):
     code = "import os, time; os.kill(os.getppid(), 2); time.sleep(0.5); print('step 1')"
     with soft_interrupts(stop.request):
-        exit_code, _ = _run_passing_on([sys.executable, "-c", code])
+        exit_code, _ = _run_passing_on([sys.executable, "-c", code], log)
 
     assert exit_code == 0
     assert stop.requested
