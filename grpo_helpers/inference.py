@@ -569,10 +569,7 @@ def _fingerprint(options: AnswerOptions, input_path: str, texts: Sequence[str]) 
             ignores.
     """
     model = resolve_path(options.model_id)
-    if model.exists():
-        weights = model_hash(model)
-    else:
-        weights = model_revision(options.model_id)
+    weights = model_hash(model) if model.exists() else model_revision(options.model_id)
 
     adapter = None
     if options.lora_weights_path is not None:
