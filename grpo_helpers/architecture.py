@@ -6,7 +6,7 @@ In: a local ``config.json``, or a name of ``data/architectures.json``. Out: an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def load_architecture(name_or_config_path: str | Path) -> Architecture:
             f"model {name_or_config_path!r}: no local config.json; "
             f"the table knows {', '.join(table)}"
         )
-    return _architecture(name, table[name])
+    return architecture_of(name, table[name])
 
 
 def _read_config(file: Path) -> Architecture:
@@ -135,10 +135,19 @@ def _read_config(file: Path) -> Architecture:
     if not isinstance(config, dict):
         config = {}
     # A model of text and images keeps the shape of its decoder one level down.
-    return _architecture(file.parent.name, config.get("text_config", config))
+    return architecture_of(file.parent.name, config.get("text_config", config))
 
 
-def _architecture(name: str, config: dict[str, Any]) -> Architecture:
+def architecture_of(name: str, config: Mapping[str, Any]) -> Architecture:
+    """Return the shape that a configuration describes.
+
+    Args:
+        name: What to call the model.
+        config: The entries of a decoder's ``config.json``.
+
+    Raises:
+        InputError: An entry that the shape needs is missing.
+    """
     for key in SHAPE_KEYS:
         if not isinstance(config.get(key), int):
             raise InputError(
@@ -161,18 +170,21 @@ def _architecture(name: str, config: dict[str, Any]) -> Architecture:
     )
 
 
-def weights_bytes(arch: Architecture, quant: str | None = None) -> int:
+def weights_bytes(
+    arch: Architecture, quant: str | None = None, bytes_per_number: int = BF16
+) -> int:
     """Return the bytes of the frozen weights.
 
     Args:
         arch: The model's shape.
-        quant: None for bfloat16, ``"8bit"``, or ``"4bit"`` (nf4 with double quantisation).
+        quant: None, ``"8bit"``, or ``"4bit"`` (nf4 with double quantisation).
+        bytes_per_number: Of weights that are not quantised: in bfloat16 or in float32.
 
     Raises:
         InputError: An unknown quantisation.
     """
     if quant is None:
-        linear: float = BF16 * arch.linear_params
+        linear: float = bytes_per_number * arch.linear_params
     elif quant == "8bit":
         # One byte a weight, and a float32 scale for each row of outputs.
         rows_per_block = sum(out for _, out in arch.linears.values())
@@ -182,7 +194,7 @@ def weights_bytes(arch: Architecture, quant: str | None = None) -> int:
     else:
         raise InputError(f"quant must be None, 8bit or 4bit, got {quant!r}")
 
-    return round(linear + BF16 * arch.unquantised_params)
+    return round(linear + bytes_per_number * arch.unquantised_params)
 
 
 def lora_params(arch: Architecture, rank: int, targets: Sequence[str] = ATTENTION) -> int:

@@ -5,8 +5,10 @@ in which they must run. At every save the LoRA adapter goes to ``epoch_{E}/`` an
 answered to ``infer_results/inference_epoch{E}.json``, as in the article. Differences: the live
 model answers (the article loads a second base model onto the same GPU), the untrained model is
 answered as checkpoint 0 by the same code, saves that do not fall on an epoch are named
-``step_{N}``, every file appears whole or not at all, and one of TRL's checkpoints is marked once
-everything that belongs to its save is on disk: a killed run resumes from the last one that is.
+``step_{N}``, and every file appears whole or not at all. A run that is cut off resumes from the
+last of TRL's checkpoints that is marked as complete. The mark comes before the answers, which can
+be made up for, and between the saves there can be further checkpoints that nobody answers with
+(``checkpoint_steps``). A run can be asked to end after its current step.
 """
 
 from __future__ import annotations
@@ -20,13 +22,22 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from grpo_helpers.files import write_json
+from grpo_helpers.dev_answers import DevAnswers, can_answer_while_training
+from grpo_helpers.device_memory import peak_memory
+from grpo_helpers.files import show_path, write_json
 from grpo_helpers.health import EXACT_MATCH, examine, panel_text
-from grpo_helpers.inference import generate_answers, write_answers
+from grpo_helpers.inference import is_distributed
 from grpo_helpers.model_checks import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from grpo_helpers.prompts import Message, prompt_texts
+from grpo_helpers.prompts import Message
 from grpo_helpers.questions import Item
-from grpo_helpers.run_folder import COMPLETE, RunFolder, RunWriter, checkpoint_name
+from grpo_helpers.run_folder import (
+    BASE,
+    COMPLETE,
+    RunFolder,
+    RunWriter,
+    checkpoint_name,
+    ends_epoch,
+)
 from grpo_helpers.settings import TrainSettings
 
 
@@ -47,21 +58,24 @@ def training_callbacks(
         writer: Opens the run folder; None stands for one that starts a new run.
     """
     run_dir = settings.run_dir
-    open_folder = OpenCallback(writer or RunWriter(settings))
-    save_last = LastSaveCallback()
-    save_adapter = LoraSaveCallback(run_dir)
-    answer_dev = InferenceCallback(items, prompts, settings)
+    in_between = CheckpointCallback(settings.checkpoint_steps)
+
+    # The mark comes after the adapter, which a run that resumes does not write again, and before
+    # the answers: they take long and need much memory, and can be made up for.
+    saves: list[TrainerCallback] = [
+        OpenCallback(writer or RunWriter(settings)),
+        LoraSaveCallback(run_dir, in_between),
+        CompleteCallback(run_dir, in_between),
+    ]
+    if can_answer_while_training():  # else the checkpoints answer after the run, by inference.py
+        dev = DevAnswers(items, prompts, settings)
+        saves.append(InferenceCallback(dev, in_between, stop))
+
     log = LogCallback(run_dir)
-    mark_complete = CompleteCallback(run_dir)
     watch = HealthCallback(run_dir, settings.stop_on_alarm)
 
-    # The mark comes after adapter and answers: a run that resumes from a marked checkpoint finds
-    # both of them. Were it earlier, a run killed in between would never answer that save.
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        # Sharded weights cannot generate; their checkpoints answer after the run, by inference.py.
-        return [open_folder, save_adapter, log, mark_complete, watch, save_last, stop]
-
-    return [open_folder, save_adapter, answer_dev, log, mark_complete, watch, save_last, stop]
+    # Who asks for a checkpoint in between comes last: it has to know whether the run ends here.
+    return [*saves, log, watch, LastSaveCallback(), stop, in_between]
 
 
 # -- the start -------------------------------------------------------------------------------------
@@ -96,18 +110,47 @@ class OpenCallback(TrainerCallback):
 # -- what a save consists of -----------------------------------------------------------------------
 
 
-class LoraSaveCallback(TrainerCallback):
-    """Saves the LoRA adapter to ``epoch_{E}`` (or ``step_{N}``) at every save."""
+class CheckpointCallback(TrainerCallback):
+    """Asks for a checkpoint every few steps: to resume from, not to answer with."""
 
-    def __init__(self, run_dir: Path) -> None:
-        """Take the run's folder."""
+    def __init__(self, every: int = 0) -> None:
+        """Take the steps from one checkpoint to the next; 0 asks for none."""
+        self.every = every
+        self.asked_at: int | None = None  # the step that would not be saved otherwise
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a checkpoint, unless this step is saved anyway, now or as the epoch ends."""
+        if not self.every or state.global_step % self.every != 0 or control.should_save:
+            return
+
+        is_last_of_epoch = control.should_training_stop or ends_epoch(state)
+        if not (args.save_strategy == "epoch" and is_last_of_epoch):
+            control.should_save = True
+            self.asked_at = state.global_step
+
+    def is_only_to_resume(self, state: TrainerState, control: TrainerControl) -> bool:
+        """Return whether a save gets neither an adapter's folder nor dev answers.
+
+        The last save of a run gets both, however the run comes to its end.
+        """
+        return self.asked_at == state.global_step and not control.should_training_stop
+
+
+class LoraSaveCallback(TrainerCallback):
+    """Saves the LoRA adapter to ``epoch_{E}`` (or ``step_{N}``) at every save that answers."""
+
+    def __init__(self, run_dir: Path, in_between: CheckpointCallback | None = None) -> None:
+        """Take the run's folder, and who knows the saves that are only to resume from."""
         self.run = RunFolder(run_dir)
+        self.in_between = in_between or CheckpointCallback()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Copy the adapter out of TRL's checkpoint; it appears under its name once complete."""
-        if not state.is_world_process_zero:
+        if not state.is_world_process_zero or self.in_between.is_only_to_resume(state, control):
             return
 
         source = self.run.trl_checkpoint(state.global_step)
@@ -123,74 +166,82 @@ class LoraSaveCallback(TrainerCallback):
         os.replace(partial, target)
 
 
+class CompleteCallback(TrainerCallback):
+    """Marks TRL's checkpoint as complete, so that a run can resume from it.
+
+    It must come after the callback that writes the adapter.
+    """
+
+    def __init__(self, run_dir: Path, in_between: CheckpointCallback | None = None) -> None:
+        """Take the run's folder, and who knows the saves that are only to resume from."""
+        self.run = RunFolder(run_dir)
+        self.in_between = in_between or CheckpointCallback()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take the mark back from a step that is saved once more: its files are written anew."""
+        if control.should_save and state.is_world_process_zero:
+            (self.run.trl_checkpoint(state.global_step) / COMPLETE).unlink(missing_ok=True)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write the mark, once the files of every process are there."""
+        if is_distributed():
+            import torch.distributed as dist
+
+            dist.barrier()
+        if not state.is_world_process_zero:
+            return
+
+        only_to_resume = self.in_between.is_only_to_resume(state, control)
+        checkpoint = None if only_to_resume else checkpoint_name(args, state)
+        mark = {"step": state.global_step, "checkpoint": checkpoint}
+        write_json(self.run.trl_checkpoint(state.global_step) / COMPLETE, mark)
+
+
 class InferenceCallback(TrainerCallback):
     """Answers the dev set with the live model: before training (checkpoint 0) and at every save.
 
-    The prompts are the same at every checkpoint. The answers go to ``infer_results``.
+    Its checkpoint is complete by then: what goes wrong here costs no training.
     """
 
     def __init__(
-        self, items: Sequence[Item], prompts: Sequence[list[Message]], settings: TrainSettings
+        self,
+        dev: DevAnswers,
+        in_between: CheckpointCallback | None = None,
+        stop: StopCallback | None = None,
     ) -> None:
-        """Take the dev items, their prompts, and the run's parameters."""
-        self.items = items
-        self.prompts = prompts
-        self.run = RunFolder(settings.run_dir)
-        self.batch_size = settings.inference_batch_size
-        self.max_new_tokens = settings.max_completion_length
-        self.chat_template_kwargs = settings.chat_template_kwargs
+        """Take what answers, who knows the saves that are only to resume from, and who stops."""
+        self.dev = dev
+        self.in_between = in_between or CheckpointCallback()
+        self.stop = stop
+        self.answered_at: int | None = None  # the step of the last answers
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
     ) -> None:
         """Answer with the base model: a new adapter changes nothing, so this is checkpoint 0."""
-        if state.global_step == 0:
-            self._answer_dev(args, state, more)
+        is_there = self.dev.run.answers(BASE).is_file()  # from a start that was cut off
+        if state.global_step == 0 and not is_there:
+            self.dev.answer(more["model"], more["processing_class"], BASE)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
     ) -> None:
-        """Answer with the model as it is now."""
-        self._answer_dev(args, state, more)
+        """Answer with the model as it is now; a step that is saved twice is answered once."""
+        is_answered = self.answered_at == state.global_step
+        if is_answered or self.in_between.is_only_to_resume(state, control):
+            return
 
-    def _answer_dev(
-        self, args: TrainingArguments, state: TrainerState, more: Mapping[str, Any]
-    ) -> None:
-        """Answer the dev set, every process its share; the first process writes the file."""
-        tokenizer = more["processing_class"]
-        answers = generate_answers(
-            more["model"],
-            tokenizer,
-            prompt_texts(self.prompts, tokenizer, self.chat_template_kwargs),
-            batch_size=self.batch_size,
-            max_new_tokens=self.max_new_tokens,
-        )
+        checkpoint = checkpoint_name(args, state)
+        self.dev.answer(more["model"], more["processing_class"], checkpoint)
+        self.answered_at = state.global_step
 
-        if state.is_world_process_zero:
-            checkpoint = checkpoint_name(args, state)
-            write_answers(self.run.answers(checkpoint), self.items, answers)
-
-
-class CompleteCallback(TrainerCallback):
-    """Marks TRL's checkpoint as complete, so that a run can resume from it.
-
-    It must come after the callbacks that write the adapter and the answers.
-    """
-
-    def __init__(self, run_dir: Path) -> None:
-        """Take the run's folder."""
-        self.run = RunFolder(run_dir)
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Write the mark; the files of this save are there by now, from every process."""
-        folder = self.run.trl_checkpoint(state.global_step)
-
-        # Checkpoint 0 has no folder.
-        if state.is_world_process_zero and folder.is_dir():
-            mark = {"step": state.global_step, "checkpoint": checkpoint_name(args, state)}
-            write_json(folder / COMPLETE, mark)
+        # Answers take as long as many steps: who asked meanwhile need not wait for a further one.
+        if self.stop is not None and self.stop.is_requested(args, state):
+            control.should_training_stop = True
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -224,9 +275,13 @@ class LogCallback(TrainerCallback):
             return
 
         seconds = round(time.time() - self.started, 3)
-        memory = round(peak_memory() / 2**30, 3)
         row = {"step": state.global_step, "seconds": seconds}
-        self.log.append(row | logs | {"peak_memory_gib": memory})
+        peak = peak_memory()
+        memory = {
+            "peak_memory_gib": round(peak.allocated, 3),
+            "peak_reserved_gib": round(peak.reserved, 3),
+        }
+        self.log.append(row | logs | memory)
 
         if "reward" in logs:
             print(self._progress_line(state, logs), flush=True)
@@ -251,19 +306,6 @@ class LogCallback(TrainerCallback):
         seconds = time.time() - self.first_step_began
         steps = state.global_step - self.steps_before
         return seconds / steps * (state.max_steps - state.global_step)
-
-
-def peak_memory() -> int:
-    """Return the most bytes this process has used: GPU memory, or main memory without a GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-
-    import resource
-
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux
-    return kibibytes * 1024
 
 
 # -- the end of a run ------------------------------------------------------------------------------
@@ -329,15 +371,60 @@ class HealthCallback(TrainerCallback):
 
 
 class StopCallback(TrainerCallback):
-    """Ends the run with a save after the current step, once ``requested`` is set."""
+    """Ends the run with a save after the current step, once that is asked for.
 
-    def __init__(self) -> None:
-        """Start without a request."""
+    :meth:`request` asks for it, and so does a file named STOP in the run folder, which is removed
+    when it is seen. Several processes end at the same step, whichever of them was asked.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        """Take the run's folder; start without a request."""
+        self.run = RunFolder(run_dir)
         self.requested = False
+
+    def request(self) -> None:
+        """Ask the run to end after its current step."""
+        self.requested = True
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Save and stop if that was requested."""
-        if self.requested:
+        if self.is_requested(args, state):
             end_with_save(args, control)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say where the run was stopped, and how it goes on."""
+        if self.requested and state.is_world_process_zero and state.global_step < state.max_steps:
+            print(
+                f"stopped after step {state.global_step} of {state.max_steps}, "
+                f"checkpoint-{state.global_step} is complete: resume=auto goes on from it",
+                flush=True,
+            )
+
+    def is_requested(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Return whether any process was asked to stop; each has to ask, the first sees the file.
+
+        A file that is seen is removed.
+        """
+        if state.is_world_process_zero and self.run.stop_file.is_file():
+            self.run.stop_file.unlink(missing_ok=True)
+            self.requested = True
+            file = show_path(self.run.stop_file)
+            print(f"stopping after step {state.global_step}, as {file} asks", flush=True)
+
+        if is_distributed():
+            self.requested = _is_true_anywhere(self.requested, args)
+        return self.requested
+
+
+def _is_true_anywhere(value: bool, args: TrainingArguments) -> bool:
+    """Return whether ``value`` is true in any process; each of them has to ask."""
+    import torch
+    import torch.distributed as dist
+
+    number = torch.tensor(int(value), device=args.device)
+    dist.all_reduce(number, op=dist.ReduceOp.MAX)
+    return bool(number.item())

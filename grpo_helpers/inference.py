@@ -16,19 +16,29 @@ questions. From the shell:
 from __future__ import annotations
 
 import argparse
-import gc
+import glob
 import hashlib
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.answers import strip_prefixes_and_normalize
+from grpo_helpers.chat_template import (
+    DEFAULT_DATE,
+    NO_THINK,
+    dated,
+    parse_date,
+    recorded_date,
+    template_kwargs,
+)
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row
+from grpo_helpers.device_memory import explain_out_of_memory, free_memory, is_out_of_memory
 from grpo_helpers.files import (
     InputError,
     check_output_file,
@@ -40,16 +50,21 @@ from grpo_helpers.files import (
     write_json,
 )
 from grpo_helpers.library_fixes import plain_generation
-from grpo_helpers.model_checks import Room, adapter_folder, check_model, check_room, model_hash
+from grpo_helpers.model_checks import (
+    Room,
+    adapter_folder,
+    check_model,
+    check_room,
+    model_hash,
+    model_revision,
+)
 from grpo_helpers.models import load_tokenizer, load_with_adapter
 from grpo_helpers.prompts import (
-    NO_THINK,
     Message,
     PromptSource,
     load_prompted,
     prompt_texts,
     suit_template,
-    template_kwargs,
     unknown_characters,
 )
 from grpo_helpers.questions import Item
@@ -78,9 +93,9 @@ def generate_answers(
 ) -> list[str]:
     """Return the greedy answer to each prompt, in order.
 
-    Prompts are answered in batches of similar length, longest first, so that a batch too large for
-    the memory fails at once. In a ``torch.distributed`` run the processes share the batches, and
-    each of them gets all the answers.
+    Prompts are answered in batches of similar length, longest first. Where the memory is too small
+    for a batch, it is halved, with all that follow. In a ``torch.distributed`` run the processes
+    share the batches, and each of them gets all the answers.
 
     Args:
         model: Put into evaluation mode while it answers, and back afterwards. What its own
@@ -94,25 +109,32 @@ def generate_answers(
         after_batch: Called after each batch with all answers of this process so far.
     """
     texts = [_prompt_text(prompt, tokenizer) for prompt in prompts]
-    batches = _batches_by_length(texts, batch_size)
-    rank, world_size = _place_among_processes()
+    rank, world_size = process_place()
+    waiting = deque(_batches_by_length(texts, batch_size)[rank::world_size])
 
     answers = dict(known or {})
     was_training = model.training
     plain_generation(model)
     model.eval()
+    free_memory()  # of what training has left there
     try:
-        for places in batches[rank::world_size]:
+        while waiting:
+            places = waiting.popleft()
             if answers.keys() >= set(places):
                 continue
 
             batch = [texts[place] for place in places]
-            new = _generate(model, tokenizer, batch, max_new_tokens)
+            new = _generate_if_it_fits(model, tokenizer, batch, max_new_tokens)
+            if new is None:
+                waiting = _halved([places, *waiting])
+                continue
+
             answers.update(zip(places, new, strict=True))
             if after_batch:
                 after_batch(answers)
     finally:
         model.train(was_training)
+        free_memory()
 
     answers = _gather(answers)
     return [answers[place] for place in range(len(texts))]
@@ -131,22 +153,41 @@ def _batches_by_length(texts: Sequence[str], batch_size: int) -> list[list[int]]
     """Return the places of ``texts``, longest first, in batches."""
     places = range(len(texts))
     longest_first = sorted(places, key=lambda place: (-len(texts[place]), place))
-
-    starts = range(0, len(texts), batch_size)
-    return [longest_first[start : start + batch_size] for start in starts]
+    return _in_batches(longest_first, batch_size)
 
 
-def _is_distributed() -> bool:
+def _in_batches(places: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Return places in batches, in their order."""
+    starts = range(0, len(places), batch_size)
+    return [list(places[start : start + batch_size]) for start in starts]
+
+
+def _halved(batches: Sequence[list[int]]) -> deque[list[int]]:
+    """Return the same places in batches of half the size of the first, and say so."""
+    too_large = len(batches[0])
+    size = too_large // 2
+    print(
+        f"out of memory with {too_large} questions at once: going on with {size}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+    places = [place for batch in batches for place in batch]
+    return deque(_in_batches(places, size))
+
+
+def is_distributed() -> bool:
+    """Return whether this is one of several processes that talk to each other."""
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized()
 
 
-def _place_among_processes() -> tuple[int, int]:
+def process_place() -> tuple[int, int]:
     """Return the rank of this process and the number of processes."""
     import torch.distributed as dist
 
-    if not _is_distributed():
+    if not is_distributed():
         return 0, 1
 
     return dist.get_rank(), dist.get_world_size()
@@ -156,7 +197,7 @@ def _gather(answers: Answers) -> Answers:
     """Return the answers of all processes."""
     import torch.distributed as dist
 
-    if not _is_distributed():
+    if not is_distributed():
         return answers
 
     by_process: list[Any] = [None] * dist.get_world_size()
@@ -176,6 +217,27 @@ def stop_tokens(model: AnsweringModel, tokenizer: PreTrainedTokenizerBase) -> li
 
     tokens = {tokenizer.eos_token_id, *own}
     return sorted(tokens - {None})
+
+
+def _generate_if_it_fits(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    max_new_tokens: int,
+) -> list[str] | None:
+    """Return the answers to one batch, or None if the memory is too small for several at once."""
+    if len(texts) == 1:
+        return _generate(model, tokenizer, texts, max_new_tokens)
+
+    try:
+        return _generate(model, tokenizer, texts, max_new_tokens)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+
+    # The error is gone here, and with it its traceback, which held the tensors of the attempt.
+    free_memory()
+    return None
 
 
 def _generate(
@@ -253,7 +315,11 @@ class AnswerOptions:
         num_few_shot: Worked examples in each prompt, as in training.
         batch_size: Prompts answered at once; decides the padding, and so the last digits.
         max_new_tokens: Length at which an answer is cut off.
-        chat_template_kwargs: What the chat template gets besides the messages, as in training.
+        chat_template_kwargs: What the chat template gets besides messages and date, as in training.
+        chat_template_path: A jinja file in the place of the model's chat template, as in training;
+            empty: the model's own.
+        date_string: The date that the chat template prints, if it prints one: that of the run, or
+            :data:`grpo_helpers.chat_template.DEFAULT_DATE` where there is no run.
     """
 
     model_id: str
@@ -266,8 +332,11 @@ class AnswerOptions:
     batch_size: int = 32
     max_new_tokens: int = 96
     chat_template_kwargs: dict[str, Any] = field(default_factory=lambda: dict(NO_THINK))
+    chat_template_path: str = ""
+    date_string: str = DEFAULT_DATE
 
     def __post_init__(self) -> None:
+        parse_date(self.date_string)
         for name in ("batch_size", "max_new_tokens"):
             value = getattr(self, name)
             if value < 1:
@@ -298,6 +367,8 @@ class AnswerOptions:
             batch_size=settings["inference_batch_size"],
             max_new_tokens=settings["max_completion_length"],
             chat_template_kwargs=template_kwargs(settings.get("extra_grpo_args", {})),
+            chat_template_path=run.chat_template_path,
+            date_string=recorded_date(settings),
         )
 
     @property
@@ -317,8 +388,8 @@ def answer(
 ) -> Path:
     """Answer every question of a contest file with a checkpoint of a run.
 
-    Quantisation, precision, few-shot examples, instructions, lengths and batch size are the run's
-    own, read from its ``settings.json``.
+    Quantisation, precision, few-shot examples, instructions, chat template and its date, lengths
+    and batch size are the run's own, read from its ``settings.json``.
 
     Args:
         run: The run's folder, ``"runs/default"`` for one.
@@ -352,7 +423,9 @@ def run_inference(
 ) -> Path:
     """Answer every question of a contest file with a model, every option given by hand.
 
-    For a checkpoint of a run, :func:`answer` reads the options from the run itself.
+    For a checkpoint of a run, :func:`answer` reads the options from the run itself. Here, a chat
+    template that prints a date prints :data:`grpo_helpers.chat_template.DEFAULT_DATE`, today and
+    tomorrow, unless ``date_string`` says otherwise.
 
     Args:
         input_path: The contest file; answers in it are neither needed nor read.
@@ -400,7 +473,12 @@ def answer_file(
     _check_files(input_path, output_path)
     check_model(options.model_id)
     items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
-    fingerprint = _fingerprint(options, input_path, prompts)
+    tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
+    template = dated(options.chat_template_kwargs, options.date_string)
+    prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
+    texts = prompt_texts(prompts, tokenizer, template)
+
+    fingerprint = _fingerprint(options, input_path, texts)
     finished = FinishedAnswers(output_path, fingerprint)
     if finished.are_there():
         return finished.output
@@ -408,15 +486,9 @@ def answer_file(
     partial = PartialAnswers(output_path, fingerprint)
     known = partial.read()
 
-    tokenizer = load_tokenizer(options.model_id)
-    prompts = suit_template(tokenizer, prompts, options.chat_template_kwargs)
     room = Room(options.model_id, options.max_new_tokens, parameter="max_new_tokens")
-    texts = prompt_texts(prompts, tokenizer, options.chat_template_kwargs)
     check_room(tokenizer, items, texts, room)
     report_unknown_characters(prompts, tokenizer, input_path)
-    model = load_with_adapter(
-        options.model_id, options.lora_weights_path, options.quant_type, options.bf16
-    )
 
     with tqdm(total=len(items), initial=len(known), disable=not progress, unit="answer") as bar:
 
@@ -424,24 +496,38 @@ def answer_file(
             partial.write(answers)
             bar.update(len(answers) - bar.n)
 
-        answers = generate_answers(
-            model,
-            tokenizer,
-            texts,
-            batch_size=options.batch_size,
-            max_new_tokens=options.max_new_tokens,
-            known=known,
-            after_batch=after_batch,
-        )
-
-    # 4-bit layers refer to themselves: without a collection they stay on the card.
-    del model
-    gc.collect()
+        with explain_out_of_memory(lambda: f"the answers so far are in {partial.path}: call again"):
+            answers = _load_and_answer(
+                options, tokenizer, texts, known=known, after_batch=after_batch
+            )
+    free_memory()
 
     written = write_answers(output_path, items, answers)
     finished.note()
     partial.remove()
     return written
+
+
+def _load_and_answer(
+    options: AnswerOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    known: Answers,
+    after_batch: Callable[[Answers], None],
+) -> list[str]:
+    """Return the answers of a model that is loaded for them; nothing of it is left afterwards."""
+    model = load_with_adapter(
+        options.model_id, options.lora_weights_path, options.quant_type, options.bf16
+    )
+    return generate_answers(
+        model,
+        tokenizer,
+        texts,
+        batch_size=options.batch_size,
+        max_new_tokens=options.max_new_tokens,
+        known=known,
+        after_batch=after_batch,
+    )
 
 
 def _check_files(input_path: str, output_path: str | Path) -> None:
@@ -472,17 +558,32 @@ def report_unknown_characters(
     )
 
 
-def _fingerprint(options: AnswerOptions, input_path: str, prompts: Sequence[list[Message]]) -> str:
-    """Return a hash of everything that decides an answer file: options, weights, questions."""
-    weights = []
-    model = resolve_path(options.model_id)
-    if model.exists():  # otherwise the id of a model on a hub
-        weights.append(model_hash(model))
-    if options.lora_weights_path is not None:
-        weights.append(sha256([adapter_folder(options.lora_weights_path)]))
+def _fingerprint(options: AnswerOptions, input_path: str, texts: Sequence[str]) -> str:
+    """Return a hash of everything that decides an answer file: questions, prompts, weights, limits.
 
-    decisive = json.dumps([asdict(options), weights, sha256([input_path]), prompts])
-    return hashlib.sha256(decisive.encode()).hexdigest()
+    Args:
+        options: The model, and how it answers.
+        input_path: The contest file.
+        texts: The prompts as the model reads them. What they are made of does not count: neither
+            messages that a template may render in another way tomorrow, nor options that it
+            ignores.
+    """
+    model = resolve_path(options.model_id)
+    weights = model_hash(model) if model.exists() else model_revision(options.model_id)
+
+    adapter = None
+    if options.lora_weights_path is not None:
+        adapter = sha256([adapter_folder(options.lora_weights_path)])
+
+    decisive = {
+        "questions": sha256([input_path]),
+        "prompts": list(texts),
+        "model": [options.model_id, weights],
+        "adapter": adapter,
+        "precision": [options.quant_type, options.bf16],
+        "limits": [options.batch_size, options.max_new_tokens],
+    }
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 class FinishedAnswers:
@@ -510,32 +611,39 @@ class FinishedAnswers:
 
 
 class PartialAnswers:
-    """The answers so far of a call that may be interrupted, in a file beside its output."""
+    """The answers so far of a call that may be interrupted, in a file beside its output.
 
-    def __init__(self, output_path: str | Path, fingerprint: str) -> None:
-        """Take the output file, and what its answers depend on."""
+    Each of several processes writes a file of its own; all of them are read.
+    """
+
+    def __init__(self, output_path: str | Path, fingerprint: str, rank: int = 0) -> None:
+        """Take the output file, what its answers depend on, and the number of this process."""
         output = Path(output_path)
-        self.path = output.with_name(f"{output.name}.partial")
+        self.first = output.with_name(f"{output.name}.partial")
+        self.path = self.first.with_name(f"{self.first.name}-{rank}") if rank else self.first
         self.fingerprint = fingerprint
 
     def read(self) -> Answers:
         """Return the answers of an earlier call, if it had the same questions and options."""
-        if not self.path.is_file():
-            return {}
-
-        earlier = read_json(self.path, "answers so far")
-        if earlier.get("fingerprint") != self.fingerprint:
-            return {}
-
-        return {int(place): text for place, text in earlier["answers"].items()}
+        answers: Answers = {}
+        for file in self._files():
+            earlier = read_json(file, "answers so far")
+            if earlier.get("fingerprint") == self.fingerprint:
+                answers |= {int(place): text for place, text in earlier["answers"].items()}
+        return answers
 
     def write(self, answers: Answers) -> None:
         """Replace the file, atomically."""
         write_json(self.path, {"fingerprint": self.fingerprint, "answers": answers})
 
     def remove(self) -> None:
-        """Remove the file; the answers are in the output now."""
-        self.path.unlink(missing_ok=True)
+        """Remove the files of all processes; the answers are in the output now."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """Return the files that there are; none of them is one that is still being written."""
+        return sorted(self.first.parent.glob(f"{glob.escape(self.first.name)}*"))
 
 
 # -- from the shell --------------------------------------------------------------------------------
@@ -563,12 +671,14 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--num_few_shot", type=int, help="worked examples in each prompt")
     model.add_argument("--quant_type", choices=["4bit", "8bit"], help="load the model quantised")
     model.add_argument("--bf16", action="store_true", help="load the model in bfloat16")
+    model.add_argument("--chat_template_path", help="jinja file in the place of the model's own")
+    model.add_argument("--date_string", help=f"date for chat templates (default: {DEFAULT_DATE})")
     model.add_argument("--batch_size", type=int, help="prompts answered at once")
     model.add_argument("--max_new_tokens", type=int, help="longest answer, in tokens")
     model.add_argument(
         "--chat_template_kwargs",
         type=_json_mapping,
-        help="what the chat template gets besides the messages, as JSON",
+        help="what the chat template gets besides messages and date, as JSON",
     )
     return parser
 

@@ -1,8 +1,8 @@
-"""Several processes, trackers, Ctrl-C, and a full disk: what surrounds the training itself.
+"""Several processes, trackers, signals, and a full disk: what surrounds the training itself.
 
 In: the settings of a run, and what goes wrong outside our code. Out: processes started by torchrun,
-a run that ends with a save, and one-line errors. The article trains in one process and has nothing
-of this.
+which end when the one that started them ends, a run that ends with a save, and one-line errors. The
+article trains in one process and has nothing of this.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.files import InputError, first_line
+from grpo_helpers.command_line import FAILURE
+from grpo_helpers.files import InputError, first_line, show_path
+from grpo_helpers.launch_log import PASSED_ON, LaunchLog, first_error
+from grpo_helpers.run_folder import LAUNCH_LOG, STOP_FILE
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from grpo_helpers.callbacks import StopCallback
     from grpo_helpers.run_folder import RunWriter
 
 # Codes of OSError that mean a full disk or a place that cannot be written. Not every system has
@@ -35,9 +38,7 @@ WRITE_ERRORS = {getattr(errno, name) for name in _CODE_NAMES if hasattr(errno, n
 # The same, in the words of torch.save and of safetensors, which raise errors of their own.
 WRITE_ERROR_TEXT = re.compile(r"inline_container|os error (5|13|27|28|30|122)\)")
 
-# Lines of the processes that are passed on: the steps, and what happens when a run resumes.
-PASSED_ON = ("step ", "resuming ", "the save ")
-ERROR_LINE = re.compile(r"error: |\S*Error: ")
+LAST_LINES = 5000  # of the processes, among which their first error is looked for
 
 
 # -- processes -------------------------------------------------------------------------------------
@@ -53,83 +54,143 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def will_launch(settings: TrainSettings) -> bool:
+    """Return whether training starts processes of its own: as in a notebook, not under torchrun."""
+    return settings.num_processes > 1 and "WORLD_SIZE" not in os.environ
+
+
 def check_processes(settings: TrainSettings) -> None:
-    """Make sure that as many processes run as the settings say, each with one GPU at most.
+    """Make sure that as many processes run as the settings say.
 
     Raises:
-        InputError: Fewer processes were launched, or one process sees several GPUs.
+        InputError: Fewer processes were launched.
     """
-    import torch
-
     expected = settings.num_processes
     launched = launched_processes()
-    gpus = torch.cuda.device_count()
 
     if launched < expected:
         command = f"torchrun --nproc_per_node {expected} -m grpo_helpers.training --params FILE"
         raise InputError(f"num_processes is {expected}, but {launched} was started; use: {command}")
-    if launched == 1 and gpus > 1:
-        raise InputError(
-            f"{gpus} GPUs are visible to one process: "
-            f"set num_processes={gpus} or CUDA_VISIBLE_DEVICES=0"
-        )
 
 
 def launch(settings: TrainSettings) -> None:
-    """Train in ``settings.num_processes`` new processes, with torchrun, and pass on their output.
+    """Train in ``settings.num_processes`` new processes, with torchrun, and pass on their progress.
+
+    Everything that they print is kept in ``launch.log`` in the run folder.
 
     Raises:
         InputError: The processes failed; the message is their first error.
     """
     import yaml
 
-    with tempfile.TemporaryDirectory(prefix="grpo-launch-") as folder:
-        params = Path(folder) / "params.yaml"
+    count = settings.num_processes
+    folder = show_path(settings.run_dir)
+    print(f"{count} processes: all that they print goes to {folder}/{LAUNCH_LOG}", flush=True)
+
+    log = LaunchLog(settings.run_dir)
+    with tempfile.TemporaryDirectory(prefix="grpo-launch-") as temporary:
+        params = Path(temporary) / "params.yaml"
         text = yaml.safe_dump(settings.as_dict(), allow_unicode=True)
         params.write_text(text, encoding="utf-8")
 
-        exit_code, lines = _run_passing_on(_torchrun_command(settings.num_processes, params))
+        with soft_interrupts(lambda: ask_to_stop(settings.run_dir)):
+            exit_code, lines = _run_passing_on(_torchrun_command(count, params), log)
 
-    if exit_code:
-        raise InputError(f"{settings.num_processes} processes failed: {_first_error(lines)}")
+    if exit_code == 0:
+        log.discard_unless_open()
+        return
+
+    raise InputError(
+        f"{count} processes failed: {first_error(lines)} "
+        f"(all that they printed is in {show_path(log.path)})"
+    )
 
 
 def _torchrun_command(num_processes: int, params: Path) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     count = ["--nproc-per-node", str(num_processes)]
-    training = ["-m", "grpo_helpers.training", "--params", str(params)]
+    training = ["-m", "grpo_helpers.training", "--params", str(params), "--end-with-launcher"]
     return [*torchrun, *count, *training]
 
 
-def _run_passing_on(command: Sequence[str]) -> tuple[int, list[str]]:
-    """Run a command, print its lines of progress, and return its exit code and all its lines."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines: list[str] = []
+def _run_passing_on(command: Sequence[str], log: LaunchLog) -> tuple[int, list[str]]:
+    """Run a command that ends when this process does, and print its lines of progress.
+
+    Args:
+        command: The command; its processes must call :func:`end_with_launcher`.
+        log: Takes all its lines.
+
+    Returns:
+        Its exit code and its last lines.
+    """
+    # In a session of its own: Ctrl-C reaches this process alone, which asks the others to stop.
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,  # nothing is written to it; it closes when this process ends
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    shown = ""
 
     try:
         for line in process.stdout or ():
             lines.append(line.rstrip())
-            if line.startswith(PASSED_ON):
+            log.write(line.rstrip())
+            if line.startswith(PASSED_ON) and line != shown:  # once, if every process says it
                 print(line, end="", flush=True)
+                shown = line
     except BaseException:
         process.terminate()  # torchrun ends its processes; what was saved stays
         raise
     finally:
         exit_code = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+        log.close()
 
-    return exit_code, lines
+    return exit_code, list(lines)
 
 
-def _first_error(lines: Sequence[str]) -> str:
-    """Return the first error in a command's output, else its last line."""
-    for line in lines:
-        if ERROR_LINE.match(line):
-            return line.removeprefix("error: ")
+def end_with_launcher() -> None:
+    """End this process, at once, when the one that launched it has ended, however that happened.
 
-    return lines[-1] if lines else "no output"
+    The launcher holds the other end of the standard input, which torchrun hands on to its
+    processes. The system closes it when the launcher ends, even if that was killed. Without this,
+    the processes of a killed kernel would keep their GPUs.
+    """
+    standard_input = sys.stdin.fileno()
+
+    def wait_for_the_end() -> None:
+        while os.read(standard_input, 1):
+            pass
+        os._exit(FAILURE)  # no save, no message: nobody is left to read one
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
 
 
 # -- trackers --------------------------------------------------------------------------------------
+
+
+def tracker_names(report_to: str) -> list[str]:
+    """Return the trackers that ``report_to`` stands for; ``all`` are those that are installed.
+
+    >>> tracker_names("wandb, tensorboard"), tracker_names("none")
+    (['wandb', 'tensorboard'], [])
+    """
+    if report_to == "none":
+        return []
+    if report_to != "all":
+        return [name.strip() for name in report_to.split(",")]
+
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    return get_available_reporting_integrations()
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -205,30 +266,48 @@ def _explained(begin: Callable[..., Any], name: str) -> Callable[..., Any]:
 # -- signals ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def soft_interrupts(stop: StopCallback) -> Iterator[None]:
-    """Let the first Ctrl-C (or the notebook's stop button) end the run softly, the second at once.
+STOP_SIGNALS = {
+    signal.SIGINT: "interrupt again",  # Ctrl-C, or the notebook's stop button
+    signal.SIGTERM: "send SIGTERM again",  # kill, or a machine that is taken away
+}
 
-    Softly means after the current step, with a save. This has no effect with several processes,
-    which could stop at different steps, nor outside a program's main thread.
+
+@contextmanager
+def soft_interrupts(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the run softly, the second of its kind at once.
+
+    Softly means after the current step, with a save. This has no effect outside a program's main
+    thread. torchrun passes a signal on to its processes, and kills them 30 seconds later.
+
+    Args:
+        request_stop: Asks the run to end; called from a signal handler.
     """
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    if launched_processes() > 1 or not is_main_thread:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    original_handler = signal.getsignal(signal.SIGINT)
+    original_handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
-    def request_stop(*_: Any) -> None:
-        stop.requested = True
-        signal.signal(signal.SIGINT, original_handler)
-        print("stopping after this step, with a save; interrupt again to stop at once", flush=True)
+    def request_once(number: int, _: Any) -> None:
+        request_stop()
+        signal.signal(number, original_handlers[signal.Signals(number)])
+        if launched_rank() == 0:
+            again = STOP_SIGNALS[signal.Signals(number)]
+            print(f"stopping after this step, with a save; {again} to stop at once", flush=True)
 
-    signal.signal(signal.SIGINT, request_stop)
+    for number in STOP_SIGNALS:
+        signal.signal(number, request_once)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, original_handler)
+        for number, handler in original_handlers.items():
+            signal.signal(number, handler)
+
+
+def ask_to_stop(run_dir: Path) -> None:
+    """Ask the processes that train into a folder to end after their current step."""
+    if run_dir.is_dir():  # otherwise none of them has begun
+        (run_dir / STOP_FILE).touch()
 
 
 # -- errors of a start, and of a disk --------------------------------------------------------------

@@ -3,9 +3,10 @@
 In: their objects (a model, a tokenizer, a trainer). Out: the same objects, repaired in place. Each
 patch states the library and its version, the symptom, where the cause is, and the drift test in
 ``tests/training/test_api_drift.py`` that fails once an upgrade fixes or moves the cause; the patch
-can go then. Patches are applied in four places, each visible as one call: :func:`apply_at_import`
+can go then. Patches are applied in five places, each visible as one call: :func:`apply_at_import`
 (``grpo_helpers/__init__.py``), :func:`quiet_libraries` and the fixes of models where a model is
-loaded, :func:`apply_to` where the trainer is built, and :func:`apply_on_resume` where a run
+loaded, :func:`stop_clock` where prompts are rendered, :func:`use_one_gpu` where TRL's configuration
+is made, :func:`apply_to` where the trainer is built, and :func:`apply_on_resume` where a run
 resumes. This module needs nothing of ours and imports nothing heavy.
 """
 
@@ -15,9 +16,11 @@ import contextlib
 import copy
 import logging
 import math
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +34,33 @@ Trainer = Any
 SAME_REWARD = 1e-6  # rewards closer than this count as equal
 LONGEST_TEXT = 512  # tokens; a limit for tokenizers that state none
 
+# The names under which torch reads the settings of its allocator, the newest one first.
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+ALLOCATOR_SETTING = "expandable_segments:True"
+
 
 # -- applied when the package is imported, or before a library is used -----------------------------
 
 
 def apply_at_import() -> None:
     """Apply what must be in place before a library is imported."""
+    grow_memory_without_gaps()
     quiet_bitsandbytes()
     warn_of_casts_once()
+
+
+def grow_memory_without_gaps() -> None:
+    """Let torch enlarge the blocks of GPU memory that it has, unless you have set it up yourself.
+
+    Library: torch 2.13. Symptom: prompts and answers of ever other lengths leave gaps between the
+    blocks, until a long run is out of memory although enough of it is free. Where:
+    ``c10/cuda/CUDACachingAllocator.cpp``; the variable is read once, when CUDA starts, and has no
+    effect without a GPU. vLLM's sleep mode does not go with it, and looks for the older name only
+    (https://github.com/vllm-project/vllm/pull/54351): ``export PYTORCH_ALLOC_CONF=`` there.
+    Drift test: ``test_torch_takes_the_setting_of_its_allocator_without_a_word``.
+    """
+    if not any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        os.environ[ALLOCATOR_VARIABLES[0]] = ALLOCATOR_SETTING
 
 
 def quiet_bitsandbytes() -> None:
@@ -145,6 +167,26 @@ def plain_generation(model: Any) -> None:
     )
 
 
+def stop_clock(chat_template: str, moment: datetime) -> None:
+    """Let a chat template see one moment for good where it asks for the present one.
+
+    Library: transformers 5.23. Symptom: a template that calls ``strftime_now`` prints today's date,
+    so that the prompts of one run differ from day to day. Templates that look for a ``date_string``
+    first can be given one, others (gpt-oss) cannot, and a function among the arguments of a
+    template arrives there as a text. Where: ``transformers/utils/chat_template_utils.py``,
+    ``_cached_compile_jinja_template``; a compiled template is kept, and TRL renders the same one.
+    Drift test: ``test_transformers_gives_chat_templates_the_present_time``.
+
+    Args:
+        chat_template: The text of the template.
+        moment: What it sees until this function is called for it again.
+    """
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled = _compile_jinja_template(chat_template)
+    compiled.globals["strftime_now"] = moment.strftime
+
+
 def limit_text_length(tokenizer: PreTrainedTokenizerBase, longest: int = LONGEST_TEXT) -> None:
     """Give a tokenizer without a length limit one, so that bert-score can use it.
 
@@ -183,12 +225,30 @@ def no_folders_yet(config: Any) -> Iterator[None]:
             config.output_dir = output_dir
 
 
+def use_one_gpu(config: Any) -> None:
+    """Let one process use one GPU, however many it sees.
+
+    Library: transformers 5.23. Symptom: on a server with several GPUs a trainer in one process
+    would spread every batch over all of them (``nn.DataParallel``), which TRL refuses. The first
+    visible GPU is the one that is used. Where: ``transformers/training_args.py``,
+    ``TrainingArguments._setup_devices``, and ``trl/trainer/grpo_trainer.py``,
+    ``GRPOTrainer.__init__``.
+    Drift test: ``test_one_process_takes_every_visible_gpu``.
+
+    Args:
+        config: TRL's configuration. With several processes each has one GPU already.
+    """
+    config._n_gpu = min(config.n_gpu, 1)
+
+
 def apply_to(trainer: Trainer) -> None:
     """Apply every patch that a trainer needs before it trains."""
     skip_model_card(trainer)
     keep_train_completions(trainer)
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())
+    if trainer.use_vllm and not trainer.is_fsdp_enabled:  # no process has whole weights with FSDP
+        keep_base_weights(trainer.vllm_generation.model)
 
 
 def skip_model_card(trainer: Trainer) -> None:
@@ -283,6 +343,47 @@ def require_grads_once(model: Any) -> None:
         enable()
 
     model.enable_input_require_grads = disable_and_enable
+
+
+def keep_base_weights(model: Any) -> None:
+    """Give the frozen weights back, bit for bit, after an adapter was merged into them.
+
+    The adapter is merged into copies, which live only until it is taken out again.
+
+    Library: TRL 1.16 with PEFT 0.21. Symptom: with ``use_vllm`` the adapter is added to the weights
+    before they are sent to vLLM, and subtracted afterwards, both in place. In bfloat16 each rounds,
+    so the base drifts with every step away from the one that the saved adapter belongs to.
+    Where: ``trl/generation/vllm_generation.py``, ``VLLMGeneration._iter_named_params``, and
+    ``peft/tuners/lora/layer.py``, ``Linear.merge``; https://github.com/huggingface/trl/issues/6688.
+    Drift test: ``test_merging_an_adapter_for_vllm_moves_the_base``.
+
+    Args:
+        model: PEFT's model, whose weights TRL sends to vLLM.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    merge = model.merge_adapter
+    unmerge = model.unmerge_adapter
+    layers: list[Any] = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    own_values: list[torch.Tensor] = []  # of each weight, while the adapter is merged
+
+    def merge_into_copies(*args: Any, **kwargs: Any) -> None:
+        if not own_values:
+            own_values.extend(weight.data for weight in weights)
+            for weight in weights:
+                weight.data = weight.data.clone()
+        merge(*args, **kwargs)
+
+    def unmerge_and_restore() -> None:
+        unmerge()
+        if own_values:
+            for weight, values in zip(weights, own_values, strict=True):
+                weight.data = values
+            own_values.clear()
+
+    model.merge_adapter = merge_into_copies
+    model.unmerge_adapter = unmerge_and_restore
 
 
 # -- applied to the trainer of a run that resumes --------------------------------------------------

@@ -59,7 +59,9 @@ class Budget:
         A: Passes per optimizer step; None means S. A round inside a step finds gradients in memory.
         prompt_tokens: The longest prompt of a round, since all rows are padded to it.
         completion_tokens: The longest completion.
-        quant: None (bfloat16), ``"4bit"``, or ``"8bit"`` with the activations traced for 4-bit.
+        quant: None, ``"4bit"``, or ``"8bit"`` with the activations traced for 4-bit.
+        bf16: Whether weights that are not quantised, cache and activations are in bfloat16. In
+            float32 they are counted twice as large, which is a little too much for activations.
         lora_rank: Rank of the adapter. Full fine-tuning is not predicted.
         lora_targets: Layers that get an adapter.
         lora_dropout: Any value above 0 keeps a mask and a copy.
@@ -81,6 +83,7 @@ class Budget:
     completion_tokens: int
     A: int | None = None
     quant: str | None = None
+    bf16: bool = True
     lora_rank: int = 64
     lora_targets: Sequence[str] = ATTENTION
     lora_dropout: float = 0.0
@@ -100,6 +103,16 @@ class Budget:
     def tokens(self) -> int:
         """Length of a row: prompt and completion."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def bytes_per_number(self) -> int:
+        """Bytes of a number in weights that are not quantised, in the cache and in activations."""
+        return BF16 if self.bf16 else FP32
+
+    @property
+    def widening(self) -> int:
+        """By how much numbers are larger than those of bfloat16, for which the terms are fitted."""
+        return self.bytes_per_number // BF16
 
     @property
     def shares_in_loss(self) -> bool:
@@ -224,14 +237,15 @@ def static_bytes(arch: Architecture, budget: Budget) -> Static:
     """
     bytes_per_number = BF16 if budget.quant else FP32
     lora = lora_params(arch, budget.lora_rank, budget.lora_targets) * bytes_per_number
-    return Static(weights_bytes(arch, budget.quant), lora, gradients=lora, adam=2 * lora)
+    weights = weights_bytes(arch, budget.quant, budget.bytes_per_number)
+    return Static(weights, lora, gradients=lora, adam=2 * lora)
 
 
 def load_phase(arch: Architecture, budget: Budget, static: Static) -> Phase:
-    """Return the phase of loading: one matrix is in bfloat16 before it is quantised."""
+    """Return the phase of loading: one matrix is not quantised yet."""
     working = 0
     if budget.quant:
-        working = arch.largest_linear * BF16
+        working = arch.largest_linear * budget.bytes_per_number
 
     return Phase(static.weights, adapter=0, kv_cache=0, working=working)
 
@@ -256,14 +270,14 @@ def training_phases(arch: Architecture, budget: Budget, static: Static) -> dict[
     """
     head = _head_bytes(arch, budget)
     layers = _layer_bytes(arch, budget)
-    mlp = _tokens_of_a_pass(budget) * _mlp_bytes_per_token(arch)
+    mlp = _tokens_of_a_pass(budget) * _mlp_bytes_per_token(arch, budget)
 
     forward = head.forward
     if budget.gradient_checkpointing:
         forward = max(forward, mlp)  # one layer at a time
     if budget.shares_in_loss and arch.num_key_value_heads < arch.num_attention_heads:
         # The cache lives until then; without copies for each head it is what is saved anyway.
-        forward += budget.B * budget.tokens * arch.kv_bytes_per_token
+        forward += budget.B * budget.tokens * _cache_bytes_per_token(arch, budget)
 
     working = {
         "logprobs": mlp + head.forward,
@@ -289,11 +303,11 @@ def answering_phases(arch: Architecture, budget: Budget, static: Static) -> dict
     decode = _decode(arch, budget, static.weights, static.adapter, rows=rows)
     inference = max(prefill, decode, key=lambda phase: phase.total)
 
-    reading = budget.prompt_tokens * _mlp_bytes_per_token(arch)
+    reading = budget.prompt_tokens * _mlp_bytes_per_token(arch, budget)
     callback = Phase(
         static.weights,
         static.adapter,
-        kv_cache=budget.tokens * arch.kv_bytes_per_token,
+        kv_cache=budget.tokens * _cache_bytes_per_token(arch, budget),
         working=round(reading + _unpacked_bytes(arch, budget)),
         second_model=static.weights + static.lora,
     )
@@ -303,8 +317,9 @@ def answering_phases(arch: Architecture, budget: Budget, static: Static) -> dict
 def _prefill(arch: Architecture, budget: Budget, weights: int, adapter: int, rows: int) -> Phase:
     """Return the memory of reading ``rows`` prompts at once: a layer's MLP tensors."""
     tokens = budget.prompts_of(rows) * budget.prompt_tokens
-    working = tokens * _mlp_bytes_per_token(arch) + _unpacked_bytes(arch, budget)
-    return Phase(weights, adapter, tokens * arch.kv_bytes_per_token, round(working))
+    cache = tokens * _cache_bytes_per_token(arch, budget)
+    working = tokens * _mlp_bytes_per_token(arch, budget) + _unpacked_bytes(arch, budget)
+    return Phase(weights, adapter, cache, round(working))
 
 
 def _decode(arch: Architecture, budget: Budget, weights: int, adapter: int, rows: int) -> Phase:
@@ -312,12 +327,12 @@ def _decode(arch: Architecture, budget: Budget, weights: int, adapter: int, rows
     if budget.rows_per_prompt > 1:
         own = rows * (budget.completion_tokens + 1)  # reserved; the prompt's last token is in it
         tokens = budget.prompts_of(rows) * budget.prompt_tokens + own
-        cache = tokens * arch.kv_bytes_per_token
+        cache = tokens * _cache_bytes_per_token(arch, budget)
         growth = 0.0
     else:
-        cache = rows * budget.tokens * arch.kv_bytes_per_token
+        cache = rows * budget.tokens * _cache_bytes_per_token(arch, budget)
         growth = cache / (2 * arch.num_hidden_layers)  # a cache grows by copying a layer's part
-    logits = rows * arch.vocab_size * 18  # bfloat16, float32 copies, softmax
+    logits = rows * arch.vocab_size * (budget.bytes_per_number + 16)  # float32 copies, softmax
     working = growth + logits + _unpacked_bytes(arch, budget)
     return Phase(weights, adapter, cache, round(working))
 
@@ -331,9 +346,14 @@ def _tokens_of_a_pass(budget: Budget) -> int:
     return prompts * budget.prompt_tokens + budget.B * budget.completion_tokens
 
 
-def _mlp_bytes_per_token(arch: Architecture) -> float:
+def _cache_bytes_per_token(arch: Architecture, budget: Budget) -> int:
+    """Return the bytes of one token in the KV cache, all layers together."""
+    return arch.kv_bytes_per_token * budget.widening
+
+
+def _mlp_bytes_per_token(arch: Architecture, budget: Budget) -> float:
     """Return the bytes that running one layer without gradients takes for a token."""
-    return 8 * arch.intermediate_size + 1.2 * arch.hidden_size
+    return (8 * arch.intermediate_size + 1.2 * arch.hidden_size) * budget.widening
 
 
 def _unpacked_bytes(arch: Architecture, budget: Budget) -> int:
@@ -361,13 +381,13 @@ def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
     queries = arch.query_width
 
     if not budget.gradient_checkpointing:
-        layer = 6 * mlp + 8 * queries + 10 * hidden
+        layer = (6 * mlp + 8 * queries + 10 * hidden) * budget.widening
         factor = 1.345 if budget.lora_dropout else 1.0
         saved = tokens * arch.num_hidden_layers * (layer * factor)
         if budget.shares_in_loss:
             # Every completion attends to a copy of its prompt's keys and values, one for each head.
             # Of the last layer, a prompt needs no more than those.
-            copies = 2 * BF16 * arch.num_hidden_layers * queries
+            copies = 2 * budget.bytes_per_number * arch.num_hidden_layers * queries
             prompt_tokens = budget.prompts_of(budget.B) * budget.prompt_tokens
             saved += budget.B * budget.prompt_tokens * copies
             saved -= prompt_tokens * (layer * factor)
@@ -378,9 +398,9 @@ def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
         factor *= 1.07
 
     # Each layer's input is kept; the rest is recomputed a layer at a time.
-    layer = 12 * mlp + 8 * queries + 12 * hidden
+    layer = (12 * mlp + 8 * queries + 12 * hidden) * budget.widening
     return _LayerBytes(
-        saved=tokens * BF16 * arch.num_hidden_layers * hidden,
+        saved=tokens * budget.bytes_per_number * arch.num_hidden_layers * hidden,
         recomputed=tokens * (layer * factor),
     )
 
@@ -408,7 +428,7 @@ def _head_bytes(arch: Architecture, budget: Budget) -> _HeadBytes:
 
     rows = min(scored, HEAD_TILE[0])
     columns = min(arch.vocab_size, HEAD_TILE[1])
-    tile = rows * HEAD_TILE[1] * BF16
+    tile = rows * HEAD_TILE[1] * budget.bytes_per_number
 
     copies_forward = 0
     copies_backward = 0
@@ -417,7 +437,7 @@ def _head_bytes(arch: Architecture, budget: Budget) -> _HeadBytes:
         copies_forward = 3 * FP32
         copies_backward = 7 * FP32 + 1
 
-    gradient = 6 * scored * arch.hidden_size
+    gradient = (FP32 + budget.bytes_per_number) * scored * arch.hidden_size
     return _HeadBytes(
         forward=tile + rows * columns * copies_forward,
         backward=tile + rows * columns * copies_backward + gradient,
@@ -508,6 +528,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         prompt_tokens=prompt_tokens,
         completion_tokens=params["max_completion_length"],
         quant=quant,
+        bf16=params.get("bf16", False),
         lora_rank=params["lora_r"],
         lora_targets=str(targets).replace(" ", "").split(","),
         lora_dropout=params.get("lora_dropout", 0.0),

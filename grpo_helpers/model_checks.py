@@ -132,6 +132,25 @@ def model_config(name: str) -> PreTrainedConfig:
         ) from None
 
 
+def model_revision(name: str) -> str | None:
+    """Return the commit of the hub repository that a model is loaded from.
+
+    Args:
+        name: As in :func:`model_source`.
+
+    Returns:
+        The commit; None for a local model, and where neither the hub nor its cache knows it.
+    """
+    if resolve_path(name).exists():
+        return None
+
+    from transformers.utils.hub import resolve_revision
+
+    source, _ = model_source(name)
+    revision = resolve_revision(source)  # a text with the commit beside it, or None
+    return getattr(revision, "resolved", None)
+
+
 def _check_weight_files(name: str, folder: Path) -> None:
     """Make sure that a model's folder has its weights, all of them, in safetensors."""
     index = folder / WEIGHTS_INDEX

@@ -8,9 +8,14 @@ the article has 0.05: TRL samples rollouts in training mode, where dropout disto
 
 from __future__ import annotations
 
+import io
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
+from grpo_helpers.chat_template import read_chat_template
 from grpo_helpers.files import InputError, first_line
 from grpo_helpers.library_fixes import (
     keep_gradients_on_cpu,
@@ -31,15 +36,25 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+SECONDS_PER_LINE = 10.0  # of a download
+LARGE = 10**8  # bytes; smaller downloads are not worth a line
+GIGABYTE = 10**9
+
 
 # -- loading ---------------------------------------------------------------------------------------
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, chat_template_path: str = "") -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, ready to generate: padding on the left, with a pad token.
 
+    Args:
+        name: As in :func:`model_source`.
+        chat_template_path: A jinja file that takes the place of the model's chat template; empty:
+            the model's own stays.
+
     Raises:
-        InputError: The tokenizer cannot be read, or has no chat template or no end token.
+        InputError: The tokenizer or the file cannot be read, or there is no chat template or no end
+            token.
     """
     from transformers import AutoTokenizer
 
@@ -52,9 +67,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             f"tokenizer.json and tokenizer_config.json? ({first_line(error)})"
         ) from None
 
+    if chat_template_path:
+        tokenizer.chat_template = read_chat_template(chat_template_path)
     if tokenizer.chat_template is None:
         raise InputError(
-            f"model {name!r} has no chat template; use an instruction-tuned model or add a template"
+            f"model {name!r} has no chat template; use an instruction-tuned model, "
+            "or give a template with chat_template_path"
         )
     if tokenizer.eos_token is None:
         raise InputError(
@@ -101,7 +119,7 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
         options["use_safetensors"] = True
     if quant_type:
         options["quantization_config"] = quantization_config(quant_type)
-        options["device_map"] = {"": _local_device()}
+        options["device_map"] = {"": local_device()}
 
     model = _read_weights(name, source, options)
 
@@ -120,7 +138,7 @@ def _read_weights(name: str, source: str, options: dict[str, Any]) -> PreTrained
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(source, **options)
+        return AutoModelForCausalLM.from_pretrained(source, tqdm_class=DownloadLines, **options)
     except torch.OutOfMemoryError:
         raise
     except SafetensorError as error:
@@ -166,11 +184,11 @@ def load_with_adapter(
             ) from error
 
     if not quant_type:  # quantised weights are on their device already
-        model = model.to(_local_device())
+        model = model.to(local_device())
     return model.eval()
 
 
-def _local_device() -> str | int:
+def local_device() -> str | int:
     """Return this process's own GPU by number, or ``"cpu"``."""
     import torch
 
@@ -178,6 +196,34 @@ def _local_device() -> str | int:
         return "cpu"
 
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+class DownloadLines(tqdm):
+    """The progress of a download in lines: ``downloading: 3.1 of 23.1 GB``, every ten seconds.
+
+    The hub's own bars show up in a terminal alone. Lines can be read in a notebook, in the output
+    of papermill and in the log of several processes, too. Given to transformers as ``tqdm_class``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what the hub gives to its bars: a description, the total, the unit."""
+        # Beside the bytes that are on disk, the hub counts files, and bytes on their way.
+        counts_bytes = kwargs.get("unit") == "B"
+        is_on_its_way = str(kwargs.get("desc", "")).startswith("Downloading bytes")
+        self.is_shown = counts_bytes and not is_on_its_way
+
+        self._last_line = time.monotonic()
+        super().__init__(*args, **(kwargs | {"file": io.StringIO(), "disable": False}))
+
+    def display(self, *_: Any, **__: Any) -> None:
+        """Print a line if it is time for one."""
+        total = self.total or 0
+        is_due = time.monotonic() - self._last_line >= SECONDS_PER_LINE
+
+        if self.is_shown and is_due and total >= LARGE:
+            self._last_line = time.monotonic()
+            done = f"{self.n / GIGABYTE:.1f} of {total / GIGABYTE:.1f} GB"
+            print(f"downloading: {done}", flush=True)
 
 
 # -- configuration ---------------------------------------------------------------------------------

@@ -14,15 +14,14 @@ both deliberate:
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from grpo_helpers.answers import parse_gold
+from grpo_helpers.chat_template import NO_THINK, dated, freeze_clock
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, half_character, nfc, read_json, show_path
 from grpo_helpers.questions import SELECTION, Item, question_sentences
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]  # "role" and "content"
 INSTRUCT_KEYS = ("prompt", "selection_prompt", "correction_prompt")
-
-# What chat templates get besides the messages, unless the run says otherwise. It makes Qwen3 and
-# similar models answer at once; other chat templates ignore it.
-NO_THINK: Mapping[str, Any] = {"enable_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,24 @@ class PromptSource:
             instruct_path=settings.instruct_path,
             num_few_shot=settings.num_few_shot,
         )
+
+
+@dataclass(frozen=True)
+class PromptSizes:
+    """The lengths of some prompts as the model reads them, in tokens.
+
+    Attributes:
+        count: How many prompts they are.
+        longest: The length of the longest.
+        mean: The mean length.
+        template_share: The share of all their tokens that the chat template adds to the messages,
+            between 0 and 1: its marks, and whatever system text is built into it.
+    """
+
+    count: int
+    longest: int
+    mean: float
+    template_share: float
 
 
 @dataclass(frozen=True)
@@ -226,37 +239,11 @@ def load_prompted(
 # -- the model's chat template ---------------------------------------------------------------------
 
 
-def template_kwargs(extra_grpo_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what chat templates get besides the messages, in rollouts and answers alike.
-
-    Args:
-        extra_grpo_args: The parameter of notebook 04; ``chat_template_kwargs`` in it, a field of
-            TRL's, takes the place of :data:`NO_THINK`.
-
-    Raises:
-        InputError: ``chat_template_kwargs`` is not a mapping.
-
-    >>> template_kwargs({}), template_kwargs({"chat_template_kwargs": {"skip": True}})
-    ({'enable_thinking': False}, {'skip': True})
-    """
-    kwargs = extra_grpo_args.get("chat_template_kwargs", NO_THINK)
-
-    if isinstance(kwargs, str):  # TRL takes JSON, too
-        with suppress(json.JSONDecodeError):
-            kwargs = json.loads(kwargs)
-    if kwargs is None:
-        return {}
-    if not isinstance(kwargs, Mapping):
-        raise InputError(
-            f"chat_template_kwargs is {kwargs!r}; give a mapping such as {{enable_thinking: false}}"
-        )
-    return dict(kwargs)
-
-
 def suit_template(
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[Message]],
     chat_template_kwargs: Mapping[str, Any] = NO_THINK,
+    chat_template_path: str = "",
 ) -> list[list[Message]]:
     """Return ``prompts`` in a form that the model's chat template shows completely.
 
@@ -267,9 +254,11 @@ def suit_template(
         tokenizer: The model's tokenizer, with its chat template.
         prompts: Chat messages, one list per question.
         chat_template_kwargs: What the template gets besides the messages.
+        chat_template_path: The file that the template was read from; empty: it is the model's own.
 
     Raises:
-        InputError: The instruction, an example or the question does not stand in the text even so.
+        InputError: The template cannot be rendered, or the instruction, an example or the question
+            does not stand in the text even so.
     """
     if not any(_flaw(prompt, tokenizer, chat_template_kwargs) for prompt in prompts):
         return prompts
@@ -278,9 +267,9 @@ def suit_template(
     for number, prompt in enumerate(merged, 1):
         flaw = _flaw(prompt, tokenizer, chat_template_kwargs)
         if flaw:
-            model = show_path(tokenizer.name_or_path)
+            whose = chat_template_path or f"of {show_path(tokenizer.name_or_path)}"
             raise InputError(
-                f"the chat template of {model} {flaw} (prompt {number}): "
+                f"the chat template {whose} {flaw} (prompt {number}): "
                 "use a model whose template shows every message, or correct the template"
             )
 
@@ -304,16 +293,26 @@ def _flaw(
     except (TemplateError, TypeError, ValueError, KeyError) as error:
         return f"fails: {' '.join(str(error).split())}"
 
+    for place, found in enumerate(_places(prompt, text)):
+        if found < 0:
+            return f"leaves out, alters or moves {_part_of_prompt(prompt, place)}"
+    return ""
+
+
+def _places(prompt: Sequence[Message], text: str) -> list[int]:
+    """Return where in a rendered prompt the content of each message begins, or -1."""
+    places = []
     position = 0
-    for place, message in enumerate(prompt):
+
+    for message in prompt:
         content = message["content"].strip()
         is_system = message["role"] == "system"
         found = text.find(content, 0 if is_system else position)
-        if found < 0:
-            return f"leaves out, alters or moves {_part_of_prompt(prompt, place)}"
-        if not is_system:
+        places.append(found)
+        if found >= 0 and not is_system:
             position = found + len(content)
-    return ""
+
+    return places
 
 
 def _part_of_prompt(prompt: Sequence[Message], place: int) -> str:
@@ -335,12 +334,18 @@ def prompt_texts(
     tokenizer: PreTrainedTokenizerBase,
     chat_template_kwargs: Mapping[str, Any] = NO_THINK,
 ) -> list[str]:
-    """Return each prompt as the model reads it: after its chat template, ready to be answered."""
+    """Return each prompt as the model reads it: after its chat template, ready to be answered.
+
+    The text depends on no clock: where ``chat_template_kwargs`` has no ``date_string``, it is
+    :data:`grpo_helpers.chat_template.DEFAULT_DATE`.
+    """
+    kwargs = dated(chat_template_kwargs)
+    freeze_clock(tokenizer, kwargs)
     texts = []
 
     for prompt in prompts:
         text = tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True, **chat_template_kwargs
+            list(prompt), tokenize=False, add_generation_prompt=True, **kwargs
         )
         texts.append(cast(str, text))  # a text, because nothing is tokenized
 
@@ -374,11 +379,65 @@ def prompt_lengths(
     chat_template_kwargs: Mapping[str, Any] = NO_THINK,
 ) -> list[int]:
     """Return the length of each prompt in tokens, after the model's chat template."""
-    texts = prompt_texts(prompts, tokenizer, chat_template_kwargs)
+    return _token_counts(prompt_texts(prompts, tokenizer, chat_template_kwargs), tokenizer)
+
+
+def _token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the number of tokens of each text."""
+    if not texts:  # a tokenizer takes no empty list
+        return []
 
     # Not verbose: a prompt beyond the model's limit is only counted here, so no warning is due.
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
+
+
+def prompt_sizes(
+    prompts: Sequence[Sequence[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any] = NO_THINK,
+) -> PromptSizes:
+    """Return how long prompts are, and how much of them the chat template has written itself.
+
+    Args:
+        prompts: At least one, as :func:`suit_template` returns them.
+        tokenizer: Counts the tokens, with its chat template.
+        chat_template_kwargs: What the template gets besides the messages.
+    """
+    texts = prompt_texts(prompts, tokenizer, chat_template_kwargs)
+    lengths = _token_counts(texts, tokenizer)
+
+    pieces: Counter[str] = Counter()
+    for prompt, text in zip(prompts, texts, strict=True):
+        pieces.update(_template_pieces(prompt, text))
+
+    added = 0
+    counts = _token_counts(list(pieces), tokenizer)
+    for (_, times), tokens in zip(pieces.items(), counts, strict=True):
+        added += times * tokens
+
+    total = sum(lengths)
+    return PromptSizes(
+        count=len(lengths),
+        longest=max(lengths),
+        mean=total / len(lengths),
+        template_share=added / total,
+    )
+
+
+def _template_pieces(prompt: Sequence[Message], text: str) -> list[str]:
+    """Return what is left of a rendered prompt when the contents of its messages are cut out."""
+    spans = []
+    for message, start in zip(prompt, _places(prompt, text), strict=True):
+        spans.append((start, start + len(message["content"].strip())))
+
+    pieces = []
+    end_of_last = 0
+    for start, end in sorted(spans):
+        pieces.append(text[end_of_last:start])
+        end_of_last = end
+    pieces.append(text[end_of_last:])
+    return [piece for piece in pieces if piece]
 
 
 def drop_long(

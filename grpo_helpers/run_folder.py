@@ -15,24 +15,26 @@ import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from grpo_helpers.chat_template import DEFAULT_DATE, read_chat_template
 from grpo_helpers.files import (
     InputError,
     check_output_folder,
     read_json,
     resolve_path,
     sha256,
-    sha256_of_model,
     show_path,
     write_atomically,
     write_json,
 )
-from grpo_helpers.model_checks import is_model
+from grpo_helpers.model_checks import is_model, model_hash, model_revision
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
 
@@ -45,8 +47,12 @@ SCORES_FILE = "scores.csv"
 ITEM_SCORES_FILE = "item_scores.csv"
 BEST_FILE = "best_checkpoint.json"
 COMPLETIONS_FOLDER = "completions"
+TEMPLATE_FILE = "chat_template.jinja"  # the template that took the place of the model's, if one did
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
+TRAINER_STATE = "trainer_state.json"  # TRL's own, beside it
+LAUNCH_LOG = "launch.log"  # what several processes print, if a notebook launches them
 LOCK_FILE = ".lock"  # held by the process that trains into the folder
+STOP_FILE = "STOP"  # whoever makes it asks the run to end after its current step
 
 # What a run writes into its folder; an earlier run's files are set aside before a new one starts.
 RUN_FILES = (
@@ -56,10 +62,12 @@ RUN_FILES = (
     ITEM_SCORES_FILE,
     BEST_FILE,
     COMPLETIONS_FOLDER,
+    TEMPLATE_FILE,
+    LAUNCH_LOG,
 )
 RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
 
-# Parameters that do not affect what is learned: a resumed run may change them.
+# Parameters that do not affect what is learned, or by rounding only: a resumed run may change them.
 MAY_CHANGE = (
     "resume",
     "device",
@@ -68,7 +76,12 @@ MAY_CHANGE = (
     "report_to",
     "save_total_limit",
     "stop_on_alarm",
+    "checkpoint_steps",
+    "inference_batch_size",
+    "gradient_checkpointing",
 )
+# The same, of extra_grpo_args: when memory is given back.
+EXTRA_ARGS_MAY_CHANGE = ("torch_empty_cache_steps",)
 
 # Packages whose versions are recorded with a run.
 PACKAGES = (
@@ -76,6 +89,7 @@ PACKAGES = (
     "transformers",
     "trl",
     "peft",
+    "accelerate",
     "datasets",
     "bert-score",
     "rouge-score",
@@ -89,6 +103,7 @@ Rows = Sequence[Mapping[str, Any]]
 # -- names of checkpoints --------------------------------------------------------------------------
 
 BASE = "epoch_0"  # the model before training, answered as checkpoint 0
+WHOLE_EPOCH = 1e-6  # an epoch is whole if it is as close as this to a whole number
 
 
 def checkpoint_name(args: TrainingArguments, state: TrainerState) -> str:
@@ -97,14 +112,16 @@ def checkpoint_name(args: TrainingArguments, state: TrainerState) -> str:
     No two saves share a name; ``int(state.epoch)``, the article's way, gives several saves of one
     epoch the same name.
     """
-    epoch = state.epoch or 0.0
-    is_whole_epoch = abs(epoch - round(epoch)) < 1e-6
-    ends_epoch = args.save_strategy == "epoch" and is_whole_epoch
-
-    if state.global_step == 0 or ends_epoch:
-        return f"epoch_{round(epoch)}"
+    if state.global_step == 0 or (args.save_strategy == "epoch" and ends_epoch(state)):
+        return f"epoch_{round(state.epoch or 0)}"
 
     return f"step_{state.global_step}"
+
+
+def ends_epoch(state: TrainerState) -> bool:
+    """Return whether a training has just come to the end of an epoch."""
+    epoch = state.epoch or 0.0
+    return abs(epoch - round(epoch)) < WHOLE_EPOCH
 
 
 def answer_file_name(checkpoint: str) -> str:
@@ -265,6 +282,17 @@ class RunFolder:
         """
         return self.description["parameters"]
 
+    @property
+    def chat_template_path(self) -> str:
+        """The run's copy of the template that took the place of the model's; empty if none did.
+
+        Raises:
+            InputError: The folder has no readable ``settings.json``.
+        """
+        if not self.settings.get("chat_template_path"):
+            return ""
+        return str(self.path / TEMPLATE_FILE)
+
     def checkpoints(self) -> list[str]:
         """Return the names of the checkpoints that can answer: the base and every saved adapter."""
         names = []
@@ -307,10 +335,30 @@ class RunFolder:
     def last_complete(self) -> Path | None:
         """Return the newest of TRL's checkpoints whose save was finished, or None.
 
-        A save is finished when the adapter and the answers are on disk, too.
+        A save is finished when all that training needs to go on is on disk, and the adapter, where
+        the save has one; the answers come later.
         """
         complete = [marker.parent for marker in self.path.glob(f"checkpoint-*/{COMPLETE}")]
         return max(complete, key=step_of, default=None)
+
+    def unanswered(self, trl_checkpoint: Path) -> list[str]:
+        """Return the saves up to one of TRL's checkpoints that have no dev answers, in order."""
+        state = read_json(trl_checkpoint / TRAINER_STATE, "trainer state")
+        reached = [name for name in self.checkpoints() if _is_reached(name, state)]
+        return [name for name in reached if not self.answers(name).is_file()]
+
+    @property
+    def stop_file(self) -> Path:
+        """The file that asks the run to end after its current step."""
+        return self.path / STOP_FILE
+
+
+def _is_reached(checkpoint: str, state: Mapping[str, Any]) -> bool:
+    """Return whether a training in ``state`` has come to a save; a later one is to be made anew."""
+    number, _ = checkpoint_order(checkpoint)
+    if checkpoint.startswith("epoch_"):
+        return number <= state["epoch"] + WHOLE_EPOCH
+    return number <= state["global_step"]
 
 
 def step_of(checkpoint: Path) -> int:
@@ -324,8 +372,8 @@ def step_of(checkpoint: Path) -> int:
 
 def is_finished(checkpoint: Path) -> bool:
     """Return whether one of TRL's checkpoints is the last of its run."""
-    state = read_json(checkpoint / "trainer_state.json", "trainer state")
-    return state["global_step"] >= state["max_steps"]
+    state = read_json(checkpoint / TRAINER_STATE, "trainer state")
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 # -- one writer ------------------------------------------------------------------------------------
@@ -351,6 +399,7 @@ class RunWriter:
         self.checkpoint: Path | None = None
         self.is_open = False
         self._file: IO[str] | None = None
+        self._old_stop: int | None = None
 
     def __enter__(self) -> Self:
         """Lock the folder if it is there, and choose the checkpoint to resume from.
@@ -364,8 +413,9 @@ class RunWriter:
             self._lock()
 
         try:
+            run = RunFolder(self.settings.run_dir)
+            self._old_stop = _written_at(run.stop_file)
             if self.settings.resume == "auto":
-                run = RunFolder(self.settings.run_dir)
                 self.checkpoint = run.last_complete()
                 if self.checkpoint and not is_finished(self.checkpoint):
                     check_unchanged(run, self.settings)
@@ -387,6 +437,7 @@ class RunWriter:
         if self.is_main:
             self.settings.run_dir.mkdir(parents=True, exist_ok=True)
             self._lock()
+            self._remove_old_stop()
             open_run_folder(self.settings, self.checkpoint)
         self.is_open = True
 
@@ -398,6 +449,13 @@ class RunWriter:
         (self.settings.run_dir / LOCK_FILE).unlink(missing_ok=True)  # while it is still held
         self._file.close()
         self._file = None
+
+    def _remove_old_stop(self) -> None:
+        """Remove a STOP file from before this start; one that has come since then is obeyed."""
+        file = RunFolder(self.settings.run_dir).stop_file
+        if self._old_stop is not None and _written_at(file) == self._old_stop:
+            file.unlink(missing_ok=True)
+            print(f"{show_path(file)} was there before this start: removed", flush=True)
 
     def _lock(self) -> None:
         path = self.settings.run_dir / LOCK_FILE
@@ -433,6 +491,14 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
+def _written_at(path: Path) -> int | None:
+    """Return when a file was last written, in nanoseconds, or None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def _is_same_file(file: IO[str], path: Path) -> bool:
     """Return whether ``path`` still names an open file."""
     try:
@@ -458,6 +524,8 @@ def open_run_folder(settings: TrainSettings, checkpoint: Path | None) -> None:
 
     if checkpoint:
         rewind_run_folder(settings, checkpoint)
+    elif settings.resume == "auto":
+        restart_run_folder(settings)
     else:
         start_run_folder(settings)
 
@@ -471,16 +539,60 @@ def remove_unfinished_files(run_dir: Path) -> None:
         shutil.rmtree(folder)
 
 
-def start_run_folder(settings: TrainSettings) -> None:
+def restart_run_folder(settings: TrainSettings) -> None:
+    """Prepare the run folder of ``settings`` for a run that was cut off before it saved anything.
+
+    It begins at step 0 again. If it is the same run, the base has the same answers: they stay.
+    """
+    run = RunFolder(settings.run_dir)
+    is_same_run = _is_unchanged(run, settings)
+
+    previous = start_run_folder(settings)
+    if previous is None:
+        return
+
+    print(
+        f"no complete checkpoint in {show_path(run.path)}: starting from step 0; what was there "
+        f"is in {previous.name}",
+        flush=True,
+    )
+    if is_same_run:
+        _copy_answers(BASE, RunFolder(previous), run)
+
+
+def _is_unchanged(run: RunFolder, settings: TrainSettings) -> bool:
+    """Return whether ``settings`` continue the same run; False if there is none."""
+    try:
+        check_unchanged(run, settings)
+    except InputError:
+        return False
+    return True
+
+
+def _copy_answers(checkpoint: str, source: RunFolder, target: RunFolder) -> None:
+    """Copy a checkpoint's dev answers from one run to another, also if some of them are missing."""
+    target_folder = target.answers(checkpoint).parent
+    target_folder.mkdir(exist_ok=True)
+    answers = source.answers(checkpoint)
+
+    for file in answers.parent.glob(f"{answers.name}*"):
+        shutil.copyfile(file, target_folder / file.name)
+
+
+def start_run_folder(settings: TrainSettings) -> Path | None:
     """Create the run folder of ``settings`` and write its ``settings.json``.
 
     An earlier run's files go to ``previous-N/``; none is lost.
+
+    Returns:
+        That folder; None if there was no earlier run.
     """
     run_dir = settings.run_dir
     earlier = [run_dir / name for name in RUN_FILES if (run_dir / name).exists()]
     for pattern in RUN_PATTERNS:
         earlier += sorted(run_dir.glob(pattern))
 
+    previous = None
     if earlier:
         number = 1 + len(list(run_dir.glob("previous-*")))
         previous = run_dir / f"previous-{number}"
@@ -488,7 +600,11 @@ def start_run_folder(settings: TrainSettings) -> None:
         for path in earlier:
             shutil.move(path, previous / path.name)
 
+    if settings.chat_template_path:
+        template = read_chat_template(settings.chat_template_path)
+        write_atomically(run_dir / TEMPLATE_FILE, lambda file: file.write(template))
     write_json(run_dir / SETTINGS_FILE, describe_run(settings))
+    return previous
 
 
 def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
@@ -502,6 +618,7 @@ def rewind_run_folder(settings: TrainSettings, checkpoint: Path) -> None:
     """
     run = RunFolder(settings.run_dir)
     check_unchanged(run, settings)
+    warn_of_new_revision(run, settings)
 
     step = step_of(checkpoint)
     for folder in run.path.glob("checkpoint-*"):
@@ -522,16 +639,34 @@ def check_unchanged(run: RunFolder, settings: TrainSettings) -> None:
     before = run.description
     now = json.loads(json.dumps(describe_run(settings)))  # as it reads once it has been a file
 
-    defaults = _parameter_defaults()
     for part in ("parameters", "versions", "sha256"):
+        # What a run does not record is newer than the run: a parameter then had its default, and
+        # nobody knows the version.
+        unrecorded = _parameter_defaults() if part == "parameters" else now[part]
         for name, value in now[part].items():
-            # A parameter that a run does not record is newer than the run.
-            earlier = before[part].get(name, defaults.get(name) if part == "parameters" else None)
+            earlier = before[part].get(name, unrecorded.get(name))
             if name not in MAY_CHANGE and not _is_same(name, earlier, value, settings):
                 raise InputError(
                     f"cannot resume {show_path(run.path)}: {part} {name} was {earlier!r}, "
                     f"is {value!r}; choose another run_name, or set resume=no"
                 )
+
+
+def warn_of_new_revision(run: RunFolder, settings: TrainSettings) -> None:
+    """Say that a model from the hub has another commit than when the run started.
+
+    That is no error: most commits change a model card, and nobody can undo another's commit.
+    """
+    before = run.description.get("model_revision")
+    now = model_revision(settings.model_name)
+
+    if before and now and before != now:
+        print(
+            f"warning: {settings.model_name} has a new commit on the hub, {now}; this run started "
+            f"from {before}: make sure that its weights and its tokenizer are still the same",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _parameter_defaults() -> dict[str, Any]:
@@ -542,11 +677,13 @@ def _parameter_defaults() -> dict[str, Any]:
             defaults[declared.name] = declared.default
         elif declared.default_factory is not MISSING:
             defaults[declared.name] = declared.default_factory()
-    return defaults
+    return defaults | {"date_string": DEFAULT_DATE}
 
 
 def _is_same(name: str, earlier: Any, value: Any, settings: TrainSettings) -> bool:
     """Return whether what a run recorded is what there is now."""
+    if name == "extra_grpo_args" and isinstance(earlier, dict):
+        earlier, value = _without_changeable(earlier), _without_changeable(value)
     if earlier == value:
         return True
 
@@ -555,34 +692,60 @@ def _is_same(name: str, earlier: Any, value: Any, settings: TrainSettings) -> bo
     return name == "model" and earlier is not None and model.exists() and is_model(model, earlier)
 
 
+def _without_changeable(extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``extra_grpo_args`` without those that a resumed run may change."""
+    return {name: arg for name, arg in extra_args.items() if name not in EXTRA_ARGS_MAY_CHANGE}
+
+
 # -- where a run came from -------------------------------------------------------------------------
 
 
 def describe_run(settings: TrainSettings) -> dict[str, Any]:
     """Return what it takes to repeat a run: parameters, versions, hashes, machine.
 
-    This is the content of ``settings.json``. Hashes are SHA-256, of the data files and of a local
-    model.
+    This is the content of ``settings.json``. Hashes are SHA-256, of the data files, of a local
+    model and of a chat template; a model from the hub has its commit there instead.
     """
     import torch
 
     has_gpu = torch.cuda.is_available()
     return {
         "parameters": settings.as_dict() | {"num_processes": settings.batch_plan.D},
-        "versions": _versions(),
+        "versions": _versions(settings),
         "sha256": _hashes(settings),
+        "model_revision": model_revision(settings.model_name),
         "run_dir": show_path(settings.run_dir),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if has_gpu else "cpu",
+        "driver": gpu_driver() if has_gpu else None,
         "cores": os.cpu_count(),
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def _versions(settings: TrainSettings) -> dict[str, str | None]:
+    """Return the versions of everything that decides what a run computes."""
+    import torch
+
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         versions[package] = version(package)
+    if settings.use_quant:
+        versions["bitsandbytes"] = version("bitsandbytes")
+
+    versions["cuda"] = torch.version.cuda  # what torch was built for; None on a CPU
     return versions
+
+
+def gpu_driver() -> str | None:
+    """Return the version of the NVIDIA driver; None where nvidia-smi cannot tell it."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines else None
 
 
 def _hashes(settings: TrainSettings) -> dict[str, str | None]:
@@ -591,8 +754,9 @@ def _hashes(settings: TrainSettings) -> dict[str, str | None]:
         hashes[name] = sha256([getattr(settings, name)])
 
     model = resolve_path(settings.model_name)  # a folder, a GGUF file, or the name of a hub model
-    hashes["model"] = sha256_of_model(model) if model.exists() else None
+    hashes["model"] = model_hash(model) if model.exists() else None
 
-    if settings.reward_module:
-        hashes["reward_module"] = sha256([settings.reward_module])
+    for name in ("reward_module", "chat_template_path"):
+        if path := getattr(settings, name):
+            hashes[name] = sha256([path])
     return hashes

@@ -17,21 +17,30 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from grpo_helpers.batch import BatchPlan
+from grpo_helpers.chat_template import (
+    dated,
+    parse_date,
+    read_chat_template,
+    recorded_date,
+    template_kwargs,
+    today,
+)
 from grpo_helpers.data import load_items
-from grpo_helpers.files import InputError, find_path, nfc, project_root, resolve_path
+from grpo_helpers.files import InputError, find_path, nfc, project_root, read_json, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.parameters import convert, parameter_names
-from grpo_helpers.prompts import template_kwargs
 from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
 from grpo_helpers.rewards import reward_weights
 from grpo_helpers.splits import BASE_ANSWERS, DEV, TEST_SPLITS, split_paths
 
-# Paths that may be empty: label_path then means the run's own dev file, and a split is left out.
+# Paths that may be empty: label_path then means the run's own dev file, chat_template_path the
+# model's own template, and a split is left out.
 MAY_BE_EMPTY = (
     "label_path",
     "test_unseen_words_path",
     "test_nonce_path",
     "test_unseen_norms_path",
+    "chat_template_path",
 )
 CHOICES = {
     "quant_type": ("4bit", "8bit"),
@@ -58,6 +67,7 @@ ZERO_OR_MORE = (
     "num_few_shot",
     "max_prompt_tokens",
     "bertscore_layers",
+    "checkpoint_steps",
     "num_threads",
 )
 # What transformers can report to, by the names that it has for them.
@@ -356,9 +366,11 @@ class RecordedSettings(Settings):
 class TrainSettings(PromptSettings):
     """Parameters of notebook 04, explained there, under TRL's, transformers' and PEFT's names.
 
-    0 means TRL's default for ``steps_per_generation`` and no limit for ``max_prompt_tokens``;
-    ``max_steps`` below 1 means no limit. ``reward_weights`` takes what
-    :func:`grpo_helpers.rewards.reward_weights` takes.
+    0 means TRL's default for ``steps_per_generation``, no limit for ``max_prompt_tokens``, and no
+    further checkpoints for ``checkpoint_steps``; ``max_steps`` below 1 means no limit.
+    ``reward_weights`` takes what :func:`grpo_helpers.rewards.reward_weights` takes. An empty
+    ``date_string`` becomes the date of the run, here and nowhere else: today's, or what an earlier
+    part of the run has recorded.
 
     >>> TrainSettings(per_device_train_batch_size=8).batch_plan.completions_per_step
     64
@@ -369,6 +381,8 @@ class TrainSettings(PromptSettings):
     num_few_shot: int = 1
     max_prompt_tokens: int = 0
     model_name: str = "data/tiny_model"
+    chat_template_path: str = ""
+    date_string: str = ""
     use_quant: bool = False
     quant_type: str = "4bit"
     lora_r: int = 16
@@ -401,6 +415,7 @@ class TrainSettings(PromptSettings):
     save_strategy: str = "epoch"
     save_steps: int = 10
     save_total_limit: int = 2
+    checkpoint_steps: int = 0
     eval_strategy: str = "no"
     inference_batch_size: int = 32
     stop_on_alarm: bool = False
@@ -411,8 +426,25 @@ class TrainSettings(PromptSettings):
     num_threads: int = 2
     extra_grpo_args: dict = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.date_string:
+            self.date_string = self._date_of_run()
+
+    def _date_of_run(self) -> str:
+        """Return the date that an earlier part of this run has recorded, else today's."""
+        recorded = self.run_dir / "settings.json"
+        if self.resume != "auto" or not recorded.is_file():
+            return today()
+
+        return recorded_date(read_json(recorded, "run settings").get("parameters", {}))
+
     def check(self) -> None:
         """Rewards and choices are known, numbers in range, and TRL takes the batch sizes."""
+        if self.chat_template_path:
+            read_chat_template(self.chat_template_path)
+        if self.date_string:
+            parse_date(self.date_string)
         load_reward_module(self.reward_module)
         reward_weights(self.reward_weights)
         template_kwargs(self.extra_grpo_args)
@@ -422,6 +454,7 @@ class TrainSettings(PromptSettings):
         self._check_ranges()
         self._check_trackers()
         self._check_extra_args()
+        self._check_quantised_rollouts()
         self.batch_plan  # noqa: B018  raises where TRL would
 
     def _check_ranges(self) -> None:
@@ -460,6 +493,20 @@ class TrainSettings(PromptSettings):
                 f"extra_grpo_args sets {name}, which the course fills in itself: leave it out",
             )
 
+    def _check_quantised_rollouts(self) -> None:
+        """Make sure that quantised weights are sampled from by the model itself.
+
+        TRL adds the adapter to the weights before it sends them to vLLM, in 4 bits: vLLM refuses
+        what comes out, and most of the adapter would be lost in rounding. Continuous batching casts
+        the whole model, adapter included, to another type for good.
+        """
+        for engine in ("use_vllm", "use_transformers_continuous_batching"):
+            _need(
+                not (self.use_quant and self.extra_grpo_args.get(engine)),
+                f"extra_grpo_args sets {engine}, which cannot sample from a quantised model: "
+                "leave it out, or set use_quant=false",
+            )
+
     @property
     def trackers(self) -> list[str]:
         """The trackers that ``report_to`` names; ``none`` and ``all`` name no single one."""
@@ -470,7 +517,7 @@ class TrainSettings(PromptSettings):
     @property
     def chat_template_kwargs(self) -> dict[str, Any]:
         """What chat templates get besides the messages, in rollouts and dev answers alike."""
-        return template_kwargs(self.extra_grpo_args)
+        return dated(template_kwargs(self.extra_grpo_args), self.date_string)
 
     @property
     def batch_plan(self) -> BatchPlan:

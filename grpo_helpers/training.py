@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -23,16 +22,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers import library_fixes
+from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.command_line import run_command
+from grpo_helpers.dev_answers import DevAnswers
+from grpo_helpers.device_memory import explain_out_of_memory, free_memory
+from grpo_helpers.devices import Machine, check_device, device_notes, this_machine
 from grpo_helpers.files import InputError, first_line, read_yaml, show_path
 from grpo_helpers.launch import (
     check_processes,
     check_trackers,
+    end_with_launcher,
     explain_start_errors,
     explain_tracker_errors,
     explain_write_errors,
     launch,
+    launched_processes,
+    launched_rank,
     soft_interrupts,
+    tracker_names,
+    will_launch,
 )
 from grpo_helpers.metrics import bert_scorer, check_encoder
 from grpo_helpers.model_checks import (
@@ -42,7 +50,9 @@ from grpo_helpers.model_checks import (
     check_quantization,
     check_room,
 )
-from grpo_helpers.models import load_model, load_tokenizer, lora_config
+from grpo_helpers.models import load_model, load_tokenizer, local_device, lora_config
+from grpo_helpers.preflight import check_engine, check_kernels, check_sharding
+from grpo_helpers.preview import preview_run
 from grpo_helpers.prompts import (
     Message,
     PromptSource,
@@ -54,7 +64,7 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
-from grpo_helpers.run_folder import RunWriter, is_finished, step_of
+from grpo_helpers.run_folder import RunFolder, RunWriter, is_finished, step_of
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -86,17 +96,29 @@ class Prepared:
     eval_prompts: list[list[Message]]
     dropped: list[str | int]
 
+    @property
+    def items(self) -> list[Item]:
+        """All items, those of train first."""
+        return self.train_items + self.eval_items
+
+    @property
+    def prompts(self) -> list[list[Message]]:
+        """The prompt of each of :attr:`items`."""
+        return self.train_prompts + self.eval_prompts
+
 
 def prepare(settings: TrainSettings) -> Prepared:
     """Read and check everything that can be checked without weights; nothing is written.
 
     Raises:
-        InputError: Anything that would make the run fail later: the device, a tracker, the data,
-            the model's files, layers or positions, BERTScore's encoder, or more prompts per round
-            than there are items.
+        InputError: Anything that would make the run fail later: the device, a tracker, an engine,
+            sharded weights, the data, the model's files, layers or positions, BERTScore's encoder,
+            more prompts per round than there are items, or a GPU that nothing can be compiled for.
     """
-    _check_device(settings)
-    check_trackers(settings.trackers)
+    machine = _check_device(settings)
+    check_trackers(tracker_names(settings.report_to))
+    check_engine(settings)
+    check_sharding(settings)
 
     source = PromptSource.from_settings(settings)
     train_items, train_prompts = load_prompted(settings.train_data_path, source)
@@ -106,10 +128,11 @@ def prepare(settings: TrainSettings) -> Prepared:
     check_quantization(settings.quant_type if settings.use_quant else None)
     check_lora_targets(settings.lora_target_modules, settings.model_name)
     check_encoder(settings.bertscore_model, settings.bertscore_layers)
-    tokenizer = load_tokenizer(settings.model_name)
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
     template = settings.chat_template_kwargs
-    train_prompts = suit_template(tokenizer, train_prompts, template)
-    eval_prompts = suit_template(tokenizer, eval_prompts, template)
+    file = settings.chat_template_path
+    train_prompts = suit_template(tokenizer, train_prompts, template, file)
+    eval_prompts = suit_template(tokenizer, eval_prompts, template, file)
 
     limit = settings.max_prompt_tokens
     retained = drop_long(
@@ -123,6 +146,9 @@ def prepare(settings: TrainSettings) -> Prepared:
     train_texts = prompt_texts(retained.prompts, tokenizer, template)
     check_room(tokenizer, retained.items, train_texts, train_room)
 
+    if machine.has_gpu and not will_launch(settings):  # else the processes do it, on their own GPUs
+        check_kernels(local_device(), settings.use_quant)
+
     return Prepared(
         train_items=retained.items,
         train_prompts=retained.prompts,
@@ -132,20 +158,15 @@ def prepare(settings: TrainSettings) -> Prepared:
     )
 
 
-def _check_device(settings: TrainSettings) -> None:
-    import torch
+def _check_device(settings: TrainSettings) -> Machine:
+    """Return what the machine has, once it is known to be enough; say what is unusual about it."""
+    machine = this_machine()
+    check_device(machine, settings)
 
-    has_gpu = torch.cuda.is_available()
-    if settings.device == "cuda" and not has_gpu:
-        raise InputError(
-            "device is cuda, but PyTorch sees no GPU here: run on a GPU machine, or set device=auto"
-        )
-
-    if settings.bf16 and has_gpu and torch.cuda.get_device_capability() < (8, 0):
-        raise InputError(
-            f"bf16 needs an Ampere card (8.0) or newer, {torch.cuda.get_device_name()} is older: "
-            "set bf16=false, use_quant=false"
-        )
+    if launched_rank() == 0:
+        for note in device_notes(machine, max(settings.num_processes, launched_processes())):
+            print(note, flush=True)
+    return machine
 
 
 def _check_round(settings: TrainSettings, items: int) -> None:
@@ -173,13 +194,17 @@ def grpo_config(settings: TrainSettings) -> GRPOConfig:
     library_fixes.quiet_libraries()
 
     fields = _sampling_fields(settings) | _optimizer_fields(settings) | _run_fields(settings)
+    given = settings.extra_grpo_args | {"chat_template_kwargs": settings.chat_template_kwargs}
     try:
-        return GRPOConfig(**(fields | settings.extra_grpo_args))
+        config = GRPOConfig(**(fields | given))
     except (TypeError, ValueError) as error:
         message = f"TRL refuses these settings: {first_line(error)}"
         if "eval batch size" in message:
             message += f" Set {_eval_batch_size(settings)}."
         raise InputError(message) from None
+
+    library_fixes.use_one_gpu(config)
+    return config
 
 
 def _eval_batch_size(settings: TrainSettings) -> str:
@@ -199,7 +224,6 @@ def _sampling_fields(settings: TrainSettings) -> dict[str, Any]:
         "num_iterations": settings.num_iterations,
         "max_completion_length": settings.max_completion_length,
         "temperature": settings.temperature,
-        "chat_template_kwargs": settings.chat_template_kwargs,
         "reward_weights": weights,
     }
 
@@ -285,18 +309,20 @@ def build_trainer(
         settings.reward_weights, settings.bertscore_model, settings.bertscore_layers
     )
     reward_funcs: list[Any] = list(functions)
-    stop = StopCallback()
+    stop = StopCallback(settings.run_dir)
     callbacks = training_callbacks(
         settings, prepared.eval_items, prepared.eval_prompts, stop, writer=writer
     )
 
     quant_type = settings.quant_type if settings.use_quant else None
     trainer_class = _trainer_class(settings)
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+    freeze_clock(tokenizer, settings.chat_template_kwargs)  # TRL renders the prompts of rollouts
     with library_fixes.no_folders_yet(config):
         trainer = trainer_class(
             model=load_model(settings.model_name, quant_type, settings.bf16),
             args=config,
-            processing_class=load_tokenizer(settings.model_name),
+            processing_class=tokenizer,
             train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
             eval_dataset=build_dataset(prepared.eval_items, prepared.eval_prompts),
             reward_funcs=reward_funcs,
@@ -343,37 +369,51 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
 
     Raises:
         InputError: The data, the model or the settings cannot be used, fewer processes were
-            launched than the settings say, several GPUs are visible to one process, another process
-            trains into the run folder, the run cannot be resumed with these settings, or the run
-            folder cannot be written.
+            launched than the settings say, another process trains into the run folder, the run
+            cannot be resumed with these settings, or the run folder cannot be written.
     """
-    import torch
-    from transformers import set_seed
-
     prepared = prepared or prepare(settings)
 
-    if settings.num_processes > 1 and "WORLD_SIZE" not in os.environ:
+    if will_launch(settings):
         launch(settings)
         return
 
     check_processes(settings)
     config = grpo_config(settings)  # TRL's own verdict, before the run folder is touched
+    try:
+        _train_here(settings, prepared, config)
+    finally:
+        free_memory()  # a notebook's kernel keeps nothing of the model
+
+
+def _train_here(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> None:
+    """Run a whole training in this process."""
+    import torch
+    from transformers import set_seed
+
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
-    set_seed(settings.seed)
 
     writer = RunWriter(settings, is_main=config.process_index == 0)
-    with explain_write_errors(settings.run_dir), writer:
+    with (
+        explain_write_errors(settings.run_dir),
+        writer,
+        explain_out_of_memory(lambda: _how_to_go_on(writer)),
+    ):
         checkpoint = writer.checkpoint
+        if checkpoint:
+            DevAnswers(prepared.eval_items, prepared.eval_prompts, settings).make_up(checkpoint)
         if checkpoint and is_finished(checkpoint):
-            print(f"{show_path(settings.run_dir)} is complete: nothing to resume", flush=True)
+            print(f"nothing to resume: {show_path(settings.run_dir)} is complete", flush=True)
             return
 
         # Everything that can fail is built before the run folder is opened, as training begins.
         with explain_start_errors(writer):
+            if launched_processes() > 1 and launched_rank() == 0:
+                print(f"loading {settings.model_name} in every process", flush=True)
             bert_scorer(settings.bertscore_model, settings.bertscore_layers)
-            run_trainer = build_trainer(settings, prepared, config, writer)
-            _train_from(checkpoint, run_trainer)
+            set_seed(settings.seed)
+            _train_from(checkpoint, build_trainer(settings, prepared, config, writer))
 
 
 def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
@@ -382,8 +422,23 @@ def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
     if checkpoint:
         library_fixes.apply_on_resume(trainer, step_of(checkpoint))
 
-    with soft_interrupts(run_trainer.stop):
+    with soft_interrupts(run_trainer.stop.request):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _how_to_go_on(writer: RunWriter) -> str:
+    """Return what a run that ran out of memory has saved, and what may change when it resumes."""
+    checkpoint = writer.checkpoint
+    if writer.is_open:  # before that, what is in the folder may be of another run
+        checkpoint = RunFolder(writer.settings.run_dir).last_complete()
+    if checkpoint is None:
+        return "nothing was saved yet"
+
+    return (
+        f"{checkpoint.name} is complete: resume=auto goes on from it, also with another "
+        "gradient_checkpointing, inference_batch_size or torch_empty_cache_steps (in "
+        "extra_grpo_args); other batch sizes need another run_name"
+    )
 
 
 # -- from the shell --------------------------------------------------------------------------------
@@ -431,10 +486,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="replace one"
     )
+    parser.add_argument(
+        "--end-with-launcher", action="store_true", help="end once the standard input is closed"
+    )
     args = parser.parse_args(argv)
 
     def body() -> int:
-        train(read_params(args.params, args.p))
+        if args.end_with_launcher:
+            end_with_launcher()
+        settings = read_params(args.params, args.p)
+        prepared = prepare(settings)
+        if launched_rank() == 0:
+            print(preview_run(settings, prepared.items, prepared.prompts).text(), flush=True)
+        train(settings, prepared)
         return 0
 
     return run_command(body)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers import OFFLINE, ROOT
@@ -65,17 +65,26 @@ class TrainingProcess:
     def wait_for_step(self, log: Path, step: int) -> None:
         """Return once ``log`` holds a row of ``step``; fail where the training ends before."""
         sign = f'{{"step": {step},'
+        self._wait_until(
+            lambda: log.is_file() and sign in log.read_text(encoding="utf-8"),
+            f"step {step} was logged",
+        )
+
+    def wait_for_file(self, file: Path) -> None:
+        """Return once ``file`` is there; fail where the training ends before."""
+        self._wait_until(file.is_file, f"{file.name} was written")
+
+    def _wait_until(self, is_so: Callable[[], bool], what: str) -> None:
+        """Return once something is so; fail where the training ends before."""
         deadline = time.monotonic() + PATIENCE
-        while not (log.is_file() and sign in log.read_text(encoding="utf-8")):
-            assert self.is_running, (
-                f"it ended before step {step}: {self.stderr.read_text()[-2000:]}"
-            )
-            assert time.monotonic() < deadline, f"step {step} does not come"
+        while not is_so():
+            assert self.is_running, f"it ended before {what}: {self.stderr.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"it does not come to this: {what}"
             time.sleep(0.05)
 
-    def interrupt(self) -> None:
-        """Send what Ctrl-C sends."""
-        os.kill(self._process.pid, signal.SIGINT)
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal: SIGINT is what Ctrl-C sends."""
+        os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         """End it as a power cut does."""

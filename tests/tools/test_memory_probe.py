@@ -82,6 +82,17 @@ def test_new_measurement_gives_the_committed_bytes():
 
 
 @pytest.mark.heavy
+def test_step_in_float32_is_predicted_within_ten_percent():
+    setting = replace(CPU[0], bf16=False)
+
+    row = probe(setting, "cpu")
+
+    assert row["outcome"] == "FIT", row
+    for phase, size in predicted(setting, "cpu").items():
+        assert size == pytest.approx(row[f"allocated_{phase}"], rel=0.10), phase
+
+
+@pytest.mark.heavy
 def test_setting_that_fails_is_a_row_with_the_reason():
     row = probe(replace(CPU[0], G=3), "cpu")
     assert "ValueError" in row["outcome"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import sys
+from datetime import datetime
 from importlib.metadata import version
 
 import bert_score.utils
@@ -18,15 +20,19 @@ import pytest
 import torch
 import transformers
 import trl.models.utils
-from helpers import ROOT, TINY_MODEL
-from peft import LoraConfig, PeftModel
+from helpers import ROOT, TINY_MODEL, run_offline
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.utils import chat_template_utils
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.import_utils import is_vllm_available
 from trl.trainer.grpo_trainer import nanstd
 from trl.trainer.utils import RepeatSampler
 
 from grpo_helpers import callbacks, library_fixes
 from grpo_helpers.models import load_tokenizer
+from grpo_helpers.preflight import VLLM_RELEASES
 from grpo_helpers.settings import CHOICES, FILLED_IN, TRACKERS, TrainSettings
 from grpo_helpers.training import grpo_config
 
@@ -42,6 +48,8 @@ OUR_SETTINGS = {
     "num_few_shot",
     "max_prompt_tokens",
     "model_name",
+    "chat_template_path",
+    "date_string",
     "use_quant",
     "quant_type",
     "lora_r",
@@ -53,6 +61,7 @@ OUR_SETTINGS = {
     "bertscore_model",
     "bertscore_layers",
     "inference_batch_size",
+    "checkpoint_steps",
     "stop_on_alarm",
     "device",
     "resume",
@@ -110,6 +119,13 @@ def test_trl_samples_without_vllm_by_default():
     config = grpo_config(TrainSettings(num_processes=1))
 
     assert config.use_vllm is False
+
+
+def test_releases_of_vllm_are_those_that_trl_supports():
+    source = inspect.getsource(is_vllm_available)
+
+    for release in VLLM_RELEASES:
+        assert f'Version("{release}.0")' in source
 
 
 def test_bf16_stays_off_unless_it_is_set():
@@ -389,6 +405,16 @@ def smallest_llama():
     return transformers.LlamaForCausalLM(config)
 
 
+def test_torch_takes_the_setting_of_its_allocator_without_a_word():
+    code = "import grpo_helpers, torch; print(torch._C._accelerator_getAllocatorSettings())"
+    setting = library_fixes.ALLOCATOR_SETTING
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = run_offline(command, PYTORCH_ALLOC_CONF=setting)
+
+    assert done.stderr == ""
+    assert done.stdout == f"{setting}\n"
+
+
 def test_bitsandbytes_warns_about_kernels_at_import():
     module = inspect.getmodule(bnb).backends.cpu.ops
 
@@ -422,6 +448,32 @@ def test_trainers_make_folders_when_they_are_built(trainer, words):
     assert words in inspect.getsource(trainer.__init__)
 
 
+def test_one_process_takes_every_visible_gpu(tmp_path, monkeypatch):
+    """Only the count is made up: without a GPU the configuration stays on the CPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=False, bf16=False)
+
+    assert config.n_gpu == 3
+    assert "if args.n_gpu > 1:" in inspect.getsource(GRPOTrainer.__init__)
+
+
+def test_merging_an_adapter_for_vllm_moves_the_base(smallest_llama):
+    """Measured in ``test_vllm_sync.py``; here, that TRL still merges and PEFT still rounds."""
+    source = inspect.getsource(VLLMGeneration._iter_named_params)
+    assert "model.merge_adapter()" in source
+    assert "model.unmerge_adapter()" in source
+
+    adapter = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    model = get_peft_model(smallest_llama.to(torch.bfloat16), adapter)
+    weight = model.base_model.model.model.layers[0].self_attn.q_proj.get_base_layer().weight
+    before = weight.detach().clone()
+
+    model.merge_adapter()
+    model.unmerge_adapter()
+
+    assert not torch.equal(weight, before), "an unmerge restores the base now"
+
+
 def test_trl_logs_completions_of_evaluations_under_the_same_name():
     source = inspect.getsource(GRPOTrainer.log)
 
@@ -453,6 +505,27 @@ def test_gguf_models_are_marked_as_quantised(gguf_file):
     assert model.is_quantized
     assert model.hf_quantizer is not None
     assert model.config.quantization_config is not None
+
+
+def test_transformers_gives_chat_templates_the_present_time():
+    source = inspect.getsource(chat_template_utils._cached_compile_jinja_template)
+    assert "return datetime.now().strftime(format)" in source
+    compiled = chat_template_utils._compile_jinja_template("{{ strftime_now('%Y') }}")
+
+    assert compiled is chat_template_utils._compile_jinja_template("{{ strftime_now('%Y') }}")
+    assert compiled.render() == f"{datetime.now():%Y}"
+
+
+def test_transformers_hands_no_function_to_a_chat_template():
+    tokenizer = load_tokenizer(TINY_MODEL)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": ""}],
+        chat_template="{{ strftime_now }}",
+        tokenize=False,
+        strftime_now=lambda format: "27 Nov 2026",
+    )
+
+    assert text == "<function>", "DRIFT: stop_clock could be an argument of the template"
 
 
 def test_bert_score_overflows_without_a_length_limit():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from helpers import json_lines, smoke_settings
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from grpo_helpers import callbacks
+from grpo_helpers import dev_answers
 from grpo_helpers.callbacks import (
+    CheckpointCallback,
     CompleteCallback,
     HealthCallback,
     InferenceCallback,
@@ -19,9 +22,10 @@ from grpo_helpers.callbacks import (
     training_callbacks,
 )
 from grpo_helpers.data import load_items
+from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.health import WINDOW
 from grpo_helpers.models import load_tokenizer
-from grpo_helpers.run_folder import RunLog, read_log
+from grpo_helpers.run_folder import RunFolder, RunLog, read_log
 from grpo_helpers.training import grpo_config, train
 
 
@@ -33,29 +37,31 @@ def names_of(callbacks):
 # -- the list --------------------------------------------------------------------------------------
 
 
-def test_completion_mark_comes_after_adapter_and_answers(tmp_path):
-    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+def test_completion_mark_comes_between_adapter_and_answers(tmp_path):
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback(tmp_path)))
     mark = names.index(CompleteCallback)
 
     assert names.index(LoraSaveCallback) < mark
-    assert names.index(InferenceCallback) < mark
+    assert mark < names.index(InferenceCallback)
 
 
 def test_run_folder_is_opened_before_anything_is_written(tmp_path):
-    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback(tmp_path)))
 
     assert names[0] is OpenCallback
 
 
-def test_callbacks_end_with_the_one_that_stops_the_run(tmp_path):
-    stop = StopCallback()
+def test_checkpoint_in_between_is_asked_for_once_it_is_known_whether_the_run_ends(tmp_path):
+    stop = StopCallback(tmp_path)
+    callbacks = training_callbacks(smoke_settings(tmp_path), [], [], stop)
 
-    assert training_callbacks(smoke_settings(tmp_path), [], [], stop)[-1] is stop
+    assert callbacks[-2] is stop
+    assert type(callbacks[-1]) is CheckpointCallback
 
 
 def test_sharded_weights_do_not_answer_while_they_train(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback()))
+    names = names_of(training_callbacks(smoke_settings(tmp_path), [], [], StopCallback(tmp_path)))
 
     assert InferenceCallback not in names
     assert CompleteCallback in names
@@ -72,13 +78,15 @@ def test_dev_questions_get_the_template_arguments_of_the_rollouts(tmp_path, monk
         texts.extend(prompts)
         return ["며칠"]
 
-    monkeypatch.setattr(callbacks, "generate_answers", record)
+    monkeypatch.setattr(dev_answers, "generate_answers", record)
     items = load_items("data/smoke/dev.json")[:1]
-    callback = InferenceCallback(items, [[{"role": "user", "content": "몇일"}]], settings)
+    dev = DevAnswers(items, [[{"role": "user", "content": "몇일"}]], settings)
+    callback = InferenceCallback(dev)
     args, state = TrainingArguments(str(tmp_path)), TrainerState(is_world_process_zero=True)
     callback.on_save(args, state, TrainerControl(), model=None, processing_class=tokenizer)
 
-    assert grpo_config(settings).chat_template_kwargs == template
+    assert grpo_config(settings).chat_template_kwargs == settings.chat_template_kwargs
+    assert settings.chat_template_kwargs == template | {"date_string": settings.date_string}
     assert texts[0].endswith("skip")
 
 
@@ -96,7 +104,7 @@ def test_log_row_begins_with_step_and_seconds(tmp_path, training):
     LogCallback(tmp_path).on_log(*training, logs={"reward": 1.0})
     (row,) = json_lines(tmp_path / "log.jsonl")
 
-    assert list(row) == ["step", "seconds", "reward", "peak_memory_gib"]
+    assert list(row) == ["step", "seconds", "reward", "peak_memory_gib", "peak_reserved_gib"]
     assert row["step"] == 1
 
 
@@ -179,22 +187,188 @@ def test_run_without_saves_is_saved_at_its_end(training, strategy, step, saves):
     assert control.should_save is saves
 
 
+# -- more checkpoints than answers -----------------------------------------------------------------
+
+
+@pytest.fixture
+def state_at(training):
+    """A function that puts the training after a step of epochs of four steps."""
+    args, state, control = training
+
+    def put(step, strategy, ends=False):
+        args.save_strategy = strategy
+        state.global_step = step
+        state.epoch = step / 4
+        control.should_training_stop = ends
+        return args, state, control
+
+    return put
+
+
+@pytest.fixture
+def in_between(state_at):
+    """Who has asked for a checkpoint of step 2."""
+    callback = CheckpointCallback(every=2)
+    callback.on_step_end(*state_at(2, "epoch"))
+    return callback
+
+
+@pytest.mark.parametrize(
+    ("strategy", "step", "ends", "asks"),
+    [
+        ("epoch", 2, False, True),
+        ("epoch", 3, False, False),
+        ("epoch", 4, False, False),  # the end of the epoch saves it
+        ("epoch", 2, True, False),  # the end of the run does
+        ("steps", 4, False, True),
+        ("no", 4, False, True),
+    ],
+)
+def test_checkpoint_in_between_is_asked_for_every_few_steps(state_at, strategy, step, ends, asks):
+    args, state, control = state_at(step, strategy, ends)
+    callback = CheckpointCallback(every=2)
+    callback.on_step_end(args, state, control)
+
+    assert control.should_save is asks
+    assert callback.is_only_to_resume(state, control) is asks
+
+
+def test_no_checkpoint_in_between_is_asked_for_by_default(state_at):
+    args, state, control = state_at(2, "epoch")
+    CheckpointCallback(smoke_settings("runs").checkpoint_steps).on_step_end(args, state, control)
+
+    assert not control.should_save
+
+
+def test_save_that_somebody_else_has_asked_for_answers(state_at):
+    args, state, control = state_at(2, "steps")
+    control.should_save = True
+    callback = CheckpointCallback(every=2)
+    callback.on_step_end(args, state, control)
+
+    assert not callback.is_only_to_resume(state, control)
+
+
+def test_checkpoint_in_between_answers_if_the_run_ends_there(state_at, in_between):
+    _, state, control = state_at(2, "epoch", ends=True)
+
+    assert not in_between.is_only_to_resume(state, control)
+
+
+def test_checkpoint_in_between_gets_no_adapter_folder(tmp_path, state_at, in_between):
+    LoraSaveCallback(tmp_path, in_between).on_save(*state_at(2, "epoch"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_in_between_is_complete(tmp_path, state_at, in_between):
+    CompleteCallback(tmp_path, in_between).on_save(*state_at(2, "epoch"))
+
+    assert RunFolder(tmp_path).last_complete().name == "checkpoint-2"
+
+
+def test_checkpoint_that_is_written_once_more_is_not_complete_meanwhile(tmp_path, state_at):
+    args, state, control = state_at(2, "epoch", ends=True)
+    callback = CompleteCallback(tmp_path)
+    callback.on_save(args, state, control)
+    control.should_save = True
+    callback.on_epoch_end(args, state, control)
+
+    assert RunFolder(tmp_path).last_complete() is None
+
+
+@pytest.fixture
+def dev():
+    """What stands for the answers to the dev set: it notes with which checkpoints it answered."""
+    answered = []
+    return SimpleNamespace(
+        answered=answered, answer=lambda model, tokenizer, checkpoint: answered.append(checkpoint)
+    )
+
+
+MODEL = {"model": None, "processing_class": None}
+
+
+def test_checkpoint_in_between_does_not_answer(state_at, in_between, dev):
+    InferenceCallback(dev, in_between).on_save(*state_at(2, "epoch"), **MODEL)
+
+    assert dev.answered == []
+
+
+def test_step_that_is_saved_twice_is_answered_once(state_at, dev):
+    callback = InferenceCallback(dev)
+    for _ in range(2):
+        callback.on_save(*state_at(3, "epoch", ends=True), **MODEL)
+
+    assert dev.answered == ["step_3"]
+
+
 # -- a request to stop -----------------------------------------------------------------------------
 
 
-def test_stop_callback_does_nothing_unless_requested(training):
+def test_stop_callback_does_nothing_unless_requested(tmp_path, training):
     args, state, control = training
-    StopCallback().on_step_end(args, state, control)
+    StopCallback(tmp_path).on_step_end(args, state, control)
 
     assert not control.should_training_stop
     assert not control.should_save
 
 
-def test_requested_stop_ends_the_run_with_a_save(training):
+def test_requested_stop_ends_the_run_with_a_save(tmp_path, training):
     args, state, control = training
-    stop = StopCallback()
-    stop.requested = True
+    stop = StopCallback(tmp_path)
+    stop.request()
     stop.on_step_end(args, state, control)
 
     assert control.should_training_stop
     assert control.should_save
+
+
+def test_stop_file_ends_the_run_and_is_removed(tmp_path, training, capsys):
+    args, state, control = training
+    stop = StopCallback(tmp_path)
+    (tmp_path / "STOP").touch()
+    stop.on_step_end(args, state, control)
+
+    assert control.should_training_stop
+    assert control.should_save
+    assert not (tmp_path / "STOP").exists()
+    assert capsys.readouterr().out.startswith("stopping after step 1, as ")
+
+
+def test_stop_file_that_comes_during_the_answers_ends_the_run_after_them(tmp_path, state_at, dev):
+    args, state, control = state_at(4, "epoch")
+    (tmp_path / "STOP").touch()
+    callback = InferenceCallback(dev, stop=StopCallback(tmp_path))
+    callback.on_save(args, state, control, **MODEL)
+
+    assert dev.answered == ["epoch_1"]
+    assert control.should_training_stop
+
+
+def test_file_is_looked_for_by_the_first_process_alone(tmp_path, training):
+    args, state, control = training
+    state.is_world_process_zero = False
+    (tmp_path / "STOP").touch()
+    StopCallback(tmp_path).on_step_end(args, state, control)
+
+    assert (tmp_path / "STOP").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "printed"),
+    [
+        (3, "stopped after step 3 of 10, checkpoint-3 is complete: resume=auto goes on from it\n"),
+        (10, ""),
+    ],
+)
+def test_run_says_where_it_was_stopped_unless_that_is_its_end(
+    tmp_path, training, capsys, step, printed
+):
+    args, state, control = training
+    state.global_step = step
+    stop = StopCallback(tmp_path)
+    stop.request()
+    stop.on_train_end(args, state, control)
+
+    assert capsys.readouterr().out == printed

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from helpers import ROOT, SMOKE_PARAMS, TINY_MODEL, smoke_settings
+from huggingface_hub.utils.tqdm import _get_progress_bar_context
 
-from grpo_helpers import inference
+from grpo_helpers import inference, models
 from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.inference import answer, generate_answers, run_inference, stop_tokens
 from grpo_helpers.models import (
+    DownloadLines,
     load_model,
     load_tokenizer,
     load_with_adapter,
@@ -449,6 +452,72 @@ def test_missing_gguf_file_is_named():
 
 def test_gguf_file_is_split_into_folder_and_name(gguf_file):
     assert model_source(str(gguf_file)) == (str(gguf_file.parent), {"gguf_file": "small.gguf"})
+
+
+# -- downloads -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def every_line(monkeypatch):
+    """Print a line at every progress of a download, not every few seconds."""
+    monkeypatch.setattr(models, "SECONDS_PER_LINE", 0.0)
+
+
+def download(total, **bar):
+    """Fetch two halves of a file of ``total`` bytes, with the hub's own code around the bar."""
+    options = {"desc": "model.safetensors", "log_level": 30} | bar
+    with _get_progress_bar_context(total=total, tqdm_class=DownloadLines, **options) as progress:
+        for _ in range(2):
+            progress.update(total // 2)
+            progress.refresh()
+
+
+def test_large_download_shows_its_progress_in_lines(every_line, capsys):
+    download(23_100_000_000)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "downloading: 11.6 of 23.1 GB" in lines
+    assert lines[-1] == "downloading: 23.1 of 23.1 GB"
+
+
+def test_line_of_a_download_comes_every_few_seconds(capsys):
+    download(23_100_000_000)
+
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("bar", [{"desc": "Downloading bytes"}, {"unit": "it"}])
+def test_one_of_the_hubs_bars_is_shown(bar, every_line, capsys):
+    download(23_100_000_000, **bar)
+
+    assert capsys.readouterr().out == ""
+
+
+def test_small_download_shows_nothing(every_line, capsys):
+    download(50_000_000)
+
+    assert capsys.readouterr() == ("", "")
+
+
+def test_weights_from_the_hub_are_fetched_with_these_lines(tmp_path, monkeypatch):
+    """The model lies in a cache as the hub's client keeps one, so that nothing is fetched."""
+    cached = tmp_path / "models--someone--tiny"
+    shutil.copytree(ROOT / TINY_MODEL, cached / "snapshots" / "0")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0", encoding="utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    bars = {}
+    find = transformers.modeling_utils.cached_file
+
+    def find_and_note(name, file, **options):
+        bars[file] = options.get("tqdm_class")
+        return find(name, file, **options)
+
+    monkeypatch.setattr("transformers.modeling_utils.cached_file", find_and_note)
+    load_model("someone/tiny")
+
+    assert bars["model.safetensors"] is DownloadLines
 
 
 # -- what is not there -----------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
+import signal
 import time
 
 import pandas as pd
@@ -171,23 +173,88 @@ def test_finished_run_is_left_as_it_is(whole):
 # -- interrupted -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["steps", pytest.param("epoch", marks=pytest.mark.slow)])
-def test_interrupted_run_saves_and_can_be_resumed(tmp_path, whole, strategy):
+WAYS_TO_STOP = {
+    "Ctrl-C": lambda process, run: process.send(signal.SIGINT),
+    "SIGTERM": lambda process, run: process.send(signal.SIGTERM),
+    "a file": lambda process, run: run.stop_file.touch(),
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "strategy"),
+    [
+        ("Ctrl-C", "steps"),
+        ("SIGTERM", "steps"),
+        ("a file", "epoch"),
+        pytest.param("Ctrl-C", "epoch", marks=pytest.mark.slow),
+        pytest.param("a file", "no", marks=pytest.mark.slow),
+    ],
+)
+def test_run_that_is_asked_to_stop_saves_and_can_be_resumed(tmp_path, whole, way, strategy):
+    stopped = RunFolder(tmp_path / "run")
     process = start(tmp_path, save_strategy=strategy)
-    process.wait_for_step(tmp_path / "run/log.jsonl", 2)
-    process.interrupt()
+    process.wait_for_step(stopped.log.path, 2)
+    WAYS_TO_STOP[way](process, stopped)
     done = process.finish()
 
+    saved = stopped.last_complete()
     assert done.returncode == 0
-    assert "stopping after this step" in done.stdout
-    saved = RunFolder(tmp_path / "run").last_complete()
-    assert saved is not None
+    assert "stopping after " in done.stdout
+    assert f"stopped after step {step_of(saved)} of 6, {saved.name} is compl" in done.stdout
     assert step_of(saved) < 6
+    assert stopped.unanswered(saved) == []
+    assert not stopped.stop_file.exists()
 
     run_well(tmp_path, save_strategy=strategy, resume="auto")
-    last = RunFolder(tmp_path / "run").last_complete()
+    assert_same_end(stopped, whole)
+
+
+def assert_same_end(run, whole):
+    """Fail unless a run has come to the last adapter of the uninterrupted one."""
+    last = run.last_complete()
     assert last.name == "checkpoint-6"
     assert (last / ADAPTER).read_bytes() == (whole / "checkpoint-6" / ADAPTER).read_bytes()
+
+
+# -- more checkpoints than answers -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resumed_in_between(tmp_path_factory):
+    """A run with a checkpoint at every step, killed inside an epoch of four and resumed."""
+    folder = tmp_path_factory.mktemp("in_between")
+    cadence = {"save_strategy": "epoch", "checkpoint_steps": 1, "save_total_limit": 2}
+    process = start(folder, **cadence)
+    process.wait_for_file(folder / "run/checkpoint-2" / COMPLETE)
+    process.kill()
+
+    printed = run_well(folder, **cadence, resume="auto")
+    return RunFolder(folder / "run"), printed
+
+
+def test_killed_run_resumes_from_a_checkpoint_between_two_saves(resumed_in_between, whole):
+    run, printed = resumed_in_between
+
+    assert re.search(r"resuming from checkpoint-[23] ", printed)
+    assert_same_end(run, whole)
+    assert repeatable_log(run.path) == repeatable_log(whole)
+
+
+def test_checkpoints_between_saves_do_not_answer(resumed_in_between):
+    run, _ = resumed_in_between
+    answered = sorted(file.name for file in (run.path / "infer_results").iterdir())
+
+    assert run.checkpoints() == ["epoch_0", "epoch_1", "step_6"]
+    assert answered == ["inference_epoch0.json", "inference_epoch1.json", "inference_step6.json"]
+
+
+def test_checkpoints_between_saves_count_for_the_limit(resumed_in_between):
+    run, _ = resumed_in_between
+
+    assert sorted(path.name for path in run.path.glob("checkpoint-*")) == [
+        "checkpoint-5",
+        "checkpoint-6",
+    ]
 
 
 # -- disks -----------------------------------------------------------------------------------------
@@ -344,6 +411,40 @@ def test_opening_removes_what_a_killed_run_left(started, settings_with):
     assert not list(started.path.rglob("*.partial"))
 
 
+@pytest.fixture
+def cut_off(started):
+    """A run that has answered with the base, half with the first save, and saved nothing."""
+    for folder in started.path.glob("checkpoint-*"):
+        shutil.rmtree(folder)
+    write_json(started.answers("epoch_0"), [1])
+    write_json(started.answers("step_2"), [2])
+    return started
+
+
+def test_run_cut_off_before_its_first_save_says_that_it_begins_again(
+    cut_off, settings_with, capsys
+):
+    open_run_folder(settings_with(resume="auto"), None)
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("no complete checkpoint in ")
+    assert printed.endswith("what was there is in previous-1\n")
+    assert (cut_off.path / "previous-1/log.jsonl").is_file()
+
+
+def test_run_that_begins_again_keeps_the_answers_of_its_base_alone(cut_off, settings_with):
+    open_run_folder(settings_with(resume="auto"), None)
+
+    assert read_json(cut_off.answers("epoch_0")) == [1]
+    assert not cut_off.answers("step_2").exists()
+
+
+def test_other_run_that_begins_keeps_no_answers(cut_off, settings_with):
+    open_run_folder(settings_with(resume="auto", max_completion_length=9), None)
+
+    assert not cut_off.answers("epoch_0").exists()
+
+
 def test_new_run_sets_an_earlier_one_aside(started, settings_with):
     open_run_folder(settings_with(), None)
 
@@ -360,13 +461,27 @@ def test_other_parameters_are_refused_by_name(started, settings_with):
         rewind_run_folder(settings_with(learning_rate=0.1), started.last_complete())
 
 
-def test_parameters_that_teach_nothing_may_change(started, settings_with):
-    settings = settings_with(report_to="none", resume="auto", stop_on_alarm=True)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"report_to": "none", "resume": "auto", "stop_on_alarm": True},
+        {"inference_batch_size": 1, "checkpoint_steps": 1},
+        {"gradient_checkpointing": True, "extra_grpo_args": "{torch_empty_cache_steps: 1}"},
+    ],
+)
+def test_parameters_that_teach_nothing_may_change(started, settings_with, changes):
     checkpoint = started.last_complete()
 
-    rewind_run_folder(settings, checkpoint)
+    rewind_run_folder(settings_with(**changes), checkpoint)
 
     assert started.last_complete() == checkpoint
+
+
+def test_other_extra_args_may_not_change(started, settings_with):
+    settings = settings_with(extra_grpo_args="{torch_empty_cache_steps: 1, top_k: 5}")
+
+    with pytest.raises(InputError, match="parameters extra_grpo_args was"):
+        rewind_run_folder(settings, started.last_complete())
 
 
 def test_parameter_that_a_run_does_not_record_counts_as_its_default(started, settings_with):

@@ -34,9 +34,9 @@ def midm():
     return load_architecture("K-intelligence/Midm-2.0-Base-Instruct")
 
 
-def write_profile(tmp_path, **changes):
-    """Return the path of a copy of the 24 GB profile with ``changes``; None removes a parameter."""
-    params = yaml.safe_load((ROOT / PROFILE).read_text(encoding="utf-8")) | changes
+def write_profile(tmp_path, profile=PROFILE, **changes):
+    """Return the path of a copy of a profile with ``changes``; None removes a parameter."""
+    params = yaml.safe_load((ROOT / profile).read_text(encoding="utf-8")) | changes
     given = {name: value for name, value in params.items() if value is not None}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(given), encoding="utf-8")
@@ -189,6 +189,43 @@ def test_full_logits_leave_the_other_phases_alone(midm):
 
     for name in set(fused) - {"forward", "backward", "logprobs"}:
         assert full[name] == fused[name]
+
+
+# -- float32 ---------------------------------------------------------------------------------------
+
+FLOAT32 = replace(BUDGET, quant=None, bf16=False)
+
+
+def test_float32_doubles_weights_that_are_not_quantised(midm):
+    wide = predict(midm, FLOAT32).static.weights
+    assert wide == 2 * predict(midm, replace(FLOAT32, bf16=True)).static.weights
+
+
+def test_float32_doubles_the_cache(midm):
+    wide = predict(midm, FLOAT32).made_of["decode"].kv_cache
+    assert wide == 2 * predict(midm, replace(FLOAT32, bf16=True)).made_of["decode"].kv_cache
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "forward", "backward"])
+def test_float32_takes_more_working_memory_in(midm, phase):
+    wide = predict(midm, FLOAT32).made_of[phase].working
+    assert wide > predict(midm, replace(FLOAT32, bf16=True)).made_of[phase].working
+
+
+def test_float32_leaves_the_adapter_as_it_is(midm):
+    narrow = predict(midm, replace(FLOAT32, bf16=True)).static
+    assert predict(midm, FLOAT32).static.trained == narrow.trained
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "fits"), (False, "does not fit")])
+def test_profile_of_the_smaller_model_fits_12_gib_in_bfloat16_only(tmp_path, bf16, expected):
+    peak = peak_of_profile(tmp_path, profile="params/gpu_24gb_mini/04_train.yaml", bf16=bf16)
+
+    assert verdict(peak, 12) == expected
+
+
+def test_profile_that_does_not_name_bf16_has_the_default_of_the_notebook(tmp_path):
+    assert peak_of_profile(tmp_path, bf16=None) == peak_of_profile(tmp_path, bf16=False)
 
 
 # -- what the memory depends on --------------------------------------------------------------------

@@ -19,6 +19,7 @@ from grpo_helpers.model_checks import (
     check_room,
     is_model,
     lora_targets,
+    model_revision,
 )
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.prompts import prompt_texts
@@ -47,6 +48,34 @@ def edit(file, **changes):
 
 def test_whole_model_passes(model):
     check_model(str(model))
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_model(tmp_path, monkeypatch):
+    """The name of a model whose configuration is in the cache of the hub."""
+    cached = tmp_path / "models--someone--small"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text(COMMIT)
+    (cached / "snapshots" / COMMIT).mkdir(parents=True)
+    shutil.copy(ROOT / TINY_MODEL / "config.json", cached / "snapshots" / COMMIT)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return "someone/small"
+
+
+def test_revision_of_a_model_from_the_hub_is_its_commit(hub_model):
+    assert model_revision(hub_model) == COMMIT
+
+
+def test_revision_of_a_gguf_file_on_the_hub_is_that_of_its_repository(hub_model):
+    assert model_revision(f"{hub_model}/q8.gguf") == COMMIT
+
+
+def test_local_model_has_no_revision(model):
+    assert model_revision(str(model)) is None
 
 
 def test_model_in_pickles_only_is_refused_with_the_fix(model):

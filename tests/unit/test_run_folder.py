@@ -20,9 +20,12 @@ from grpo_helpers.run_folder import (
     checkpoint_name,
     checkpoint_of,
     checkpoint_order,
+    describe_run,
+    gpu_driver,
     inference_file,
     read_log,
     series,
+    warn_of_new_revision,
 )
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS
@@ -147,6 +150,39 @@ def test_process_that_does_not_write_locks_nothing(settings, writer):
     enter(settings, is_main=False)
 
 
+def test_stop_file_of_before_the_start_is_removed(settings, capsys):
+    settings.run_dir.mkdir()
+    (settings.run_dir / "STOP").touch()
+    with RunWriter(settings) as writer:
+        writer.open()
+
+    assert not (settings.run_dir / "STOP").exists()
+    assert capsys.readouterr().out.endswith("STOP was there before this start: removed\n")
+
+
+def test_failed_start_leaves_the_stop_file(settings):
+    settings.run_dir.mkdir()
+    (settings.run_dir / "STOP").touch()
+    enter(settings)
+
+    assert (settings.run_dir / "STOP").exists()
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_stop_file_that_comes_while_the_model_is_loaded_stays(settings, was_there):
+    stop_file = settings.run_dir / "STOP"
+    settings.run_dir.mkdir()
+    if was_there:
+        stop_file.touch()
+        os.utime(stop_file, (1, 1))
+
+    with RunWriter(settings) as writer:
+        stop_file.touch()
+        writer.open()
+
+        assert stop_file.exists()
+
+
 def test_writer_that_is_done_leaves_no_lock(settings):
     with RunWriter(settings) as writer:
         writer.open()
@@ -263,6 +299,36 @@ def test_unfinished_checkpoints_are_not_resumed_from(run):
     assert run.last_complete() is None
 
 
+@pytest.mark.parametrize(
+    ("epoch", "step", "unanswered"),
+    [(1.5, 3, ["epoch_0"]), (2.0, 4, ["epoch_0", "epoch_2"]), (9.5, 19, ["epoch_0", "epoch_2"])],
+)
+def test_saves_without_answers_are_found_as_far_as_the_run_has_come(run, epoch, step, unanswered):
+    """The run has epochs 2 and 10; no save is answered."""
+    checkpoint = run.trl_checkpoint(step)
+    write_json(checkpoint / "trainer_state.json", {"epoch": epoch, "global_step": step})
+
+    assert run.unanswered(checkpoint) == unanswered
+
+
+def test_save_with_answers_lacks_none(run):
+    checkpoint = run.trl_checkpoint(4)
+    write_json(checkpoint / "trainer_state.json", {"epoch": 2.0, "global_step": 4})
+    for name in ("epoch_0", "epoch_2"):
+        write_json(run.answers(name), [])
+
+    assert run.unanswered(checkpoint) == []
+
+
+def test_save_named_by_its_step_is_reached_by_steps(run):
+    (run.path / "step_3").mkdir()
+    (run.path / "step_3/adapter_config.json").write_text("{}")
+    checkpoint = run.trl_checkpoint(3)
+    write_json(checkpoint / "trainer_state.json", {"epoch": 1.5, "global_step": 3})
+
+    assert run.unanswered(checkpoint) == ["epoch_0", "step_3"]
+
+
 # -- settings --------------------------------------------------------------------------------------
 
 
@@ -273,3 +339,79 @@ def test_settings_are_the_parameters_of_the_run(run):
 def test_folder_without_settings_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no settings.json in .* give the folder of a run"):
         _ = RunFolder(tmp_path).settings
+
+
+# -- what is recorded ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["torch", "accelerate", "cuda"])
+def test_version_of_what_decides_a_run_is_recorded(name):
+    assert name in describe_run(TrainSettings())["versions"]
+
+
+@pytest.fixture
+def run_of_hub_model(tmp_path, monkeypatch):
+    """A run that started from one commit of a model on the hub; there is another one by now."""
+    cached = tmp_path / "models--someone--small"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text("b" * 40)
+    (cached / "snapshots" / ("b" * 40)).mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    write_json(tmp_path / "settings.json", {"model_revision": "a" * 40})
+    return RunFolder(tmp_path)
+
+
+def test_new_commit_of_a_model_is_told_where_a_run_resumes(run_of_hub_model, capsys):
+    warn_of_new_revision(run_of_hub_model, TrainSettings(model_name="someone/small"))
+
+    warning = capsys.readouterr().err
+    assert f"new commit on the hub, {'b' * 40}" in warning
+    assert f"started from {'a' * 40}" in warning
+
+
+def test_same_commit_of_a_model_is_no_warning(run_of_hub_model, capsys):
+    write_json(run_of_hub_model.path / "settings.json", {"model_revision": "b" * 40})
+    warn_of_new_revision(run_of_hub_model, TrainSettings(model_name="someone/small"))
+
+    assert capsys.readouterr().err == ""
+
+
+def test_commit_of_a_model_from_the_hub_is_recorded(run_of_hub_model):
+    assert describe_run(TrainSettings(model_name="someone/small"))["model_revision"] == "b" * 40
+
+
+@pytest.mark.parametrize("use_quant", [True, False])
+def test_bitsandbytes_is_recorded_where_weights_are_quantised(use_quant):
+    versions = describe_run(TrainSettings(use_quant=use_quant))["versions"]
+
+    assert ("bitsandbytes" in versions) == use_quant
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """A function that puts a program of that name on the path."""
+
+    def install(script):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return install
+
+
+def test_driver_is_what_nvidia_smi_says_of_the_first_card(nvidia_smi):
+    nvidia_smi("echo 580.65.06; echo 580.65.06")
+    assert gpu_driver() == "580.65.06"
+
+
+@pytest.mark.parametrize("script", ["echo failed; exit 9", "exit 0"])
+def test_driver_is_unknown_where_nvidia_smi_fails(nvidia_smi, script):
+    nvidia_smi(script)
+    assert gpu_driver() is None
+
+
+def test_driver_is_unknown_without_nvidia_smi(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_driver() is None

@@ -30,6 +30,7 @@ import pandas as pd
 from grpo_helpers.architecture import ATTENTION, Architecture
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root, write_atomically
+from grpo_helpers.library_fixes import use_one_gpu
 from grpo_helpers.memory import GIB, Budget, predict
 from tools.benchmarks.memory_meters import CpuMeter, CudaMeter, Meter
 from tools.benchmarks.memory_trace import shape
@@ -96,8 +97,10 @@ class Setting:
         completion_tokens: Tokens of each completion.
         lora_rank: The rank of the adapter.
         gradient_checkpointing: Whether activations are recomputed in the backward pass.
-        quant: ``4bit``, or None for weights in bfloat16.
+        quant: ``4bit``, or None.
         shared: Whether the completions of a prompt share one reading of it (``shared_prefix``).
+        bf16: Whether what is not quantised is in bfloat16, as in every row of the tables, or in
+            float32.
     """
 
     model: str
@@ -112,6 +115,7 @@ class Setting:
     gradient_checkpointing: bool = True
     quant: str | None = None
     shared: bool = False
+    bf16: bool = True
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -119,7 +123,7 @@ class Setting:
         return key_of(asdict(self))
 
 
-COLUMNS = tuple(field.name for field in fields(Setting))
+COLUMNS = tuple(field.name for field in fields(Setting) if field.name != "bf16")
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -237,7 +241,7 @@ def _trainer(setting: Setting, device: str, folder: str) -> GRPOTrainer:
 
     trainer_class = SharedPrefixTrainer if setting.shared else GRPOTrainer
 
-    model = random_model(shape(setting.model, SMALL), setting.quant, device)
+    model = random_model(shape(setting.model, SMALL), setting.quant, device, setting.bf16)
     tokenizer = load_tokenizer("data/tiny_model")
     syllables = sorted(token for token in tokenizer.get_vocab() if "가" <= token <= "힣")
     rows = []
@@ -270,10 +274,10 @@ def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
     if device == "cpu" and setting.D > 1:
         backend = "gloo"
 
-    return GRPOConfig(
+    config = GRPOConfig(
         output_dir=folder,
         use_cpu=device == "cpu",
-        bf16=True,
+        bf16=setting.bf16,
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
@@ -290,6 +294,8 @@ def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
         gradient_checkpointing_kwargs={"use_reentrant": False},
         ddp_backend=backend,
     )
+    use_one_gpu(config)
+    return config
 
 
 def _watch(trainer: Any, meter: Meter, step_ends: list[float]) -> TrainerCallback:
@@ -353,6 +359,7 @@ def predicted(setting: Setting, device: str) -> dict[str, int]:
         prompt_tokens=setting.prompt_tokens,
         completion_tokens=setting.completion_tokens,
         quant=setting.quant,
+        bf16=setting.bf16,
         lora_rank=setting.lora_rank,
         gradient_checkpointing=setting.gradient_checkpointing,
         rows_per_prompt=setting.G if setting.shared else 1,
@@ -389,7 +396,7 @@ def probe(setting: Setting, device: str, cap_gb: float = 0.0) -> dict[str, Any]:
         env=env,
     )
 
-    row = asdict(setting)
+    row = {name: getattr(setting, name) for name in COLUMNS}
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines and lines[-1].startswith("{"):
         return row | {"outcome": "FIT"} | json.loads(lines[-1])

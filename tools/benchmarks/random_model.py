@@ -16,13 +16,14 @@ from tools.benchmarks.memory_trace import llama_config
 SIZE = 0.02  # standard deviation of the weights
 
 
-def random_model(arch: Architecture, quant: str | None, device: str) -> Any:
-    """Return a Llama with random weights in bfloat16.
+def random_model(arch: Architecture, quant: str | None, device: str, bf16: bool = True) -> Any:
+    """Return a Llama with random weights in bfloat16, or in float32.
 
     Args:
         arch: The shape.
         quant: ``4bit`` for linear layers in nf4, or None.
         device: ``cpu`` or ``cuda``.
+        bf16: Whether what is not quantised is in bfloat16.
     """
     from transformers import LlamaForCausalLM
 
@@ -30,7 +31,7 @@ def random_model(arch: Architecture, quant: str | None, device: str) -> Any:
         arch, pad_token_id=0, eos_token_id=2, bos_token_id=None, max_position_embeddings=32_768
     )
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(torch.bfloat16 if bf16 else torch.float32)
     try:
         with torch.device("meta"):
             model: Any = LlamaForCausalLM(config)

@@ -34,15 +34,16 @@ NOTEBOOKS = (
 )
 
 HEADLESS = {"sliders": False}  # nobody is there to move one
+SHOWN = ("step ", "note: ", "downloading: ")  # how lines begin that are worth seeing at once
 
 
 class StepLines(io.TextIOBase):
-    """Shows the training steps among the lines that a notebook prints, and nothing else."""
+    """Shows the training steps among the lines that a notebook prints, and little else."""
 
     def write(self, text: str) -> int:
-        """Print the lines of ``text`` that report a step; return the length of ``text``."""
+        """Print the lines of ``text`` that report progress; return the length of ``text``."""
         for line in text.splitlines():
-            if line.startswith("step "):
+            if line.startswith(SHOWN):
                 print(f"\n  {line}", end="", flush=True)
         return len(text)
 

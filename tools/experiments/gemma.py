@@ -86,6 +86,7 @@ WARM_START: dict[str, Any] = {
     "model_name": show_path(BASE_MODEL),
     "learning_rate": 2e-4,
 }
+ON_ANY_DEVICE = {"device": "auto"}  # the profile is for a GPU; these runs were made without one
 WARM_START_EPOCHS = 4
 WARM_START_BATCH_SIZE = 8
 
@@ -313,13 +314,13 @@ def make(name: str, until: str) -> None:
 
     if not (WARM_MODEL / "config.json").is_file():
         profile = profile_parameters("small_real", "04_train")
-        warm_start(TrainSettings.from_namespace(profile | CHANGES | WARM_START))
+        warm_start(TrainSettings.from_namespace(profile | ON_ANY_DEVICE | CHANGES | WARM_START))
     print(json.dumps(read_json(FOLDER / "warm.json")))
     answer_split(DEV, "warm", run)
     if until == "warm":
         return
 
-    run_course("small_real", changes["run_name"], ("04_train",), changes)
+    run_course("small_real", changes["run_name"], ("04_train",), ON_ANY_DEVICE | changes)
     print(record(name, run))
 
 

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from grpo_helpers.chat_template import dated, recorded_date, template_kwargs
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import write_json
-from grpo_helpers.prompts import Message, PromptSource, load_prompted, prompt_texts
+from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts, suit_template
 from grpo_helpers.run_folder import RunFolder
 from tools.experiments.reward_lab import FOLDER, describe_making, mean_scores_on_dev
 
@@ -27,7 +28,7 @@ GROUP_SIZE = 8
 def sample_group(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[Message]],
+    texts: Sequence[str],
     *,
     temperature: float,
     max_new_tokens: int,
@@ -38,18 +39,17 @@ def sample_group(
     Args:
         model: A causal language model, with or without an adapter.
         tokenizer: Its tokenizer.
-        prompts: Prompts as messages.
+        texts: Prompts as the model reads them.
         temperature: The temperature of the run.
         max_new_tokens: Length at which a completion is cut off.
         group_size: Completions of each prompt.
 
     Returns:
-        Per prompt ``group_size`` completions.
+        Per text ``group_size`` completions.
     """
     import torch
 
-    texts = prompt_texts(prompts, tokenizer)
-    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    batch = tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
     with torch.no_grad():
         output = model.generate(
             input_ids=batch["input_ids"],
@@ -91,7 +91,11 @@ def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
         num_few_shot=parameters["num_few_shot"],
     )
     items, prompts = load_prompted(parameters["eval_data_path"], source)
-    tokenizer = load_tokenizer(parameters["model_name"])
+    tokenizer = load_tokenizer(parameters["model_name"], run.chat_template_path)
+    template = template_kwargs(parameters.get("extra_grpo_args", {}))
+    template = dated(template, recorded_date(parameters))
+    prompts = suit_template(tokenizer, prompts[:questions], template, run.chat_template_path)
+    texts = prompt_texts(prompts, tokenizer, template)
 
     completions = {}
     for name in run.checkpoints():
@@ -104,7 +108,7 @@ def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
         completions[name] = sample_group(
             model.eval(),
             tokenizer,
-            prompts[:questions],
+            texts,
             temperature=parameters["temperature"],
             max_new_tokens=parameters["max_completion_length"],
         )

@@ -22,7 +22,10 @@ from grpo_helpers.callbacks import (
     LoraSaveCallback,
     OpenCallback,
 )
+from grpo_helpers.chat_template import freeze_clock
+from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.files import write_json
+from grpo_helpers.library_fixes import use_one_gpu
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.run_folder import RunWriter
 from grpo_helpers.settings import TrainSettings
@@ -134,7 +137,7 @@ def train_supervised(settings: TrainSettings, labels: str, seconds: float) -> No
             OpenCallback(writer),
             clock,
             LoraSaveCallback(run_dir),
-            InferenceCallback(prepared.eval_items, prepared.eval_prompts, settings),
+            InferenceCallback(DevAnswers(prepared.eval_items, prepared.eval_prompts, settings)),
             LogCallback(run_dir),
         ]
         sft_trainer(settings, rows, callbacks, max_steps=ENDLESS).train()
@@ -189,11 +192,15 @@ def sft_trainer(
     torch.set_num_threads(settings.num_threads or torch.get_num_threads())
     set_seed(settings.seed)
 
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+    freeze_clock(tokenizer, settings.chat_template_kwargs)
     quant_type = settings.quant_type if settings.use_quant else None
+    config = SFTConfig(**(sft_arguments(settings) | changes))
+    use_one_gpu(config)
     trainer = SFTTrainer(
         model=load_model(settings.model_name, quant_type=quant_type, bf16=settings.bf16),
-        args=SFTConfig(**(sft_arguments(settings) | changes)),
-        processing_class=load_tokenizer(settings.model_name),
+        args=config,
+        processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
         peft_config=lora_config(settings),
         callbacks=list(callbacks),

@@ -33,6 +33,7 @@ from grpo_helpers.data import item_to_row, load_items
 from grpo_helpers.files import project_root, write_json
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.models import load_model, load_tokenizer, load_with_adapter
+from grpo_helpers.prompts import prompt_texts
 from grpo_helpers.questions import Item
 from grpo_helpers.run_folder import RunFolder
 from grpo_helpers.settings import TrainSettings
@@ -155,21 +156,22 @@ def train_on_own_matches(settings: TrainSettings) -> Any:
     prepared = prepare(settings)
     tokenizer = load_tokenizer(settings.model_name)
     model = load_model(settings.model_name).eval()
+    texts = prompt_texts(prepared.train_prompts, tokenizer)
     set_seed(settings.seed)
 
     rows = []
-    for prompt, item in zip(prepared.train_prompts, prepared.train_items, strict=True):
+    for text, prompt, item in zip(texts, prepared.train_prompts, prepared.train_items, strict=True):
         (completions,) = sample_group(
             model,
             tokenizer,
-            [prompt],
+            [text],
             group_size=SAMPLES,
             temperature=settings.temperature,
             max_new_tokens=settings.max_completion_length,
         )
-        for text in dict.fromkeys(completions):
-            if exact_match(text, item.answer or "") and format_score(text, item):
-                rows.append(training_row(prompt, text))
+        for completion in dict.fromkeys(completions):
+            if exact_match(completion, item.answer or "") and format_score(completion, item):
+                rows.append(training_row(prompt, completion))
     return _supervised(settings, rows)
 
 

@@ -1,0 +1,209 @@
+"""What a run will do, said before it starts: on which device, with which prompts and memory.
+
+In: a run's settings and its prompts. Out: a :class:`Preview`, which notebook 04 and
+``python -m grpo_helpers.training`` print alike. Nothing in it is assumed: prompts are rendered and
+their tokens counted, the model's shape is read from its configuration, and the memory is predicted
+(:mod:`grpo_helpers.memory`) for these lengths. Hours are not predicted: nothing in the course
+knows how fast a card is, so the log says after each step how many minutes are left. In the
+article, a run starts without a word on any of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from grpo_helpers.architecture import architecture_of
+from grpo_helpers.files import InputError
+from grpo_helpers.memory import GIB, OVERHEAD, budget_of_params, predict, verdict
+from grpo_helpers.model_checks import model_config
+from grpo_helpers.models import load_tokenizer
+from grpo_helpers.prompts import Message, PromptSizes, prompt_sizes, prompt_texts
+from grpo_helpers.questions import Item
+from grpo_helpers.settings import TrainSettings
+
+SHOWN = 350  # characters of a long prompt that are shown at its beginning, and at its end
+PERCENT = 100
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run computes.
+
+    Attributes:
+        name: The card, or ``cpu``.
+        gib: Its memory in GiB; None for a CPU.
+        remark: Why it is not a GPU, where that may come as a surprise.
+    """
+
+    name: str
+    gib: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """The peak memory of a run, predicted and not measured.
+
+    Attributes:
+        bytes: The peak of tensors, on each device.
+        phase: Where it occurs: ``decode``, ``backward`` and so on.
+    """
+
+    bytes: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run will do.
+
+    Attributes:
+        device: Where it computes.
+        precision: How numbers are kept: ``float32``, ``weights in 4bit, the rest in bfloat16``.
+        processes: How many processes train together, each on a device of its own.
+        sizes: The lengths of all train and dev prompts.
+        prompt: The first train prompt, as the model reads it.
+        gloss: Its question in English; empty if the data have none.
+        memory: The predicted peak, or in one line why it cannot be predicted.
+    """
+
+    device: Device
+    precision: str
+    processes: int
+    sizes: PromptSizes
+    prompt: str
+    gloss: str
+    memory: PeakMemory | str
+
+    def text(self) -> str:
+        """Return all of it in a few lines."""
+        lines = [self._device_line(), self._sizes_line(), self._memory_line()]
+        lines += ["first prompt, as the model reads it:", shortened(self.prompt)]
+        if self.gloss:
+            lines.append(f"(its question in English: {self.gloss})")
+        return "\n".join(lines)
+
+    def _device_line(self) -> str:
+        line = f"device: {self.device.name}, {self.precision}"
+        if self.processes > 1:
+            line += f"; {self.processes} processes, one device each"
+        if self.device.remark:
+            line += f" ({self.device.remark})"
+        return line
+
+    def _sizes_line(self) -> str:
+        sizes = self.sizes
+        share = PERCENT * sizes.template_share
+        return (
+            f"prompts: {sizes.count}, {sizes.mean:.0f} tokens on average, {sizes.longest} at most; "
+            f"{share:.0f} % of the tokens are the chat template's own text"
+        )
+
+    def _memory_line(self) -> str:
+        if isinstance(self.memory, str):
+            return f"memory: not predicted ({self.memory})"
+
+        peak = self.memory.bytes
+        line = f"memory: {peak / GIB:.2f} GiB at the peak ({self.memory.phase}), predicted"
+        if self.device.gib is None:
+            return f"{line}, besides Python and PyTorch themselves"
+
+        least, most = ((peak + extra) / GIB for extra in OVERHEAD)
+        outcome = verdict(peak, self.device.gib)
+        return (
+            f"{line}; with overhead {least:.1f} to {most:.1f} GiB "
+            f"of the card's {self.device.gib:.1f}: {outcome}"
+        )
+
+
+def preview_run(
+    settings: TrainSettings, items: Sequence[Item], prompts: Sequence[list[Message]]
+) -> Preview:
+    """Return what a run will do; no weights are read.
+
+    Args:
+        settings: The run's parameters.
+        items: All items of the run, those of train first, as
+            :func:`grpo_helpers.training.prepare` returns them.
+        prompts: The prompt of each.
+
+    Raises:
+        InputError: The model's configuration or its tokenizer cannot be read.
+    """
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+    kwargs = settings.chat_template_kwargs
+    sizes = prompt_sizes(prompts, tokenizer, kwargs)
+    (first,) = prompt_texts(prompts[:1], tokenizer, kwargs)
+
+    device = find_device()
+    return Preview(
+        device=device,
+        precision=_precision(settings),
+        processes=settings.batch_plan.D,
+        sizes=sizes,
+        prompt=first,
+        gloss=str(items[0].extra.get("gloss", "")),
+        memory=_peak_memory(settings, sizes.longest, on_gpu=device.gib is not None),
+    )
+
+
+def shortened(text: str) -> str:
+    """Return a text with its middle left out if it is long.
+
+    >>> shortened("short")
+    'short'
+    """
+    left_out = len(text) - 2 * SHOWN
+    if left_out <= 0:
+        return text
+
+    return f"{text[:SHOWN]}\n[... {left_out} characters left out ...]\n{text[-SHOWN:]}"
+
+
+# -- the device ------------------------------------------------------------------------------------
+
+
+def find_device() -> Device:
+    """Return where a run would compute: on a CUDA device if PyTorch finds one, else on the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return Device(properties.name, gib=properties.total_memory / GIB)
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        return Device("cpu", remark=f"the course does not use {accelerator.type}")
+
+    built_for = torch.version.cuda
+    if built_for is not None:
+        remark = f"PyTorch is built for CUDA {built_for}, but finds no card or no driver for it"
+        return Device("cpu", remark=remark)
+
+    return Device("cpu")
+
+
+def _precision(settings: TrainSettings) -> str:
+    """Return how numbers are kept, in words."""
+    numbers = "bfloat16" if settings.bf16 else "float32"
+    if settings.use_quant:
+        return f"weights in {settings.quant_type}, the rest in {numbers}"
+    return numbers
+
+
+# -- the memory ------------------------------------------------------------------------------------
+
+
+def _peak_memory(settings: TrainSettings, longest: int, on_gpu: bool) -> PeakMemory | str:
+    """Return the predicted peak for the longest prompt, or why there is no prediction."""
+    config = model_config(settings.model_name).get_text_config().to_dict()
+    budget = budget_of_params(settings.as_dict(), longest)
+    if not on_gpu:
+        budget = replace(budget, lm_head="fused_cpu")
+
+    try:
+        prediction = predict(architecture_of(settings.model_name, config), budget)
+    except InputError as error:
+        return str(error)
+    return PeakMemory(prediction.peak, prediction.binds)
