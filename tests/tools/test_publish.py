@@ -7,10 +7,19 @@ import nbformat
 import pytest
 
 from grpo_helpers.files import read_json, write_json
-from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.run_folder import BASE, ITEM_SCORES_FILE, RunFolder
+from grpo_helpers.splits import TEST_NONCE
 from tools.course import publish
 from tools.course.committed_notebooks import commit_notebook, joined_streams, small_png
-from tools.course.publish import BEGIN, END, WORDINGS, block, results, write_block
+from tools.course.publish import (
+    BEGIN,
+    END,
+    WORDINGS,
+    block,
+    choice_between_two,
+    results,
+    write_block,
+)
 from tools.course.summary import comparisons_on_tests
 
 COMPARISON = {
@@ -25,6 +34,16 @@ COMPARISON = {
     "losses": 8,
     "p_value": 0.0,
 }
+ITEMS = """checkpoint,id,question_type,kind,choice
+base,n-1,선택형,two-way,0
+base,n-2,선택형,two-way,1
+base,n-3,교정형,two-way,0
+base,n-4,선택형,one-way,0
+epoch_4,n-1,선택형,two-way,1
+epoch_4,n-2,선택형,two-way,1
+epoch_4,n-3,교정형,two-way,1
+epoch_4,n-4,선택형,one-way,1
+"""
 UNSEEN = COMPARISON | {"metric": "choice", "items": 80, "difference": -0.06, "low": -0.14}
 REPORT = {
     "best_checkpoint": "epoch_4",
@@ -32,6 +51,7 @@ REPORT = {
     "by_split": {
         "dev": [COMPARISON, COMPARISON | {"metric": "choice"}],
         "unseen words": [UNSEEN | {"metric": "em"}, UNSEEN],
+        "nonce words": [UNSEEN | {"metric": "em"}, UNSEEN],
         "unseen norms": [UNSEEN | {"metric": "em"}, UNSEEN],
     },
 }
@@ -41,22 +61,25 @@ every_page = pytest.mark.parametrize("page", WORDINGS)
 
 @pytest.fixture
 def run(tmp_path):
-    """A finished run: its choice, and a log of seven minutes."""
+    """A finished run: its choice, a log of seven minutes, and answers about invented words."""
     run = RunFolder(tmp_path / "default")
-    run.path.mkdir()
+    answers = TEST_NONCE.answer_folder(run.path)
+    answers.mkdir(parents=True)
+    (answers / ITEM_SCORES_FILE).write_text(ITEMS.replace("base", BASE), encoding="utf-8")
     write_json(run.path / "best_checkpoint.json", REPORT)
     run.log.append({"step": 1, "seconds": 20.0})
     run.log.append({"step": 30, "seconds": 420.0})
     return run
 
 
-def test_reported_comparisons_are_test_and_choice_on_unseen_splits():
+def test_reported_comparisons_are_test_and_exact_match_on_the_other_splits():
     named = [(split, row["metric"]) for split, row in comparisons_on_tests(REPORT)]
     assert named == [
         ("test", "em"),
         ("test", "format"),
-        ("unseen words", "choice"),
-        ("unseen norms", "choice"),
+        ("unseen words", "em"),
+        ("nonce words", "em"),
+        ("unseen norms", "em"),
     ]
 
 
@@ -71,10 +94,16 @@ def test_results_are_the_choice_and_the_minutes_of_a_run(run):
     assert published["test"][0] == {"split": "test", **COMPARISON}
 
 
+def test_choice_between_two_counts_what_only_a_rule_answers(run):
+    rule = choice_between_two(run.path, "epoch_4")
+
+    assert (rule.items, rule.reference_mean, rule.mean) == (2, 0.5, 1.0)
+
+
 @every_page
 def test_block_has_a_row_per_comparison(run, page):
     rows = [line for line in block(results(run.path), page).splitlines() if "| 0.500 |" in line]
-    assert len(rows) == 4
+    assert len(rows) == 6
 
 
 @every_page
@@ -99,7 +128,7 @@ def test_block_is_replaced_between_its_marks_only(run, tmp_path, monkeypatch):
 
 def test_published_results_of_the_course_have_every_row():
     metrics = [row["metric"] for row in read_json(publish.RESULTS)["test"]]
-    assert metrics == ["em", "choice", "format", "choice", "choice"]
+    assert metrics == ["em", "choice", "format", "em", "em", "em", publish.RULE]
 
 
 # -- notebooks -------------------------------------------------------------------------------------

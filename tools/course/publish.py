@@ -10,24 +10,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from grpo_helpers.carry_over import TWO_WAY, without_shortcuts
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root, read_json, write_atomically, write_json
-from grpo_helpers.run_folder import BEST_FILE, RunFolder
+from grpo_helpers.run_folder import BASE, BEST_FILE, ITEM_SCORES_FILE, RunFolder
+from grpo_helpers.scoring import scores_from_table
+from grpo_helpers.selection import compare
 from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
+from grpo_helpers.statistics import Comparison
 from tools.course.summary import comparisons_on_tests
-from tools.experiments.recorded_runs import SEEDS, means_on_dev
+from tools.experiments.recorded_runs import means_on_dev, recorded_seeds
 from tools.pages.markdown import fill_template
 
 RESULTS = project_root() / "docs" / "results.json"
 CURVE = project_root() / "docs" / "learning_curve.png"
 BEGIN = "<!-- results:begin -->"
 END = "<!-- results:end -->"
+RULE = "choice between two spellings"  # of invented words, where only a rule helps
 FIGURES = (
     "metric",
     "items",
@@ -50,6 +55,7 @@ class Wording:
         template: The file in ``tools/pages/templates``.
         metrics: The name of each metric.
         unseen: The name of a row of unseen words or norms, with ``{split}`` and ``{items}``.
+        rule: The name of the row on invented words that only a rule answers, with ``{items}``.
         splits: The name of each unseen split, by its title.
         interval: An interval, with ``{low}`` and ``{high}``.
     """
@@ -57,6 +63,7 @@ class Wording:
     template: str
     metrics: dict[str, str]
     unseen: str
+    rule: str
     splits: dict[str, str]
     interval: str
 
@@ -69,7 +76,8 @@ WORDINGS = {
             "choice": "correct choice, format ignored",
             "format": "required answer format",
         },
-        unseen="correct choice on {split} ({items} questions)",
+        unseen="correct sentence on {split} ({items} questions)",
+        rule="the right one of two spellings of invented words ({items} questions; a guess: 0.5)",
         splits={
             TEST_UNSEEN_WORDS.title: "unseen words",
             TEST_NONCE.title: "invented words",
@@ -84,7 +92,8 @@ WORDINGS = {
             "choice": "형식을 따지지 않은 선택 정확도",
             "format": "형식 준수",
         },
-        unseen="선택 정확도, {split} ({items}문항)",
+        unseen="정답 문장 일치, {split} ({items}문항)",
+        rule="지어낸 단어의 두 표기 가운데 옳은 것을 고른 비율 ({items}문항, 찍으면 0.5)",
         splits={
             TEST_UNSEEN_WORDS.title: "처음 보는 단어",
             TEST_NONCE.title: "지어낸 단어",
@@ -104,12 +113,25 @@ def results(run_dir: Path) -> dict[str, Any]:
         figures = {name: comparison[name] for name in FIGURES}
         rows.append({"split": split, **figures})
 
+    rule = asdict(choice_between_two(run_dir, report["best_checkpoint"])) | {"metric": RULE}
+    rows.append({"split": TEST_NONCE.title, **{name: rule[name] for name in FIGURES}})
+
     seconds = max(row["seconds"] for row in RunFolder(run_dir).log.rows())
     return {
         "best_checkpoint": report["best_checkpoint"],
         "minutes": round(seconds / 60, 1),
         "test": rows,
     }
+
+
+def choice_between_two(run_dir: Path, best: str) -> Comparison:
+    """Compare the choices of a checkpoint with the base's, where only a rule helps.
+
+    These are 선택형 questions about invented words of two-way families.
+    """
+    items = pd.read_csv(TEST_NONCE.answer_folder(run_dir) / ITEM_SCORES_FILE)
+    two_way = without_shortcuts(items[items["kind"] == TWO_WAY])
+    return compare(scores_from_table(two_way), best, BASE, "choice")
 
 
 def block(published: dict[str, Any], page: str) -> str:
@@ -132,7 +154,9 @@ def block(published: dict[str, Any], page: str) -> str:
 
 
 def _row(row: dict[str, Any], wording: Wording) -> str:
-    if row["split"] == TEST.title:
+    if row["metric"] == RULE:
+        name = wording.rule.format(items=row["items"])
+    elif row["split"] == TEST.title:
         name = wording.metrics[row["metric"]]
     else:
         split = wording.splits[row["split"]]
@@ -159,7 +183,8 @@ def draw_curve() -> None:
     from grpo_helpers.plots import COLORS, use_course_style
 
     use_course_style()
-    curves = pd.DataFrame({seed: means_on_dev(f"seed_{seed}")["em"] for seed in SEEDS})
+    seeds = recorded_seeds("seed")
+    curves = pd.DataFrame({seed: means_on_dev(f"seed_{seed}")["em"] for seed in seeds})
     mean = curves.mean(axis=1)
     epochs = [name.replace("_", " ") for name in curves.index[1:]]
     names = ["untrained", *epochs]
@@ -170,7 +195,7 @@ def draw_curve() -> None:
     ax.set(ylabel="exact match on dev", ylim=(0.4, 1.0))
 
     gain = f"From {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f}"
-    ax.set_title(f"{gain} on sentences never trained on, mean of {len(SEEDS)} seeds")
+    ax.set_title(f"{gain} on sentences never trained on, mean of {len(seeds)} seeds")
     fig.savefig(CURVE, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 

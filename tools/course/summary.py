@@ -57,14 +57,15 @@ def comparisons_on_tests(report: dict[str, Any]) -> list[tuple[str, dict[str, An
         report: The content of ``best_checkpoint.json``.
 
     Returns:
-        Pairs of a split's title and one comparison: every metric on test, and choice accuracy on
-        unseen words and norms. Empty where notebook 05 has not answered the test sets.
+        Pairs of a split's title and one comparison: every metric on test, and exact match on
+        unseen words, invented words and unseen norms. Empty where notebook 05 has not answered
+        the test sets.
     """
     comparisons = [(TEST.title, row) for row in report.get("test_versus_base", [])]
 
     by_split = report.get("by_split", {})
     for split in UNSEEN_SPLITS:
         for row in by_split.get(split.title, []):
-            if row["metric"] == "choice":
+            if row["metric"] == "em":
                 comparisons.append((split.title, row))
     return comparisons

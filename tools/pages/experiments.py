@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from grpo_helpers.carry_over import TWO_WAY, without_shortcuts
 from grpo_helpers.files import project_root, read_json
-from grpo_helpers.splits import TEST
+from grpo_helpers.splits import TEST_NONCE
 from grpo_helpers.statistics import seed_spread
 from tools.experiments.recorded_runs import (
-    CONTROL_SEEDS,
     FOLDER,
     RUNS,
     SAME_STEPS,
-    SEEDS,
     TEST_SETS,
     about,
     chosen_checkpoint,
@@ -32,6 +31,7 @@ from tools.experiments.recorded_runs import (
     recorded_folder,
     recorded_real_model_runs,
     recorded_runs,
+    recorded_seeds,
 )
 from tools.pages import real_model
 from tools.pages.command import page_command
@@ -80,39 +80,46 @@ def _run_row(name: str) -> dict[str, Any]:
 
 
 def control_table() -> str:
-    """Return the table of the default run and its controls, three seeds each."""
-    return table([_control_row(label, arm) for label, arm in ARMS.items()])
+    """Return the table of the default run and its controls, as far as they are recorded."""
+    rows = []
+    for label, arm in ARMS.items():
+        if recorded_seeds(arm):
+            rows.append(_control_row(label, arm))
+    return table(rows)
 
 
 def _control_row(label: str, arm: str) -> dict[str, Any]:
     figures: dict[str, list[float]] = defaultdict(list)  # one value per seed
 
-    for seed in CONTROL_SEEDS:
+    for seed in recorded_seeds(arm):
         name = f"{arm}_{seed}"
 
         em = means_on_dev(name)["em"]
         figures["dev exact match, best"].append(em.max())
         figures["dev, last"].append(em.iloc[-1])
 
-        tested = _means_on_tests(name)
-        figures["test"].append(tested["em"][TEST.key])
-        for split in TEST_SETS[1:]:
-            figures[f"choice, {split.title}"].append(tested["choice"][split.key])
+        tested = _chosen_on_tests(name)
+        em = tested.groupby("split")["em"].mean()
+        for split in TEST_SETS:
+            figures[split.title].append(em[split.key])
 
-    row = {"same base, same minutes": label}
+        invented = tested[(tested["split"] == TEST_NONCE.key) & (tested["kind"] == TWO_WAY)]
+        choice = without_shortcuts(invented)["choice"]
+        figures["choice of two, invented words"].append(choice.mean())
+
+    row: dict[str, Any] = {"same base, same minutes": label, "seeds": len(recorded_seeds(arm))}
     for heading, values in figures.items():
         row[heading] = mean_and_range(values)
     return row
 
 
-def _means_on_tests(name: str) -> pd.DataFrame:
-    """Return the means of a run's chosen checkpoint on the test sets, one row per split.
+def _chosen_on_tests(name: str) -> pd.DataFrame:
+    """Return the item scores of a run's chosen checkpoint on the test sets.
 
     Where nothing was better, the chosen checkpoint is the base.
     """
     tested = items_on_test(name)
-    chosen = tested[tested["checkpoint"] == chosen_checkpoint(tested)]
-    return chosen.groupby("split")[["em", "choice"]].mean()
+    return tested[tested["checkpoint"] == chosen_checkpoint(tested)]
 
 
 def control_figures() -> dict[str, str]:
@@ -121,7 +128,7 @@ def control_figures() -> dict[str, str]:
     best_rows = []
     last_rows = []
 
-    for seed in CONTROL_SEEDS:
+    for seed in recorded_seeds("gold"):
         gold = means_on_dev(f"gold_{seed}")
         first_rows.append(gold.iloc[1])  # after as many prompts as GRPO saw
 
@@ -147,7 +154,7 @@ def control_figures() -> dict[str, str]:
 def _share_without_signal() -> float:
     """Return the share of groups with equal rewards in the last steps of the default runs."""
     means = []
-    for seed in SEEDS:
+    for seed in recorded_seeds("seed"):
         log = pd.DataFrame(recorded_folder(f"seed_{seed}").log.step_rows())
         means.append(log["frac_reward_zero_std"].tail(LAST_STEPS).mean())
 
@@ -181,7 +188,9 @@ def _changes(name: str) -> str:
 
 def seed_figures() -> dict[str, str]:
     """Return, in points of exact match on dev, what makes the recorded seeds differ."""
-    curves = pd.DataFrame({seed: means_on_dev(f"seed_{seed}")["em"] for seed in SEEDS})
+    curves = pd.DataFrame(
+        {seed: means_on_dev(f"seed_{seed}")["em"] for seed in recorded_seeds("seed")}
+    )
     without_base = curves.iloc[1:].to_numpy().T  # (seeds, checkpoints)
 
     questions = items_on_dev("seed_0")["id"].nunique()
