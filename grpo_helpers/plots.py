@@ -50,7 +50,6 @@ ARMS = {  # an experiment's arm, by the name of its recorded runs; "seed" is GRP
     "seed": "#222255",
     "format_only": "#B15928",
     "gold": "#01665E",
-    "noisy": "#661100",
     "rejection": "#DFC27D",
 }
 SETTINGS = ("#AA3377", "#225522", "#A6DBA0", "#C2A5CF")  # the values of a setting, in order

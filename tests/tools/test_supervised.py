@@ -14,7 +14,6 @@ from tools.experiments.supervised import (
     BATCH_SIZE,
     SAVES,
     gold_rows,
-    noisy_rows,
     train_supervised,
 )
 
@@ -37,7 +36,7 @@ def settings_in(folder, **changes):
 def control(tmp_path_factory):
     """The run folder of a control trained for a few seconds."""
     settings = settings_in(tmp_path_factory.mktemp("supervised"))
-    train_supervised(settings, "gold", SECONDS)
+    train_supervised(settings, SECONDS)
     return RunFolder(settings.run_dir)
 
 
@@ -107,18 +106,3 @@ def test_gold_rows_end_in_the_gold_sentences(prepared):
 
 def test_gold_rows_keep_the_prompts_of_training(prepared):
     assert all(row["prompt"][-1]["role"] == "user" for row in gold_rows(prepared))
-
-
-def test_noisy_rows_are_as_many_as_wanted(tmp_path):
-    assert len(noisy_rows(settings_in(tmp_path), 4 * BATCH_SIZE)) == 4 * BATCH_SIZE
-
-
-def test_noisy_rows_repeat_with_the_same_seed(tmp_path):
-    settings = settings_in(tmp_path)
-    assert noisy_rows(settings, 4 * BATCH_SIZE) == noisy_rows(settings, 4 * BATCH_SIZE)
-
-
-def test_noisy_rows_differ_with_another_seed(tmp_path):
-    first = noisy_rows(settings_in(tmp_path), 4 * BATCH_SIZE)
-    second = noisy_rows(settings_in(tmp_path, seed=1), 4 * BATCH_SIZE)
-    assert first != second

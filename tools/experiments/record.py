@@ -1,9 +1,8 @@
 """Make long runs and record what a reader needs: ``python -m tools.experiments.record NAME ...``.
 
-- ``seed_N``: the default run under five seeds (those of ``make bar`` are used if they exist).
-- ``format_only_N``, ``gold_N``, ``noisy_N``: its controls, three seeds each: the format reward
-  alone; the same LoRA trained for the same minutes on the gold answers, or on the careless
-  teacher's lessons (``tools/experiments/supervised.py``).
+- ``seed_N``: the default run under three seeds (those of ``make bar`` are used if they exist).
+- ``format_only_N``, ``gold_N``: its controls, three seeds each: the format reward alone; the same
+  LoRA trained for the same minutes on the gold answers (``tools/experiments/supervised.py``).
 - ``temperature_T_rate_R``: the four runs of ``tools.experiments.sweep``. ``weights_code``: the
   other preset of reward weights. ``generations_G``: other group sizes, with the same number of
   completions in all.
@@ -80,7 +79,7 @@ def make_run(name: str, run_name: str = "") -> RunFolder:
 
     if plan.labels:
         settings = TrainSettings(run_name=run_name, **plan.changed)
-        train_supervised(settings, plan.labels, seconds_of_the_default_run(plan))
+        train_supervised(settings, seconds_of_the_default_run(plan))
     elif plan.has_own_weights:
         train_with_quoted_reward(plan, run_name)
     else:

@@ -41,7 +41,7 @@ class PlannedRun:
 
     Attributes:
         changed: Parameters of notebook 04 that differ from the default run's.
-        labels: ``gold`` or ``noisy`` for a supervised run on these labels; empty for GRPO.
+        labels: ``gold`` for a supervised run on the gold answers; empty for GRPO.
         has_tests: Whether its chosen checkpoint also answers the test sets.
         run_name: Its folder in ``runs/``, where another tool makes the same run; empty for its own.
     """
@@ -74,9 +74,8 @@ def _default_and_controls() -> dict[str, PlannedRun]:
         name = acceptance_run_name(seed)
         runs[f"seed_{seed}"] = PlannedRun({"seed": seed}, has_tests=True, run_name=name)
 
-    for labels in ("gold", "noisy"):
-        for seed in SEEDS:
-            runs[f"{labels}_{seed}"] = PlannedRun({"seed": seed}, labels, has_tests=True)
+    for seed in SEEDS:
+        runs[f"gold_{seed}"] = PlannedRun({"seed": seed}, "gold", has_tests=True)
 
     for seed in SEEDS:
         changed = {"reward_weights": FORMAT_ONLY_WEIGHTS, "seed": seed}

@@ -1,9 +1,8 @@
-"""Supervised training with the same LoRA and for the same minutes as a GRPO run: its controls.
+"""Supervised training with the same LoRA and for the same minutes as a GRPO run: its control.
 
-``gold``: on the gold answers of the train prompts. ``noisy``: on further lessons of the careless
-teacher (``tools/tiny_model/teacher.py``), on which the embedded model was warm-started. Both use
-TRL's ``SFTTrainer``, with the loss on the answers only, and the course's own callbacks, so that
-their run folders look like those of notebook 04.
+It learns from the gold answers of the train prompts. It uses TRL's ``SFTTrainer``, with the loss on
+the answers only, and the course's own callbacks, so that its run folder looks like that of notebook
+04.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16  # answers a step: as many prompts as a step of the default run has
 SAVES = 5  # as many as the default run's epochs, evenly over the minutes
-LESSONS = 500 * BATCH_SIZE  # of the careless teacher, drawn once
 ENDLESS = 1_000_000  # steps; the clock ends the training
 
 Row = dict[str, list[dict[str, str]]]
@@ -99,34 +97,15 @@ def gold_rows(prepared: Prepared) -> list[Row]:
     return rows
 
 
-def noisy_rows(settings: TrainSettings, count: int = LESSONS) -> list[Row]:
-    """Return further lessons of the careless teacher.
-
-    Args:
-        settings: The run's data; each seed gives other lessons, none of them the warm start's.
-        count: How many lessons, a multiple of :data:`BATCH_SIZE`.
-    """
-    from tools.tiny_model.train import build_teacher
-
-    teacher = build_teacher(1000 + settings.seed)
-
-    rows = []
-    for _ in range(count // BATCH_SIZE):
-        lessons = teacher.lessons(BATCH_SIZE, "full")
-        rows += [training_row(lesson.messages, lesson.answer) for lesson in lessons]
-    return rows
-
-
-def train_supervised(settings: TrainSettings, labels: str, seconds: float) -> None:
-    """Train on given answers into the run folder of ``settings``.
+def train_supervised(settings: TrainSettings, seconds: float) -> None:
+    """Train on the gold answers into the run folder of ``settings``.
 
     Args:
         settings: Model, LoRA, data and seed.
-        labels: ``gold`` or ``noisy``.
         seconds: How long to train, in seconds of training steps.
     """
     prepared = prepare(settings)
-    rows = gold_rows(prepared) if labels == "gold" else noisy_rows(settings)
+    rows = gold_rows(prepared)
 
     run_dir = settings.run_dir
     # One more save where it has seen as many prompts as the whole GRPO run.

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grpo_helpers.carry_over import TWO_WAY, without_shortcuts
+from grpo_helpers.carry_over import FOLDER as WORDS_FOLDER
+from grpo_helpers.carry_over import (
+    TWO_WAY,
+    WAYS,
+    load_points,
+    memory_and_rule,
+    without_shortcuts,
+)
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.splits import TEST_NONCE
 from grpo_helpers.statistics import seed_spread
@@ -42,7 +49,6 @@ ARMS = {
     "GRPO, the four rewards": "seed",
     "GRPO, the format reward only": "format_only",
     "supervised on the gold answers": "gold",
-    "supervised on the careless teacher's lessons": "noisy",
 }
 SWEEPS = ("temperature", "weights", "generations")
 DEFAULT_SETTINGS = "nothing (temperature 0.7, rate 0.001, G 8, weights article)"
@@ -186,6 +192,23 @@ def _changes(name: str) -> str:
     return ", ".join(changes)
 
 
+def words_table() -> str:
+    """Return the table of the trainings on few or many words of each family."""
+    shares = memory_and_rule(load_points(FOLDER / WORDS_FOLDER))
+
+    rows = []
+    for (way, words), seeds in shares.groupby(["way", "words"], sort=False):
+        row = {
+            "way": WAYS[str(way)],
+            "train words of each family": words,
+            "seeds": len(seeds),
+            "memory": mean_and_range(seeds["memory"]),
+            "rule": mean_and_range(seeds["rule"]),
+        }
+        rows.append(row)
+    return table(rows)
+
+
 def seed_figures() -> dict[str, str]:
     """Return, in points of exact match on dev, what makes the recorded seeds differ."""
     curves = pd.DataFrame(
@@ -241,6 +264,7 @@ def page() -> str:
     return fill_template(
         "experiments.md",
         runs=run_table(),
+        words=words_table(),
         controls=control_table(),
         sweep=sweep_table(),
         bench=bench_table(),
