@@ -11,7 +11,6 @@ from tools.experiments.record import is_done
 from tools.experiments.recorded_runs import CLOCK_FILE
 from tools.experiments.recording import dev_answers, item_scores_on_dev, train_seconds
 from tools.experiments.supervised import (
-    BATCH_SIZE,
     SAVES,
     gold_rows,
     train_supervised,
