@@ -27,8 +27,6 @@ from grpo_helpers.splits import TEST_NONCE
 from grpo_helpers.statistics import seed_spread
 from tools.experiments.recorded_runs import (
     FOLDER,
-    RUNS,
-    SAME_STEPS,
     TEST_SETS,
     about,
     chosen_checkpoint,
@@ -50,8 +48,6 @@ ARMS = {
     "GRPO, the format reward only": "format_only",
     "supervised on the gold answers": "gold",
 }
-SWEEPS = ("temperature", "weights", "generations")
-DEFAULT_SETTINGS = "nothing (temperature 0.7, rate 0.001, G 8, weights article)"
 LAST_STEPS = 5  # of each log, for the share of groups without a signal
 
 
@@ -167,31 +163,6 @@ def _share_without_signal() -> float:
     return float(np.mean(means))
 
 
-def sweep_table() -> str:
-    """Return the table of the runs that change one or two parameters of the default run."""
-    rows = []
-    for name in recorded_runs():
-        if name == "seed_0" or name.startswith(SWEEPS):
-            em = means_on_dev(name)["em"]
-            row = {
-                "changed": _changes(name) or DEFAULT_SETTINGS,
-                "base": f"{em.iloc[0]:.3f}",
-                "best": f"{em.max():.3f}",
-                "last": f"{em.iloc[-1]:.3f}",
-            }
-            rows.append(row)
-    return table(rows)
-
-
-def _changes(name: str) -> str:
-    """Return what a run of a sweep changes, without what only keeps its number of steps."""
-    changes = []
-    for parameter, value in RUNS[name].changed.items():
-        if parameter != "seed" and parameter not in SAME_STEPS:
-            changes.append(f"{parameter} {value}")
-    return ", ".join(changes)
-
-
 def words_table() -> str:
     """Return the table of the trainings on few or many words of each family."""
     shares = memory_and_rule(load_points(FOLDER / WORDS_FOLDER))
@@ -220,6 +191,7 @@ def seed_figures() -> dict[str, str]:
     spread = seed_spread(without_base, questions)
 
     return {
+        "seeds": str(curves.shape[1]),
         "by_epoch": f"{spread.by_epoch:.1f}",
         "by_seed": f"{spread.by_seed:.1f}",
         "luck": f"{spread.luck:.1f}",
@@ -266,7 +238,6 @@ def page() -> str:
         runs=run_table(),
         words=words_table(),
         controls=control_table(),
-        sweep=sweep_table(),
         bench=bench_table(),
         repeats=repeat_table(),
         real_dev=real_model.table_on_dev(),
