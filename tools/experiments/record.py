@@ -4,7 +4,7 @@
 - ``format_only_N``, ``gold_N``, ``noisy_N``: its controls, three seeds each: the format reward
   alone; the same LoRA trained for the same minutes on the gold answers, or on the careless
   teacher's lessons (``tools/experiments/supervised.py``).
-- ``temperature_T_rate_R``: the four runs of ``tools.experiments.sweep``. ``weights_code``: the
+- ``temperature_T_rate_R``: two temperatures, each with two learning rates. ``weights_code``: the
   other preset of reward weights. ``generations_G``: other group sizes, with the same number of
   completions in all.
 - ``quoted`` fails on purpose: its reward can be gamed (``tools/experiments/quoted.py``).
