@@ -58,7 +58,8 @@ def comparisons_on_tests(report: dict[str, Any]) -> list[tuple[str, dict[str, An
 
     Returns:
         Pairs of a split's title and one comparison: every metric on test, and choice accuracy on
-        unseen words and norms. Empty where notebook 05 has not answered the test sets.
+        the splits with words that training never shows. Empty where notebook 05 has not answered
+        the test sets.
     """
     comparisons = [(TEST.title, row) for row in report.get("test_versus_base", [])]
 

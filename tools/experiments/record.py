@@ -141,7 +141,7 @@ def record(name: str, run: RunFolder) -> Path:
 
 
 def item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
-    """Return the item scores of the base and of ``best`` on the three test sets.
+    """Return the item scores of the base and of ``best`` on the test sets.
 
     Where a test set has not been answered yet, it is answered first.
     """
