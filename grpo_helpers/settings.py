@@ -250,7 +250,6 @@ class RewardLabSettings(PromptSettings):
     max_completion_length: int = 96
     recorded_encoders_path: str = "data/reward_lab/encoders.json"
     recorded_completions_path: str = "data/reward_lab/completions.json"
-    recorded_curves_path: str = "data/reward_lab/curves.json"
     sliders: bool = True
 
     def check(self) -> None:

@@ -89,7 +89,7 @@ def test_default_run_is_made_by_notebook_04(tmp_path, monkeypatch):
     record.make_run("temperature_0.6_rate_0.001")
     changes = {"resume": "auto", "temperature": 0.6, "learning_rate": 1e-3}
     assert called == [
-        ("default", "lab-temperature-0.6-rate-0.001", ("04_train",), changes),
+        ("default", "reference-temperature_0.6_rate_0.001", ("04_train",), changes),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The recorded files of notebook 02: how ``sample`` and ``sweep`` make them."""
+"""The recorded files of notebook 02: how ``sample`` makes them."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json, write_json
 from grpo_helpers.inference import write_answers
 from grpo_helpers.run_folder import BASE, RunFolder
-from tools.experiments import sample, sweep
+from tools.experiments import sample
 from tools.experiments.recorded_runs import FOLDER as RECORDED
 from tools.experiments.reward_lab import FOLDER, PARAMETERS, mean_scores_on_dev
 
@@ -24,11 +24,6 @@ def answered_run(tmp_path):
     items = load_items(DEV)
     write_answers(run.answers(BASE), items, [item.answer for item in items])
     return run
-
-
-@pytest.fixture(scope="module")
-def curves():
-    return read_json(FOLDER / "curves.json")
 
 
 def test_gold_answers_have_full_marks_on_dev(answered_run):
@@ -67,43 +62,6 @@ def test_recorded_samples_have_the_form_that_sample_writes():
     for groups in recorded["completions"].values():
         assert len(groups) == sample.QUESTIONS
         assert all(len(group) == sample.GROUP_SIZE for group in groups)
-
-
-def test_sweep_does_not_repeat_a_finished_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(sweep, "run_course", lambda *args: pytest.fail("it trained"))
-    adapter = tmp_path / "runs/lab-temperature-0.6-rate-0.001" / sweep.LAST_CHECKPOINT
-    write_json(adapter / "adapter_config.json", {})
-    assert sweep.make_run(0.6, 1e-3).path == adapter.parent
-
-
-def test_sweep_changes_only_temperature_and_rate(tmp_path, monkeypatch):
-    called = []
-    monkeypatch.setattr(sweep, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(sweep, "run_course", lambda *args: called.append(args))
-    sweep.make_run(1.0, 3e-4)
-    changes = {"temperature": 1.0, "learning_rate": 3e-4}
-    name = "lab-temperature-1.0-rate-0.0003"
-    assert called == [("default", name, ("04_train",), changes)]
-
-
-def test_curves_of_a_recorded_run_hold_its_log(answered_run):
-    log = (RECORDED / "seed_0" / "log.jsonl").read_text(encoding="utf-8")
-    answered_run.log.path.write_text(log, encoding="utf-8")
-    curves = sweep.curves_of(answered_run)
-    assert curves["step"] == list(range(1, 31))
-    assert set(curves["log"]) == set(sweep.LOGGED)
-    assert curves["dev"][BASE]["em"] == 1.0
-
-
-def test_recorded_curves_are_those_of_the_four_pairs(curves):
-    pairs = [(run["temperature"], run["learning_rate"]) for run in curves["runs"]]
-    assert pairs == [(0.6, 1e-3), (0.6, 3e-4), (1.0, 1e-3), (1.0, 3e-4)]
-
-
-def test_recorded_curves_have_the_series_that_sweep_writes(curves):
-    for run in curves["runs"]:
-        assert set(run["log"]) == set(sweep.LOGGED)
 
 
 def test_recorded_files_name_no_path_of_this_machine():

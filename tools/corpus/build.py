@@ -1,9 +1,9 @@
 """Build the course's data from the norm cards: ``python -m tools.corpus.build`` (``make data``).
 
-In: ``data/norms/*.yaml``. Out, in the contest's shape and mix: the corpus (``data/train.json``,
-``dev``, ``test``, ``test_unseen_words``, ``test_unseen_norms``, ``few_shot``). In: also
-``data/norms/families/``. Out: the part that the embedded model can learn within minutes, as rules,
-``data/embedded/``, and ``data/smoke/``, its first items. Deterministic: the same cards give the
+In: ``data/norms/*.yaml`` and ``data/norms/families/``. Out: from the cards, the corpus in the
+contest's shape and mix (``data/train.json``, ``dev``, ``test``, ``test_unseen_words``,
+``test_unseen_norms``, ``few_shot``); from the families and a few cards, the embedded model's part,
+``data/embedded/``; and ``data/smoke/``, its first items. Deterministic: the same cards give the
 same bytes.
 """
 

@@ -3,7 +3,7 @@
 In: ``data/norms/families/*.yaml``, one family per file. Out: :class:`Family` objects, checked.
 
 A norm card of :mod:`tools.corpus.cards` may have a single word, and nobody can learn a rule from
-one word. A family has dozens, and its norm decides each of them by something that can be seen in
+one word. A family has many, and its norm decides each of them by something that can be seen in
 the question: the last consonant of the syllable before (합격률, 할인율), a vowel, the next
 syllable, a position, a space. A *two-way* family has two right forms, so that preferring one of
 them is right half of the time; in a *one-way* family the same form is always right. The two kinds

@@ -1,8 +1,9 @@
 """Nonce words: invented words that follow the pattern of a family (*a wug, two wugs*, for Korean).
 
 In: a family and a seeded generator. Out: a word with two forms, such as ``뎝률`` and ``뎝율``, of
-which the norm allows one. Nobody has seen such a word before, so nobody can know it by heart; who
-writes it correctly has the rule. The idea is Jean Berko's (1958).
+which the norm allows one. Nobody has seen such a word before, so nobody can know it by heart; what
+else than the rule may give its right form away, :mod:`grpo_helpers.carry_over` tells. The idea is
+Jean Berko's (1958).
 
 A word has no sound and no history, so it is taken to be of the kind that the norm speaks of: the
 tense sound of 먼꼬 is heard, 여뎝 is Sino-Korean, the parts of 멧조 are joined with a change of

@@ -24,8 +24,8 @@ from grpo_helpers.splits import CORPUS_SPLITS
 from tools.corpus.cards import Card, Entry
 
 SPLIT_NAMES = tuple(split.name for split in CORPUS_SPLITS)
-FAMILY = 5  # a card with at least so many words is a family
-UNSEEN_WORDS = 2  # words of a family that train never shows
+MANY_WORDS = 5  # a card with at least so many words keeps some of them from train
+UNSEEN_WORDS = 2  # words of such a card that train never shows
 MANY_SENTENCES = 8  # a word with at least so many sentences fills dev and test, too
 
 
@@ -118,8 +118,8 @@ def divide(cards: Sequence[Card], plan: Mapping[str, Any]) -> dict[str, list[Use
 
 
 def unseen_entries(card: Card) -> list[Entry]:
-    """Return the words of a family that train never shows."""
-    if len(card.entries) < FAMILY:
+    """Return the words of a card that train never shows; none if it has few words."""
+    if len(card.entries) < MANY_WORDS:
         return []
     return seeded("unseen words", card.id).sample(card.entries, UNSEEN_WORDS)
 

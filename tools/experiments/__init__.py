@@ -1,1 +1,1 @@
-"""The recorded experiments: controls, sweeps and a real pretrained model."""
+"""The recorded experiments: controls, other settings, words per norm, a real pretrained model."""

@@ -3,7 +3,7 @@
 - ``seed_N``: the default run under three seeds (those of ``make bar`` are used if they exist).
 - ``format_only_N``, ``gold_N``: its controls, three seeds each: the format reward alone; the same
   LoRA trained for the same minutes on the gold answers (``tools/experiments/supervised.py``).
-- ``temperature_T_rate_R``: the four runs of ``tools.experiments.sweep``. ``weights_code``: the
+- ``temperature_T_rate_R``: two temperatures, each with two learning rates. ``weights_code``: the
   other preset of reward weights. ``generations_G``: other group sizes, with the same number of
   completions in all.
 - ``quoted`` fails on purpose: its reward can be gamed (``tools/experiments/quoted.py``).
@@ -140,7 +140,7 @@ def record(name: str, run: RunFolder) -> Path:
 
 
 def item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
-    """Return the item scores of the base and of ``best`` on the three test sets.
+    """Return the item scores of the base and of ``best`` on the test sets.
 
     Where a test set has not been answered yet, it is answered first.
     """

@@ -57,11 +57,6 @@ class PlannedRun:
         return isinstance(self.changed.get("reward_weights"), dict)
 
 
-def sweep_run_name(temperature: float, rate: float) -> str:
-    """Return the folder in ``runs/`` of one run of the sweep (``tools.experiments.sweep``)."""
-    return f"lab-temperature-{temperature}-rate-{rate}"
-
-
 def acceptance_run_name(seed: int) -> str:
     """Return the folder in ``runs/`` of one seed of ``make bar`` (``tools.course.acceptance``)."""
     return f"bar-seed-{seed}"
@@ -91,8 +86,7 @@ def _other_settings() -> dict[str, PlannedRun]:
     for temperature in TEMPERATURES:
         for rate in RATES:
             changed = {"temperature": temperature, "learning_rate": rate}
-            run_name = sweep_run_name(temperature, rate)
-            runs[f"temperature_{temperature}_rate_{rate}"] = PlannedRun(changed, run_name=run_name)
+            runs[f"temperature_{temperature}_rate_{rate}"] = PlannedRun(changed)
 
     runs["weights_code"] = PlannedRun({"reward_weights": "code"})
 

@@ -1,4 +1,4 @@
-"""The old name of three tools: ``python -m tools.reward_lab sample|sweep|encoders``."""
+"""The old name of two tools: ``python -m tools.reward_lab sample|encoders``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tools.experiments import sample, sweep
+from tools.experiments import sample
 from tools.experiments.archive import encoders
 
-TOOLS = {"sample": sample.main, "sweep": sweep.main, "encoders": encoders.main}
+TOOLS = {"sample": sample.main, "encoders": encoders.main}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,7 +77,7 @@ def rejections() -> Rejections:
             by_article += 1
 
         first_alternative = gold.split("#")[0]
-        if format_reward(None, [first_alternative]) != [1.0]:
+        if format_reward(None, [first_alternative], [gold]) != [1.0]:
             by_ours += 1
 
     return Rejections(by_article, by_ours, len(items))

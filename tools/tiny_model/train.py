@@ -1,7 +1,7 @@
 """Make the embedded model: ``python -m tools.tiny_model.train`` (``make tiny-model``).
 
 In: the norm cards, the families, ``data/embedded/``. Out: ``data/tiny_model/``, a character-level
-Llama of about 2 million parameters with its tokenizer and chat template, warm-started on the
+Llama of about 2.3 million parameters with its tokenizer and chat template, warm-started on the
 lessons of the careless teacher (``tools/tiny_model/teacher.py``), and a model card that states
 what was measured: how well it copies unseen sentences, how often it answers in the required
 format, how often it is right. It takes about an hour on two cores, and the same seed gives the same
