@@ -27,7 +27,7 @@ from grpo_helpers.prompts import Message, build_messages
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from tools.corpus.cards import Card, Entry, reason
 from tools.corpus.families import Family, Word
-from tools.corpus.letters import all_syllables
+from tools.corpus.letters import FINALS, INITIALS, MEDIALS, all_syllables, letters_of
 from tools.corpus.nonce import invent
 from tools.corpus.questions import Draft, make_item
 from tools.corpus.sentences import Use
@@ -40,6 +40,9 @@ P_TRAIN_SENTENCE = 0.15  # lessons on the train prompts themselves; the others a
 P_ANY_SYLLABLE = 0.15  # of the syllables of made-up text: any of the 11,172
 P_NONCE = 0.45  # of the lessons on made-up text: an invented word of a family
 P_MADE_UP_WORD = 0.08  # of the other lessons on made-up text: a word of random syllables
+P_LOOK_ALIKE = 0.4  # of the syllables of hard made-up text: there is another, one letter apart
+P_MARKED = 0.12  # of the words of hard made-up text: with digits and marks
+MARKS = "~:/.,-()%·"
 
 SUFFIXES = ["", "", "도", "만", "에서", "처럼", "까지", "의"]
 ENDINGS = ["다.", "다.", "다.", "요.", "어요.", "까?", "니?", ".", ".", "?"]
@@ -100,6 +103,10 @@ class Teacher:
             pattern.
         material: What lessons are made of.
         rng: Source of all randomness.
+
+    Attributes:
+        is_hard: Whether made-up text has what is hard to copy: syllables that differ in one letter
+            (오는 일은), digits and marks (3월~5월).
     """
 
     def __init__(
@@ -118,6 +125,7 @@ class Teacher:
         self.all_syllables = all_syllables()
         self.families = families
         self.rng = rng
+        self.is_hard = False
 
         taught = {(item.extra["card"], item.extra["word"]) for item in train}
         self.pairs: list[tuple[Card, Entry]] = []
@@ -278,6 +286,8 @@ class Teacher:
         rng = self.rng
         size = rng.randint(3, 7)
         palette = [self._syllable() for _ in range(size)]
+        if self.is_hard:
+            palette += self._look_alikes(palette)
 
         words: list[str] = []
         for _ in range(rng.randint(2, 5)):
@@ -297,6 +307,9 @@ class Teacher:
     def _word(self, palette: Sequence[str]) -> str:
         """Return a word: of train, of the whole alphabet, or of the palette's syllables."""
         rng = self.rng
+        if self.is_hard and rng.random() < P_MARKED:
+            return self._marked_word(palette)
+
         kind = rng.random()
         # Not more often: a word known by heart is written from memory, not copied.
         if kind < 0.2:
@@ -315,6 +328,39 @@ class Teacher:
         if self.rng.random() < P_ANY_SYLLABLE:
             return self.rng.choice(self.all_syllables)
         return self.rng.choice(self.alphabet)
+
+    def _look_alikes(self, palette: Sequence[str]) -> list[str]:
+        """Return, for some of the syllables, another that differs from it in one letter."""
+        rng = self.rng
+        others = []
+        for syllable in palette:
+            if rng.random() < P_LOOK_ALIKE:
+                letters = letters_of(syllable)
+                changed = rng.choice(
+                    [
+                        replace(letters, initial=rng.choice(INITIALS)),
+                        replace(letters, medial=rng.choice(MEDIALS)),
+                        replace(letters, final=rng.choice(FINALS)),
+                    ]
+                )
+                others.append(changed.syllable)
+        return others
+
+    def _marked_word(self, palette: Sequence[str]) -> str:
+        """Return a word with digits and marks: 3월~5월, 3월 ~ 5월, 9:30, 24권, 쥘덕: (a colon)."""
+        rng = self.rng
+        first, second = rng.sample(range(1, 100), 2)
+        unit = rng.choice([*palette, ""])
+        mark = rng.choice(MARKS)
+        space = rng.choice(["", "", " "])
+        return rng.choice(
+            [
+                f"{first}{unit}",
+                f"{first}{unit}{space}{mark}{space}{second}{unit}",
+                f"{rng.choice(palette)}{rng.choice(palette)}{mark}",
+                f"{rng.choice(palette)}{space}{mark}{space}{rng.choice(palette)}",
+            ]
+        )
 
     def _same_beginning(self, word: str, palette: list[str]) -> str:
         """Return a word that begins like ``word`` and ends differently."""

@@ -63,12 +63,14 @@ class Phase:
         batch: Lessons in a batch.
         frame: The frame of the lessons; see :meth:`Teacher.lessons`.
         lr: The first and the last learning rate; between them it follows a cosine.
+        is_hard: Whether made-up text has what is hard to copy; see :class:`Teacher`.
     """
 
     steps: int
     batch: int
     frame: Frame
     lr: tuple[float, float]
+    is_hard: bool = False
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at a step of this phase, counted from 0."""
@@ -82,6 +84,8 @@ PHASES = (
     Phase(steps=300, batch=64, frame="question", lr=(3e-3, 3e-3)),
     # Copying becomes exact only while the learning rate falls, so it falls slowly.
     Phase(steps=3000, batch=64, frame="full", lr=(3e-3, 1e-5)),
+    # What was still copied wrongly after that: look-alike syllables close to each other, and marks.
+    Phase(steps=600, batch=64, frame="full", lr=(1e-3, 1e-5), is_hard=True),
 )
 
 
@@ -230,6 +234,7 @@ def train(
     started = time.time()
     done = 0
     for phase in phases:
+        teacher.is_hard = phase.is_hard
         for step in range(phase.steps):
             warm_up = min(1.0, (done + 1) / WARM_UP)
             for optimizer, relative_rate in optimizers:
