@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import astuple
 
 import pytest
 
@@ -14,7 +15,7 @@ from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.splits import UNSEEN_SPLITS
 from tools.corpus.check import gold_sentence
-from tools.corpus.letters import all_syllables
+from tools.corpus.letters import all_syllables, letters_of
 from tools.corpus.nonce import invent
 from tools.tiny_model.card import OF_TWO, Figures, Making, card_text, measure
 from tools.tiny_model.model import (
@@ -109,6 +110,23 @@ def test_copied_words_contain_no_form_that_is_asked_about(teacher):
     for entry in teacher.taught:
         assert entry.right not in copied
         assert entry.wrong not in copied
+
+
+def test_hard_text_has_look_alike_syllables(teacher):
+    palette = teacher._look_alikes(["는"] * 100)
+
+    assert 20 < len(palette) < 60
+    for syllable in palette:
+        differing = zip(astuple(letters_of(syllable)), astuple(letters_of("는")), strict=True)
+        assert sum(mine != other for mine, other in differing) <= 1
+
+
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_only_hard_text_has_digits(teacher, is_hard):
+    teacher.is_hard = is_hard
+    texts = [teacher.bare_copy().answer for _ in range(100)]
+
+    assert any(char.isdecimal() for text in texts for char in text) == is_hard
 
 
 def test_teacher_teaches_enough_words(teacher):
