@@ -3,8 +3,9 @@
 In: the norm cards, the families, ``data/embedded/``. Out: ``data/tiny_model/``, a character-level
 Llama of about 2.3 million parameters with its tokenizer and chat template, warm-started on the
 lessons of the careless teacher (``tools/tiny_model/teacher.py``), and a model card that states
-what was measured: how well it copies unseen sentences, how often it answers in the required format, how
-often it is right. It takes an hour and a half on two cores, and the same seed gives the same model.
+what was measured: how well it copies unseen sentences, how often it answers in the required format,
+how often it is right. It takes an hour and a half on two cores, and the same seed gives the same
+model.
 """
 
 from __future__ import annotations
