@@ -322,6 +322,8 @@ class BertScore:
             device=device,
             batch_size=256,
         )
+        # A model that is kept in half precision would give a text and its copy less than 1.
+        self._scorer._model.float()
         tokenizer = self._scorer._tokenizer
         positions = getattr(self._scorer._model.config, "max_position_embeddings", None)
         limit_text_length(tokenizer, positions or LONGEST_TEXT)

@@ -188,6 +188,12 @@ TWO_REASONS = Item(
 )
 
 
+def test_encoder_computes_in_single_precision():
+    encoder = bert_scorer()._scorer._model
+
+    assert {str(weight.dtype) for weight in encoder.parameters()} == {"torch.float32"}
+
+
 def test_each_alternative_is_compared_with_its_own_reason():
     assert gold_offenders([TWO_REASONS]) == []
 
