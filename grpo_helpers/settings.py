@@ -397,7 +397,7 @@ class TrainSettings(PromptSettings):
     num_iterations: int = 1
     max_completion_length: int = 96
     temperature: float = 0.7
-    num_train_epochs: float = 5.0
+    num_train_epochs: float = 4.0
     max_steps: int = -1
     learning_rate: float = 1e-3
     lr_scheduler_type: str = "constant_with_warmup"

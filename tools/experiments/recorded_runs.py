@@ -28,7 +28,7 @@ TEMPERATURES = (0.6, 1.0)
 RATES = (3e-4, 1e-3)
 
 # The steps of the default run, and of one of its epochs: other group sizes have other epochs.
-SAME_STEPS: dict[str, Any] = {"max_steps": 125, "save_strategy": "steps", "save_steps": 25}
+SAME_STEPS: dict[str, Any] = {"max_steps": 100, "save_strategy": "steps", "save_steps": 25}
 
 # Weights that nobody should train with.
 FORMAT_ONLY_WEIGHTS = {"format": 1.0}
