@@ -58,11 +58,11 @@ def test_nothing_is_printed_where_every_pattern_has_a_run(recorded, capsys):
 
 
 def test_missing_runs_are_named_in_one_line_with_their_commands(recorded, capsys):
-    assert recorded.find("gold_*", "quoted", "gemma_*") == []
+    assert recorded.find("format_only_*", "quoted", "gemma_*") == []
 
     expected = (
-        f"not recorded in {recorded.folder}: gold_*, quoted, gemma_*; "
-        "to record: python -m tools.experiments.record 'gold_*' quoted, "
+        f"not recorded in {recorded.folder}: format_only_*, quoted, gemma_*; "
+        "to record: python -m tools.experiments.record 'format_only_*' quoted, "
         "python -m tools.experiments.gemma\n"
     )
     assert capsys.readouterr().out == expected

@@ -31,7 +31,7 @@ def test_split_has_a_file_in_the_data_folder(split):
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.name)
 def test_split_has_a_file_among_the_families(split):
-    assert (project_root() / "data" / "families" / split.file).is_file()
+    assert (project_root() / "data" / "embedded" / split.file).is_file()
 
 
 @pytest.mark.parametrize("split", CORPUS_SPLITS, ids=lambda split: split.name)
