@@ -8,7 +8,12 @@ from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, TEST
 from tools.course.run import profile_parameters
 from tools.experiments import gemma
-from tools.experiments.recorded_runs import REAL_MODEL_RUNS, about, items_on_dev
+from tools.experiments.recorded_runs import (
+    REAL_MODEL_RUNS,
+    about,
+    items_on_dev,
+    recorded_real_model_runs,
+)
 
 
 @pytest.fixture
@@ -32,9 +37,12 @@ def test_small_set_is_asked_as_a_whole(rows):
     assert gemma.evenly_spaced_pairs(rows[:8], 120) == rows[:8]
 
 
-def test_recorded_questions_are_those_that_are_asked():
-    expected = gemma.evenly_spaced_pairs(read_json("data/embedded/dev.json"), gemma.QUESTIONS)
-    assert set(items_on_dev("gemma_270m")["id"]) == {row["id"] for row in expected}
+@pytest.mark.parametrize("run", recorded_real_model_runs())
+def test_run_on_other_questions_than_are_asked_today_says_so(run):
+    asked = gemma.evenly_spaced_pairs(read_json("data/embedded/dev.json"), gemma.QUESTIONS)
+    is_asked = set(items_on_dev(run)["id"]) == {row["id"] for row in asked}
+
+    assert is_asked != ("data" in about(run))
 
 
 def test_settings_of_every_run_are_parameters_of_notebook_04(monkeypatch, tmp_path):
