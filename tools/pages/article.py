@@ -23,10 +23,10 @@ from grpo_helpers.questions import SELECTION
 from grpo_helpers.rewards import format_reward, reward_weights
 from tools.experiments.recorded_runs import (
     FOLDER,
-    SEEDS,
     is_recorded,
     means_on_dev,
     recorded_folder,
+    recorded_seeds,
 )
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template
@@ -55,7 +55,7 @@ class Rejections:
 def same_choices() -> int:
     """Return in how many recorded default runs the two Final Means choose the same checkpoint."""
     same = 0
-    for seed in SEEDS:
+    for seed in recorded_seeds("seed"):
         means = means_on_dev(f"seed_{seed}")
         chosen = set()
         for aggregate in ("article", "code"):
@@ -118,7 +118,7 @@ def peaks_sentence() -> str:
 def gains() -> str:
     """Return base and best exact match on dev of the recorded default runs."""
     texts = []
-    for seed in SEEDS:
+    for seed in recorded_seeds("seed"):
         em = means_on_dev(f"seed_{seed}")["em"]
         texts.append(f"{em.iloc[0]:.3f} -> {em.max():.3f}")
     return ", ".join(texts)
@@ -149,7 +149,7 @@ def page() -> str:
         article=weights_in_words("article"),
         code=weights_in_words("code"),
         same=same_choices(),
-        runs=len(SEEDS),
+        runs=len(recorded_seeds("seed")),
         authors=f"{authors_run.prompts_per_step:g}",
         peaks=peaks_sentence(),
         golds=rejected.golds,
