@@ -157,8 +157,8 @@ def gold_in_words() -> str:
     first = pd.DataFrame(first_rows)
     seconds = first["train_seconds"].mean()
     return (
-        f"After as many prompts as GRPO saw in total, which took {seconds:.0f} s, supervised training "
-        f"on the gold answers reaches {mean_and_range(first['em'])} on dev."
+        f"After as many prompts as GRPO saw in total, which took {seconds:.0f} s, supervised "
+        f"training on the gold answers reaches {mean_and_range(first['em'])} on dev."
     )
 
 
