@@ -145,7 +145,8 @@ def item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
     Where a test set has not been answered yet, it is answered first.
     """
     tables = []
-    for split, path in split_paths(EvaluateSettings(), TEST_SPLITS).items():
+    defaults = EvaluateSettings  # the class: an instance would look for the default run
+    for split, path in split_paths(defaults, TEST_SPLITS).items():
         for checkpoint in dict.fromkeys([BASE, best]):
             target = run.answers(checkpoint, split)
             if not target.is_file():

@@ -27,6 +27,7 @@ from grpo_helpers.splits import TEST_NONCE
 from grpo_helpers.statistics import seed_spread
 from tools.experiments.recorded_runs import (
     FOLDER,
+    RUNS,
     TEST_SETS,
     about,
     chosen_checkpoint,
@@ -79,6 +80,12 @@ def _run_row(name: str) -> dict[str, Any]:
         "dev exact match": f"{em.iloc[0]:.3f} -> {em.max():.3f} ({em.idxmax()})",
         "training minutes per point": f"{minutes / points:.2f}" if points > 0 else "no gain",
     }
+
+
+def missing_runs() -> str:
+    """Return the names of the planned runs that are not recorded."""
+    recorded = recorded_runs()
+    return ", ".join(f"`{name}`" for name in RUNS if name not in recorded)
 
 
 def control_table() -> str:
@@ -176,6 +183,9 @@ def words_table() -> str:
     """Return the table of the trainings on few or many words of each family."""
     shares = memory_and_rule(load_points(FOLDER / WORDS_FOLDER))
 
+    if shares.empty:
+        return "No training is recorded yet."
+
     rows = []
     for (way, words), seeds in shares.groupby(["way", "words"], sort=False):
         row = {
@@ -230,6 +240,7 @@ def page() -> str:
     return fill_template(
         "experiments.md",
         runs=run_table(),
+        missing=missing_runs(),
         words=words_table(),
         controls=control_table(),
         bench=bench_table(),
