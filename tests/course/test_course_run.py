@@ -154,7 +154,9 @@ def test_summary_lists_every_checkpoint(smoke_run):
 
 
 def test_summary_says_how_certain_the_choice_is(smoke_run):
-    assert "of resampled question sets" in summary(smoke_run)
+    text = summary(smoke_run)
+
+    assert "of resampled question sets" in text or "statistically tied with it" in text
 
 
 def test_summary_names_the_chosen_checkpoint_or_the_base(smoke_run):

@@ -75,15 +75,35 @@ def repeatable_log(run_dir):
     return [{name: row[name] for name in REPEATABLE} for row in rows]
 
 
+def assert_same_adapter(file, expected):
+    """Fail unless two adapters have the same weights, but for rounding.
+
+    The process that resumes scores other pairs of reasons together. bert-score pads them to another
+    length then, and the last digit of a reward may change.
+    """
+    from safetensors.torch import load_file
+
+    expected_weights = load_file(expected)
+    weights = load_file(file)
+    assert weights.keys() == expected_weights.keys()
+    for name, weight in expected_weights.items():
+        assert (weights[name] - weight).abs().max() < 1e-6, name
+
+
 def assert_same(run_dir, whole):
     """Fail unless a run has the adapters, answers and log of the uninterrupted one."""
-    files = [*whole.glob(f"step_*/{ADAPTER}"), *whole.glob("infer_results/*.json")]
-    assert len(files) == 7
-    for file in files:
+    adapters = list(whole.glob(f"step_*/{ADAPTER}"))
+    answers = list(whole.glob("infer_results/*.json"))
+    assert len(adapters) + len(answers) == 7
+    for file in adapters:
+        assert_same_adapter(run_dir / file.relative_to(whole), file)
+    for file in answers:
         same = run_dir / file.relative_to(whole)
         assert same.read_bytes() == file.read_bytes(), file.name
 
-    assert repeatable_log(run_dir) == repeatable_log(whole)
+    rows = zip(repeatable_log(run_dir), repeatable_log(whole), strict=True)
+    for row, expected in rows:
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert not list(run_dir.rglob("*.partial"))
     assert not list(run_dir.rglob("*.tmp"))
 
@@ -213,7 +233,7 @@ def assert_same_end(run, whole):
     """Fail unless a run has come to the last adapter of the uninterrupted one."""
     last = run.last_complete()
     assert last.name == "checkpoint-6"
-    assert (last / ADAPTER).read_bytes() == (whole / "checkpoint-6" / ADAPTER).read_bytes()
+    assert_same_adapter(last / ADAPTER, whole / "checkpoint-6" / ADAPTER)
 
 
 # -- more checkpoints than answers -----------------------------------------------------------------

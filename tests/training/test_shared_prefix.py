@@ -274,7 +274,7 @@ def assert_as_trl(trainer, inputs, monkeypatch):
     trl_loss, trl_gradient = loss_and_gradients(trainer, inputs)
 
     # Over a quantised base, TRL keeps the adapter in bfloat16: three digits.
-    accuracy = 1e-5 if gradient.dtype == torch.float32 else 1e-2
+    accuracy = 3e-5 if gradient.dtype == torch.float32 else 1e-2
     assert loss == pytest.approx(trl_loss, rel=accuracy, abs=1e-7)
     assert (gradient - trl_gradient).norm() <= accuracy * trl_gradient.norm()
 
