@@ -119,7 +119,8 @@ def _gain(items: pd.DataFrame, best: str) -> Comparison:
 def _choice_of_two(items: pd.DataFrame) -> dict[str, float]:
     """Return the share of right choices between two options, by checkpoint."""
     of_two = items[items.question_type == SELECTION]
-    return of_two.groupby("checkpoint").choice.mean().to_dict()
+    means = of_two.groupby("checkpoint").choice.mean()
+    return {str(checkpoint): float(mean) for checkpoint, mean in means.items()}
 
 
 def targets(results: Sequence[SeedResult]) -> list[Target]:

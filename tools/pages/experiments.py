@@ -137,7 +137,7 @@ def control_figures() -> dict[str, str]:
     last_rows = []
     for seed in recorded_seeds("seed"):
         grpo = means_on_dev(f"seed_{seed}")
-        best_rows.append(grpo.loc[grpo["em"].idxmax()])
+        best_rows.append(grpo.loc[str(grpo["em"].idxmax())])
         last_rows.append(grpo.iloc[-1])
 
     grpo_best = pd.DataFrame(best_rows)
