@@ -24,6 +24,7 @@ def settings_in(folder, **changes):
     return TrainSettings(
         output_dir=str(folder),
         run_name="control",
+        warmup_steps=0,  # its first step already moves the adapter, should there be no second
         num_threads=1,
         train_data_path="data/smoke/train.json",
         eval_data_path="data/smoke/dev.json",
