@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from grpo_helpers.carry_over import TWO_WAY, without_shortcuts
+from grpo_helpers.carry_over import without_shortcuts
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root, read_json, write_atomically, write_json
 from grpo_helpers.run_folder import BASE, BEST_FILE, ITEM_SCORES_FILE, RunFolder
@@ -25,7 +25,7 @@ from grpo_helpers.selection import compare
 from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 from grpo_helpers.statistics import Comparison
 from tools.course.summary import comparisons_on_tests
-from tools.experiments.recorded_runs import means_on_dev, recorded_seeds
+from tools.experiments.recorded_runs import curves_on_dev
 from tools.pages.markdown import fill_template
 
 RESULTS = project_root() / "docs" / "results.json"
@@ -130,8 +130,7 @@ def choice_between_two(run_dir: Path, best: str) -> Comparison:
     These are 선택형 questions about invented words of two-way families.
     """
     items = pd.read_csv(TEST_NONCE.answer_folder(run_dir) / ITEM_SCORES_FILE)
-    two_way = without_shortcuts(items[items["kind"] == TWO_WAY])
-    return compare(scores_from_table(two_way), best, BASE, "choice")
+    return compare(scores_from_table(without_shortcuts(items)), best, BASE, "choice")
 
 
 def block(published: dict[str, Any], page: str) -> str:
@@ -183,8 +182,7 @@ def draw_curve() -> None:
     from grpo_helpers.plots import COLORS, use_course_style
 
     use_course_style()
-    seeds = recorded_seeds("seed")
-    curves = pd.DataFrame({seed: means_on_dev(f"seed_{seed}")["em"] for seed in seeds})
+    curves = curves_on_dev()
     mean = curves.mean(axis=1)
     epochs = [name.replace("_", " ") for name in curves.index[1:]]
     names = ["untrained", *epochs]
@@ -195,7 +193,7 @@ def draw_curve() -> None:
     ax.set(ylabel="exact match on dev", ylim=(0.4, 1.0))
 
     gain = f"From {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f}"
-    ax.set_title(f"{gain} on sentences never trained on, mean of {len(seeds)} seeds")
+    ax.set_title(f"{gain} on sentences never trained on, mean of {curves.shape[1]} seeds")
     fig.savefig(CURVE, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 

@@ -34,8 +34,8 @@ from grpo_helpers.inference import answer
 from grpo_helpers.run_folder import BASE, RunFolder, is_finished
 from grpo_helpers.scoring import evaluate_json, item_table
 from grpo_helpers.selection import choose
-from grpo_helpers.settings import EvaluateSettings, TrainSettings
-from grpo_helpers.splits import TEST_SPLITS, split_paths
+from grpo_helpers.settings import TrainSettings
+from grpo_helpers.splits import TEST_SPLITS
 from grpo_helpers.training import train
 from tools.course.run import run_course
 from tools.experiments.quoted import quoted_reward
@@ -57,6 +57,7 @@ from tools.experiments.recording import (
     train_seconds,
     write_table,
 )
+from tools.tiny_model.card import EMBEDDED
 
 
 def make_run(name: str, run_name: str = "") -> RunFolder:
@@ -145,8 +146,8 @@ def item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
     Where a test set has not been answered yet, it is answered first.
     """
     tables = []
-    defaults = EvaluateSettings  # the class: an instance would look for the default run
-    for split, path in split_paths(defaults, TEST_SPLITS).items():
+    for split in TEST_SPLITS:
+        path = f"{EMBEDDED}/{split.file}"
         for checkpoint in dict.fromkeys([BASE, best]):
             target = run.answers(checkpoint, split)
             if not target.is_file():

@@ -110,11 +110,6 @@ REAL_MODEL_RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def recorded_seeds(arm: str) -> list[int]:
-    """Return the seeds with which an arm (``seed``, ``gold``, ``format_only``) is recorded."""
-    return [seed for seed in SEEDS if is_recorded(f"{arm}_{seed}")]
-
-
 def is_recorded(name: str) -> bool:
     """Return whether a run is recorded already."""
     return (FOLDER / name / ABOUT_FILE).is_file()
@@ -123,6 +118,12 @@ def is_recorded(name: str) -> bool:
 def recorded_runs() -> list[str]:
     """Return the names of the recorded runs of the embedded model."""
     return [name for name in RUNS if is_recorded(name)]
+
+
+def recorded_of_arm(arm: str) -> list[str]:
+    """Return the recorded runs of an arm (``seed``, ``gold``, ``format_only``), seed by seed."""
+    names = [f"{arm}_{seed}" for seed in SEEDS]
+    return [name for name in names if is_recorded(name)]
 
 
 def recorded_real_model_runs() -> list[str]:
@@ -143,6 +144,15 @@ def about(name: str) -> dict[str, Any]:
 def means_on_dev(name: str) -> pd.DataFrame:
     """Return the mean of every metric on dev, one row per checkpoint."""
     return recorded_folder(name).dev_means
+
+
+def curves_on_dev() -> pd.DataFrame:
+    """Return exact match on dev of the recorded default runs.
+
+    Returns:
+        One row per checkpoint and one column per run.
+    """
+    return pd.DataFrame({name: means_on_dev(name)["em"] for name in recorded_of_arm("seed")})
 
 
 def items_on_dev(name: str) -> pd.DataFrame:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 BATCH_SIZE = 16  # answers a step: as many prompts as a step of the default run has
-SAVES = 5  # as many as the default run's epochs, evenly over the minutes
+SAVES = 5  # evenly over the minutes
 ENDLESS = 1_000_000  # steps; the clock ends the training
 
 Row = dict[str, list[dict[str, str]]]

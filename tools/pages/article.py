@@ -23,10 +23,11 @@ from grpo_helpers.questions import SELECTION
 from grpo_helpers.rewards import format_reward, reward_weights
 from tools.experiments.recorded_runs import (
     FOLDER,
+    curves_on_dev,
     is_recorded,
     means_on_dev,
     recorded_folder,
-    recorded_seeds,
+    recorded_of_arm,
 )
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template
@@ -55,8 +56,8 @@ class Rejections:
 def same_choices() -> int:
     """Return in how many recorded default runs the two Final Means choose the same checkpoint."""
     same = 0
-    for seed in recorded_seeds("seed"):
-        means = means_on_dev(f"seed_{seed}")
+    for name in recorded_of_arm("seed"):
+        means = means_on_dev(name)
         chosen = set()
         for aggregate in ("article", "code"):
             finals = means.apply(final_mean, axis=1, aggregate=aggregate)
@@ -118,8 +119,7 @@ def peaks_sentence() -> str:
 def gains() -> str:
     """Return base and best exact match on dev of the recorded default runs."""
     texts = []
-    for seed in recorded_seeds("seed"):
-        em = means_on_dev(f"seed_{seed}")["em"]
+    for _, em in curves_on_dev().items():
         texts.append(f"{em.iloc[0]:.3f} -> {em.max():.3f}")
     return ", ".join(texts)
 
@@ -149,7 +149,7 @@ def page() -> str:
         article=weights_in_words("article"),
         code=weights_in_words("code"),
         same=same_choices(),
-        runs=len(recorded_seeds("seed")),
+        runs=len(recorded_of_arm("seed")),
         authors=f"{authors_run.prompts_per_step:g}",
         peaks=peaks_sentence(),
         golds=rejected.golds,

@@ -16,7 +16,6 @@ import pandas as pd
 
 from grpo_helpers.carry_over import FOLDER as WORDS_FOLDER
 from grpo_helpers.carry_over import (
-    TWO_WAY,
     WAYS,
     load_points,
     memory_and_rule,
@@ -31,13 +30,14 @@ from tools.experiments.recorded_runs import (
     TEST_SETS,
     about,
     chosen_checkpoint,
+    curves_on_dev,
     items_on_dev,
     items_on_test,
     means_on_dev,
     recorded_folder,
+    recorded_of_arm,
     recorded_real_model_runs,
     recorded_runs,
-    recorded_seeds,
 )
 from tools.pages import real_model
 from tools.pages.command import page_command
@@ -92,7 +92,7 @@ def control_table() -> str:
     """Return the table of the default run and its controls, as far as they are recorded."""
     rows = []
     for label, arm in ARMS.items():
-        if recorded_seeds(arm):
+        if recorded_of_arm(arm):
             rows.append(_control_row(label, arm))
     return table(rows)
 
@@ -100,9 +100,8 @@ def control_table() -> str:
 def _control_row(label: str, arm: str) -> dict[str, Any]:
     figures: dict[str, list[float]] = defaultdict(list)  # one value per seed
 
-    for seed in recorded_seeds(arm):
-        name = f"{arm}_{seed}"
-
+    names = recorded_of_arm(arm)
+    for name in names:
         em = means_on_dev(name)["em"]
         figures["dev exact match, best"].append(em.max())
         figures["dev, last"].append(em.iloc[-1])
@@ -112,11 +111,11 @@ def _control_row(label: str, arm: str) -> dict[str, Any]:
         for split in TEST_SETS:
             figures[split.title].append(em[split.key])
 
-        invented = tested[(tested["split"] == TEST_NONCE.key) & (tested["kind"] == TWO_WAY)]
+        invented = tested[tested["split"] == TEST_NONCE.key]
         choice = without_shortcuts(invented)["choice"]
         figures["choice of two, invented words"].append(choice.mean())
 
-    row: dict[str, Any] = {"same base, same minutes": label, "seeds": len(recorded_seeds(arm))}
+    row: dict[str, Any] = {"same base, same minutes": label, "seeds": len(names)}
     for heading, values in figures.items():
         row[heading] = mean_and_range(values)
     return row
@@ -135,8 +134,8 @@ def control_figures() -> dict[str, str]:
     """Return what the text on the default run and its controls quotes."""
     best_rows = []
     last_rows = []
-    for seed in recorded_seeds("seed"):
-        grpo = means_on_dev(f"seed_{seed}")
+    for name in recorded_of_arm("seed"):
+        grpo = means_on_dev(name)
         best_rows.append(grpo.loc[str(grpo["em"].idxmax())])
         last_rows.append(grpo.iloc[-1])
 
@@ -155,8 +154,8 @@ def control_figures() -> dict[str, str]:
 def gold_in_words() -> str:
     """Return a sentence on how soon supervised training is where GRPO ends; empty without a run."""
     first_rows = []
-    for seed in recorded_seeds("gold"):
-        first_rows.append(means_on_dev(f"gold_{seed}").iloc[1])  # after as many prompts as GRPO saw
+    for name in recorded_of_arm("gold"):
+        first_rows.append(means_on_dev(name).iloc[1])  # after as many prompts as GRPO saw
 
     if not first_rows:
         return ""
@@ -172,8 +171,8 @@ def gold_in_words() -> str:
 def _share_without_signal() -> float:
     """Return the share of groups with equal rewards in the last steps of the default runs."""
     means = []
-    for seed in recorded_seeds("seed"):
-        log = pd.DataFrame(recorded_folder(f"seed_{seed}").log.step_rows())
+    for name in recorded_of_arm("seed"):
+        log = pd.DataFrame(recorded_folder(name).log.step_rows())
         means.append(log["frac_reward_zero_std"].tail(LAST_STEPS).mean())
 
     return float(np.mean(means))
@@ -201,9 +200,7 @@ def words_table() -> str:
 
 def seed_figures() -> dict[str, str]:
     """Return, in points of exact match on dev, what makes the recorded seeds differ."""
-    curves = pd.DataFrame(
-        {seed: means_on_dev(f"seed_{seed}")["em"] for seed in recorded_seeds("seed")}
-    )
+    curves = curves_on_dev()
     without_base = curves.iloc[1:].to_numpy().T  # (seeds, checkpoints)
 
     questions = items_on_dev("seed_0")["id"].nunique()
