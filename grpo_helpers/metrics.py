@@ -298,7 +298,7 @@ def rouge1_reasons(prediction: str, reference: str) -> float:
 
 
 class BertScore:
-    """BERTScore F1 of reasons, in batches, with one encoder that stays in memory."""
+    """BERTScore F1 of reasons, with one encoder that stays in memory."""
 
     def __init__(
         self, model: str = ENCODER, num_layers: int = ENCODER_LAYERS, device: str = "cpu"
@@ -320,7 +320,6 @@ class BertScore:
             model_type=_encoder_source(model),
             num_layers=num_layers,
             device=device,
-            batch_size=256,
         )
         # A model that is kept in half precision would give a text and its copy less than 1.
         self._scorer._model.float()
@@ -354,10 +353,13 @@ class BertScore:
         if not new:
             return
 
-        ordered = sorted(new)  # batches, and so the last digits, do not depend on the hash seed
+        ordered = sorted(new)
         predictions = [prediction for prediction, _ in ordered]
         references = [reference for _, reference in ordered]
-        _, _, f1_scores = self._scorer.score(predictions, references)
+        # One text at a time: in a batch, texts are padded to the longest, and the padding changes the
+        # last digits. So a pair has one score, whatever is scored beside it, and a resumed run
+        # repeats an uninterrupted one. Short texts take no longer one by one.
+        _, _, f1_scores = self._scorer.score(predictions, references, batch_size=1)
 
         for pair, f1 in zip(ordered, f1_scores, strict=True):
             # A cosine of float32 vectors may be 1.0000001.
