@@ -8,13 +8,15 @@ from importlib.metadata import version
 
 import pandas as pd
 import pytest
+import torch
 from helpers import ROOT, environment
 
 from grpo_helpers.architecture import ATTENTION
 from grpo_helpers.files import read_yaml
 from grpo_helpers.memory import GIB
 from tools.benchmarks import memory_probe
-from tools.benchmarks.memory_probe import CUDA, PHASES
+from tools.benchmarks.memory_meters import CudaMeter
+from tools.benchmarks.memory_probe import CUDA, PHASES, Measured
 from tools.gpu_check import __main__ as command
 from tools.gpu_check import measurements, table
 from tools.gpu_check.parts import (
@@ -299,6 +301,30 @@ def test_table_of_memory_has_the_form_of_the_probe(tmp_path):
     assert row["predicted_backward"] == memory_probe.predicted(setting, "cuda")["backward"]
 
 
+def test_memory_that_the_card_gave_stands_beside_the_prediction():
+    meter = CudaMeter()
+    meter.allocated["backward"] = 9 * GIB
+    meter.reserved["backward"] = 10 * GIB
+
+    figures = measurements.figures_of(Measured(meter, steps=[{"rest": 2.0}]), CUDA[0], "cuda")
+
+    by_name = {figure.name: figure for figure in figures}
+    predicted = memory_probe.predicted(CUDA[0], "cuda")["backward"]
+    assert by_name["allocated_backward"] == Figure(
+        "allocated_backward", 9 * GIB, "bytes", predicted
+    )
+    assert by_name["reserved_backward"].predicted == predicted
+    assert "allocated_optimizer" not in by_name
+
+
+def test_row_of_a_part_that_was_cut_off_fits(tmp_path):
+    results = [Result("part", "as it is", outcome="FIT, cut off after 450 s")]
+
+    table.write_tables([part(probe=CUDA[0])], results, tmp_path, "cuda")
+
+    assert list(pd.read_csv(tmp_path / "memory_cuda.csv").outcome) == ["FIT"]
+
+
 # -- the command ------------------------------------------------------------------------------
 
 
@@ -359,6 +385,20 @@ def test_model_in_training_answers_in_batches(report, tmp_path):
         assert figures[f"smallest_batch_of_{batch}"].value == batch
         assert figures[f"tokens_of_{batch}"].value == batch * SMALL.completion_tokens
         assert figures[f"allocated_of_{batch}"].predicted > 0
+
+
+@pytest.mark.heavy
+def test_part_that_ends_without_memory_says_where(report, tmp_path, monkeypatch):
+    def training_step(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(memory_probe, "measure", training_step)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        measurements.train_shape(SMALL, report)
+
+    facts = ResultFile(tmp_path, "part").read().facts
+    assert facts == {"memory_ended": "in the loss or the backward pass"}
 
 
 @pytest.mark.heavy

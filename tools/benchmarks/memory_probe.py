@@ -266,7 +266,7 @@ def measure(
         setting: What is trained.
         device: ``cpu`` or ``cuda``.
         folder: A folder for the trainer.
-        after_step: Called after each step with what was measured so far.
+        after_step: Called after each step, whole or not, with what was measured so far.
     """
     import torch
 
@@ -282,8 +282,11 @@ def measure(
     trainer = trainer_of(setting, device, folder)
     _mark_phases(trainer, measured.meter, stopwatch)
     trainer.add_callback(_watch(trainer, measured, stopwatch, after_step))
-    with stopwatch.part(REST):
-        trainer.train()
+    try:
+        with stopwatch.part(REST):
+            trainer.train()
+    finally:
+        after_step(measured)  # if the memory ends inside a step: the phases before that
     return measured
 
 

@@ -168,8 +168,21 @@ def train_shape(setting: Setting, report: Report) -> None:
     def put(measured: Measured) -> None:
         report.put(figures_of(measured, setting, report.device))
 
-    with tempfile.TemporaryDirectory(prefix="grpo-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="grpo-check-") as folder, noted_end_of_memory(report):
         memory_probe.measure(setting, report.device, folder, after_step=put)
+
+
+@contextmanager
+def noted_end_of_memory(report: Report) -> Iterator[None]:
+    """Report where the memory ended, if it does; the error is passed on."""
+    from grpo_helpers.device_memory import is_out_of_memory, place_of
+
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            report.put(memory_ended=place_of(error).when)
+        raise
 
 
 def figures_of(measured: Measured, setting: Setting, device: str) -> list[Figure]:
@@ -229,15 +242,15 @@ def answer_in_place(setting: Setting, batches: Sequence[int], report: Report) ->
 
     quiet_libraries()
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory(prefix="grpo-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="grpo-check-") as folder, noted_end_of_memory(report):
         trainer = memory_probe.trainer_of(setting, report.device, folder)
-    _take_empty_step(trainer)
+        _take_empty_step(trainer)
 
-    model, tokenizer = trainer.model, trainer.processing_class
-    warm_up = memory_probe.prompts_of(setting, tokenizer, count=2)
-    generate_answers(model, tokenizer, warm_up, max_new_tokens=WARM_UP_TOKENS)
-    for batch in batches:
-        report.put(_figures_of_batch(trainer, setting, batch, report.device))
+        tokenizer = trainer.processing_class
+        warm_up = memory_probe.prompts_of(setting, tokenizer, count=2)
+        generate_answers(trainer.model, tokenizer, warm_up, max_new_tokens=WARM_UP_TOKENS)
+        for batch in batches:
+            report.put(_figures_of_batch(trainer, setting, batch, report.device))
 
 
 def _take_empty_step(trainer: Any) -> None:
