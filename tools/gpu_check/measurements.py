@@ -47,13 +47,13 @@ def look_at_machine(report: Report) -> None:
     from grpo_helpers.run_folder import gpu_driver
 
     machine = this_machine()
-    report.put(**_versions())
-    report.put(
-        card=machine.name or "none",
-        driver=gpu_driver() or "none",
-        cuda=machine.cuda_build or "none",
-        capability=".".join(map(str, machine.capability)),
-    )
+    facts = {
+        "card": machine.name or "none",
+        "driver": gpu_driver() or "none",
+        "cuda": machine.cuda_build or "none",
+        "capability": ".".join(map(str, machine.capability)),
+    }
+    report.put(facts=facts | _versions())
 
     check_device(machine, embedded_settings(report))
     if machine.has_gpu:
@@ -181,7 +181,7 @@ def noted_end_of_memory(report: Report) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
-            report.put(memory_ended=place_of(error).when)
+            report.put(facts={"memory_ended": place_of(error).when})
         raise
 
 

@@ -121,12 +121,12 @@ class Report:
         self._file = ResultFile(folder, start.part)
         self._result = start
 
-    def put(self, figures: Sequence[Figure] = (), **facts: str) -> None:
+    def put(self, figures: Sequence[Figure] = (), facts: Mapping[str, str] | None = None) -> None:
         """Write figures and facts to the part's file; figures of the same name are replaced."""
         by_name = {figure.name: figure for figure in (*self._result.figures, *figures)}
         self._result = replace(
             self._result,
-            facts={**self._result.facts, **facts},
+            facts={**self._result.facts, **(facts or {})},
             figures=list(by_name.values()),
         )
         self._file.write(self._result)
