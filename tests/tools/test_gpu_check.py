@@ -14,6 +14,7 @@ from helpers import ROOT, environment
 from grpo_helpers.architecture import ATTENTION
 from grpo_helpers.files import read_yaml
 from grpo_helpers.memory import GIB
+from grpo_helpers.run_folder import RunLog
 from tools.benchmarks import memory_probe
 from tools.benchmarks.memory_meters import CudaMeter
 from tools.benchmarks.memory_probe import CUDA, PHASES, Measured
@@ -323,6 +324,16 @@ def test_row_of_a_part_that_was_cut_off_fits(tmp_path):
     table.write_tables([part(probe=CUDA[0])], results, tmp_path, "cuda")
 
     assert list(pd.read_csv(tmp_path / "memory_cuda.csv").outcome) == ["FIT"]
+
+
+def test_curve_of_a_run_has_its_first_and_last_step():
+    rows = RunLog(ROOT / "data/reference_runs/seed_0/log.jsonl").step_rows()
+
+    figures = {figure.name: figure.value for figure in measurements._figures_of_log(rows)}
+
+    assert figures["steps"] == len(rows)
+    assert figures["reward_last_step"] == rows[-1]["reward"]
+    assert figures["exact_match_first_step"] == rows[0]["rewards/em_reward/mean"]
 
 
 # -- the command ------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ def answer_in_place(setting: Setting, batches: Sequence[int], report: Report) ->
     quiet_libraries()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(prefix="grpo-check-") as folder, noted_end_of_memory(report):
-        trainer = memory_probe.trainer_of(setting, report.device, folder)
+        trainer: Any = memory_probe.trainer_of(setting, report.device, folder)
         _take_empty_step(trainer)
 
         tokenizer = trainer.processing_class
