@@ -7,6 +7,10 @@ override PIP_ARGS += --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 PROFILE ?= default
 WORKERS ?= 2
+# make gpu-check: on what, where to, and the minutes that it may take (none: as long as it needs).
+DEVICE ?= cuda
+OUT ?= runs/gpu-check-$(DEVICE)
+MINUTES ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 # The tests of one file stay on one worker; the longest files start first (tests/conftest.py).
@@ -18,7 +22,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe lint types spelling clean
+.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +75,10 @@ memory-trace: $(VENV)/.installed  ## compare the memory formula with a traced gr
 
 cpu-probe gpu-probe: %-probe: $(VENV)/.installed  ## measure memory and time of real training steps; resumable
 	$(PY) -W ignore -m tools.benchmarks.memory_probe --device $(subst gpu,cuda,$*)
+
+# With the packages that are there, in .venv or the machine's own: nothing is installed.
+gpu-check:  ## measure all that only a card can tell, into OUT=folder; resumable; DEVICE=cpu rehearses it
+	$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -W ignore -m tools.gpu_check --device $(DEVICE) --out $(OUT) $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: $(VENV)/.installed  ## ruff: fix what it can and format
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .

@@ -299,8 +299,9 @@ def answering_phases(arch: Architecture, budget: Budget, static: Static) -> dict
     is the article's: the model loaded anew, one question at a time.
     """
     rows = budget.inference_rows
-    prefill = _prefill(arch, budget, static.weights, static.adapter, rows=rows)
-    decode = _decode(arch, budget, static.weights, static.adapter, rows=rows)
+    alone = replace(budget, rows_per_prompt=1)  # no two questions have the same prompt
+    prefill = _prefill(arch, alone, static.weights, static.adapter, rows=rows)
+    decode = _decode(arch, alone, static.weights, static.adapter, rows=rows)
     inference = max(prefill, decode, key=lambda phase: phase.total)
 
     reading = budget.prompt_tokens * _mlp_bytes_per_token(arch, budget)

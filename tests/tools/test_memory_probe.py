@@ -106,13 +106,14 @@ def test_setting_that_fails_is_a_row_with_the_reason():
     ("stderr", "outcome"),
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried ...", "OOM"),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ...", "OOM"),
         ("Traceback ...\nValueError: no\nwarning", "ValueError: no"),
         ("killed", "killed"),
         ("", "no output"),
     ],
 )
 def test_failed_process_is_described_by(stderr, outcome):
-    assert memory_probe._failure(stderr) == outcome
+    assert memory_probe.failure(stderr) == outcome
 
 
 def test_setting_that_has_a_row_is_not_run_again(monkeypatch, tmp_path, capsys):

@@ -82,6 +82,26 @@ def test_inner_part_is_taken_out_of_the_outer_one(clock):
     assert stopwatch.seconds == {"outer": 3, "inner": 5}
 
 
+def test_lap_counts_from_the_last_one(clock):
+    stopwatch = Stopwatch()
+    with stopwatch.part("part"):
+        clock.now += 1
+        first = stopwatch.lap()
+        clock.now += 2
+        second = stopwatch.lap()
+    assert (first, second) == ({"part": 1}, {"part": 2})
+
+
+def test_time_is_read_once_the_work_is_done(clock):
+    def work():
+        clock.now += 4
+
+    stopwatch = Stopwatch(wait=work)
+    with stopwatch.part("part"):
+        pass
+    assert stopwatch.seconds == {"part": 4}
+
+
 def test_failure_ends_a_part(clock):
     stopwatch = Stopwatch()
     with pytest.raises(RuntimeError), stopwatch.part("part"):

@@ -329,6 +329,12 @@ def inference_phase(arch, rows):
     return predict(arch, replace(BUDGET, inference_rows=rows)).made_of["inference"]
 
 
+def test_questions_share_no_prompt_even_if_completions_do(midm):
+    budget = replace(BUDGET, inference_rows=8)
+    sharing = replace(budget, rows_per_prompt=8)
+    assert predict(midm, sharing).phases["inference"] == predict(midm, budget).phases["inference"]
+
+
 def test_answering_many_questions_at_once_costs_cache(midm):
     assert inference_phase(midm, 64).kv_cache == 64 * inference_phase(midm, 1).kv_cache
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import torch
 
+from grpo_helpers.memory import GIB
+
 MARK = "phase:"
 
 
@@ -66,6 +68,24 @@ class CudaMeter:
     def stop(self) -> None:
         """Measure no more."""
         self.done = True
+
+
+def meter_of(device: str) -> Meter:
+    """Return a meter for ``cpu`` or ``cuda``."""
+    return CudaMeter() if device == "cuda" else CpuMeter()
+
+
+def cap_memory(gib: float) -> None:
+    """Let PyTorch take no more of the GPU than a smaller card would offer.
+
+    The CUDA context, a few hundred MiB that PyTorch does not count, is not part of it. The limit
+    holds for expandable segments, too.
+
+    Args:
+        gib: GiB; more than the card has means all of it.
+    """
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total))
 
 
 class CpuMeter:

@@ -2,8 +2,9 @@
 
 In: settings (:data:`CPU`, or :data:`CUDA` with ``--device cuda``). Out: one row per setting in
 ``data/reference_runs/memory_<device>.csv``: measured and predicted peaks of every phase of the
-first optimizer step, and the seconds of the steps after it. Rows are written as they come, and a
-setting that has a row is not run again. Running out of memory is a row too.
+first optimizer step, and the seconds of the steps after it, whole and by phase. Rows are written as
+they come, and a setting that has a row is not run again. Running out of memory is a row too.
+``tools.gpu_check`` measures the same settings, and more, under time limits.
 
 One process per setting (two where D is 2) builds a Llama of the shape with random weights (nothing
 is downloaded) and trains it with the real ``GRPOTrainer`` and LoRA; completions are forced to their
@@ -18,7 +19,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -29,19 +29,24 @@ import pandas as pd
 
 from grpo_helpers.architecture import ATTENTION, Architecture
 from grpo_helpers.command_line import run_command
+from grpo_helpers.device_memory import CUBLAS_IS_FULL
 from grpo_helpers.files import project_root, write_atomically
 from grpo_helpers.library_fixes import use_one_gpu
 from grpo_helpers.memory import GIB, Budget, predict
-from tools.benchmarks.memory_meters import CpuMeter, CudaMeter, Meter
+from tools.benchmarks.memory_meters import Meter, cap_memory, meter_of
 from tools.benchmarks.memory_trace import shape
 from tools.benchmarks.random_model import random_model
+from tools.benchmarks.step_profile import Stopwatch
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
 PHASES = ("generate", "forward", "backward", "optimizer")
+REST = "rest"  # of a step: rewards, data, the norm of the gradients
 TIMED = 2  # optimizer steps after the first
+FIT = "FIT"
+OOM = "OOM"
 
 # Small shapes for the CPU: the vocabulary is small, because on a CPU TRL's head keeps float32
 # copies of its tiles.
@@ -77,6 +82,18 @@ SMALL = {
         num_key_value_heads=4,
         head_dim=64,
         vocab_size=1207,
+        tie_word_embeddings=True,
+    ),
+    # For rehearsals: as with a large model, most of its tokens are none of the tokenizer's.
+    "cpu-tiny": Architecture(
+        name="cpu-tiny",
+        num_hidden_layers=2,
+        hidden_size=128,
+        intermediate_size=256,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        vocab_size=4096,
         tie_word_embeddings=True,
     ),
 }
@@ -161,7 +178,7 @@ MIDM = Setting(
     model="Midm-2.0-Base-Instruct",
     B=2,
     S=4,
-    A=16,
+    A=8,  # two rounds a step: the second finds gradients in memory, and more would only take longer
     G=8,
     prompt_tokens=1024,
     completion_tokens=512,
@@ -181,7 +198,7 @@ SMALL_QWEN = replace(
 CUDA = (
     *(replace(MIDM, B=B) for B in (2, 4, 8)),
     replace(MIDM, B=8, S=2),
-    *(replace(MIDM, B=B, S=8) for B in (1, 2)),
+    *(replace(MIDM, B=B, S=8, A=16) for B in (1, 2)),
     *(replace(MIDM, prompt_tokens=tokens) for tokens in (512, 2048)),
     replace(MIDM, completion_tokens=256),
     replace(MIDM, lora_rank=16),
@@ -196,17 +213,60 @@ SETTINGS = {"cpu": CPU, "cuda": CUDA}
 # -- one setting, in a process of its own -----------------------------------------------------
 
 
-def measure(setting: Setting, device: str, folder: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Measured:
+    """What was measured so far.
+
+    Attributes:
+        meter: The peaks of the first optimizer step.
+        steps: Seconds of each optimizer step, by phase. The first one takes longer: it loads and
+            compiles, and on a CPU every allocation is recorded.
+    """
+
+    meter: Meter
+    steps: list[dict[str, float]]
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What a row of the table has.
+
+        Seconds are means of the steps after the first, None if there was none: ``seconds`` of a
+        whole step and ``seconds_<phase>``. Peaks are bytes: ``allocated_<phase>`` and
+        ``reserved_<phase>``.
+        """
+        timed = self.steps[1:]
+        figures: dict[str, float | None] = {"seconds": None}
+        if timed:
+            figures["seconds"] = _mean([sum(step.values()) for step in timed])
+            for phase in (*PHASES, REST):
+                figures[f"seconds_{phase}"] = _mean([step.get(phase, 0.0) for step in timed])
+        if self.steps:
+            figures["seconds_first_step"] = round(sum(self.steps[0].values()), 3)
+
+        for phase in PHASES:
+            figures[f"allocated_{phase}"] = self.meter.allocated.get(phase)
+        for phase in PHASES:
+            figures[f"reserved_{phase}"] = self.meter.reserved.get(phase)
+        return figures
+
+
+def _mean(seconds: Sequence[float]) -> float:
+    return round(sum(seconds) / len(seconds), 3)
+
+
+def measure(
+    setting: Setting,
+    device: str,
+    folder: str,
+    after_step: Callable[[Measured], None] = lambda _: None,
+) -> Measured:
     """Train a few steps and measure them.
 
     Args:
         setting: What is trained.
         device: ``cpu`` or ``cuda``.
         folder: A folder for the trainer.
-
-    Returns:
-        The peaks of the first optimizer step in bytes, as ``allocated_<phase>`` and
-        ``reserved_<phase>``, and the mean ``seconds`` of the next ones.
+        after_step: Called after each step, whole or not, with what was measured so far.
     """
     import torch
 
@@ -214,23 +274,23 @@ def measure(setting: Setting, device: str, folder: str) -> dict[str, Any]:
 
     quiet_libraries()
     torch.manual_seed(0)
-    meter: Meter = CudaMeter() if device == "cuda" else CpuMeter()
-    trainer = _trainer(setting, device, folder)
-    _mark_phases(trainer, meter)
+    measured = Measured(meter_of(device), steps=[])
+    stopwatch = Stopwatch()
+    if device == "cuda":
+        stopwatch.wait = torch.cuda.synchronize
 
-    step_ends: list[float] = []
-    trainer.add_callback(_watch(trainer, meter, step_ends))
-    trainer.train()
+    trainer = trainer_of(setting, device, folder)
+    _mark_phases(trainer, measured.meter, stopwatch)
+    trainer.add_callback(_watch(trainer, measured, stopwatch, after_step))
+    try:
+        with stopwatch.part(REST):
+            trainer.train()
+    finally:
+        after_step(measured)  # if the memory ends inside a step: the phases before that
+    return measured
 
-    figures: dict[str, Any] = {"seconds": round((step_ends[-1] - step_ends[0]) / TIMED, 3)}
-    for phase in PHASES:
-        figures[f"allocated_{phase}"] = meter.allocated.get(phase)
-    for phase in PHASES:
-        figures[f"reserved_{phase}"] = meter.reserved.get(phase)
-    return figures
 
-
-def _trainer(setting: Setting, device: str, folder: str) -> GRPOTrainer:
+def trainer_of(setting: Setting, device: str, folder: str) -> GRPOTrainer:
     """Return the trainer of a setting, with a random model and prompts of the full length."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -243,10 +303,7 @@ def _trainer(setting: Setting, device: str, folder: str) -> GRPOTrainer:
 
     model = random_model(shape(setting.model, SMALL), setting.quant, device, setting.bf16)
     tokenizer = load_tokenizer("data/tiny_model")
-    syllables = sorted(token for token in tokenizer.get_vocab() if "가" <= token <= "힣")
-    rows = []
-    for number in range(setting.B * setting.S * setting.A * setting.D):
-        rows.append({"prompt": syllables[number] * setting.prompt_tokens})
+    prompts = prompts_of(setting, tokenizer, setting.B * setting.S * setting.A * setting.D)
 
     def distinct_letters(completions: list[str], **_: Any) -> list[float | None]:
         return [len(set(completion)) for completion in completions]
@@ -261,9 +318,15 @@ def _trainer(setting: Setting, device: str, folder: str) -> GRPOTrainer:
             target_modules=list(ATTENTION),
             task_type="CAUSAL_LM",
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_dict({"prompt": prompts}),
         reward_funcs=distinct_letters,
     )
+
+
+def prompts_of(setting: Setting, tokenizer: Any, count: int) -> list[str]:
+    """Return different prompts of the setting's length: every syllable is a token."""
+    syllables = sorted(token for token in tokenizer.get_vocab() if "가" <= token <= "힣")
+    return [syllable * setting.prompt_tokens for syllable in syllables[:count]]
 
 
 def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
@@ -298,9 +361,13 @@ def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
     return config
 
 
-def _watch(trainer: Any, meter: Meter, step_ends: list[float]) -> TrainerCallback:
+def _watch(
+    trainer: Any, measured: Measured, stopwatch: Stopwatch, after_step: Callable[[Measured], None]
+) -> TrainerCallback:
     """Return a callback that starts the meter, stops it after the first step, and times steps."""
     from transformers import TrainerCallback
+
+    meter = measured.meter
 
     class Watch(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -308,19 +375,21 @@ def _watch(trainer: Any, meter: Meter, step_ends: list[float]) -> TrainerCallbac
             meter.start(trainer.model)
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            if not step_ends:
+            measured.steps.append(stopwatch.lap())
+            if len(measured.steps) == 1:
                 meter.stop()
-            step_ends.append(time.perf_counter())
+            after_step(measured)
+            stopwatch.lap()
 
     return Watch()
 
 
-def _mark_phases(trainer: Any, meter: Meter) -> None:
-    """Let the meter see each phase of the trainer."""
+def _mark_phases(trainer: Any, meter: Meter, stopwatch: Stopwatch) -> None:
+    """Let the meter and the stopwatch see each phase of the trainer."""
 
     def marked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def inside(*args: Any, **kwargs: Any) -> Any:
-            with meter.phase(name):
+            with stopwatch.part(name), meter.phase(name):
                 return function(*args, **kwargs)
 
         return inside
@@ -336,23 +405,20 @@ def _mark_phases(trainer: Any, meter: Meter) -> None:
 def child(setting: Setting, device: str, cap_gb: float) -> None:
     """Measure one setting; the first process prints its figures as the last line."""
     if device == "cuda" and cap_gb:
-        import torch
-
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gb * GIB / total))
+        cap_memory(cap_gb)
 
     with tempfile.TemporaryDirectory(prefix="grpo-probe-") as folder:
-        figures = measure(setting, device, folder)
+        measured = measure(setting, device, folder)
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(figures))
+        print(json.dumps(measured.figures))
 
 
 # -- all settings -----------------------------------------------------------------------------
 
 
-def predicted(setting: Setting, device: str) -> dict[str, int]:
-    """Return the predicted bytes of the phases that are measured."""
-    budget = Budget(
+def budget_of(setting: Setting, device: str) -> Budget:
+    """Return what the memory of a setting depends on, besides its shape."""
+    return Budget(
         B=setting.B,
         S=setting.S,
         A=setting.A,
@@ -365,7 +431,11 @@ def predicted(setting: Setting, device: str) -> dict[str, int]:
         rows_per_prompt=setting.G if setting.shared else 1,
         lm_head="fused" if device == "cuda" else "fused_cpu",
     )
-    phases = predict(shape(setting.model, SMALL), budget).phases
+
+
+def predicted(setting: Setting, device: str) -> dict[str, int]:
+    """Return the predicted bytes of the phases that are measured."""
+    phases = predict(shape(setting.model, SMALL), budget_of(setting, device)).phases
     return {
         "generate": max(phases["prefill"], phases["decode"]),
         "forward": phases["forward"],
@@ -396,11 +466,22 @@ def probe(setting: Setting, device: str, cap_gb: float = 0.0) -> dict[str, Any]:
         env=env,
     )
 
-    row = {name: getattr(setting, name) for name in COLUMNS}
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines and lines[-1].startswith("{"):
-        return row | {"outcome": "FIT"} | json.loads(lines[-1])
-    return row | {"outcome": _failure(done.stderr)}
+        return row_of(setting, FIT, json.loads(lines[-1]))
+    return row_of(setting, failure(done.stderr), {})
+
+
+def row_of(setting: Setting, outcome: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table, without its predictions.
+
+    Args:
+        setting: What was trained.
+        outcome: :data:`FIT`, :data:`OOM`, or why there are no figures.
+        figures: Those of :attr:`Measured.figures`, as far as there are any.
+    """
+    row = {name: getattr(setting, name) for name in COLUMNS}
+    return row | {"outcome": outcome} | dict(figures)
 
 
 def _child_command(setting: Setting, device: str, cap_gb: float) -> list[str]:
@@ -414,12 +495,16 @@ def _child_command(setting: Setting, device: str, cap_gb: float) -> list[str]:
     return [*command, "--cap_gb", str(cap_gb), "--child", json.dumps(asdict(setting))]
 
 
-def _failure(stderr: str) -> str:
-    """Return why a process failed: ``OOM``, or the last line that names an error."""
-    if "out of memory" in stderr.lower():
-        return "OOM"
+def failure(printed: str) -> str:
+    r"""Return why a process failed: :data:`OOM`, or the last line that names an error.
 
-    lines = stderr.strip().splitlines()
+    >>> failure("Traceback ...\nValueError: no\nwarning")
+    'ValueError: no'
+    """
+    if "out of memory" in printed.lower() or CUBLAS_IS_FULL in printed:
+        return OOM
+
+    lines = printed.strip().splitlines()
     errors = [line for line in lines if "Error" in line] or lines
     if not errors:
         return "no output"
@@ -450,13 +535,19 @@ def probe_all(device: str, cap_gb: float, file: Path) -> None:
         if setting.key in done:
             continue
 
-        row = probe(setting, device, cap_gb)
-        for phase, size in predicted(setting, device).items():
-            row[f"predicted_{phase}"] = size
+        row = with_predictions(probe(setting, device, cap_gb), setting, device)
         rows.append(row)
 
         write_atomically(file, partial(pd.DataFrame(rows).to_csv, index=False))
         print(describe(row), flush=True)
+
+
+def with_predictions(row: Mapping[str, Any], setting: Setting, device: str) -> dict[str, Any]:
+    """Return a row with the predicted bytes of every phase, ``predicted_<phase>``."""
+    whole = dict(row)
+    for phase, size in predicted(setting, device).items():
+        whole[f"predicted_{phase}"] = size
+    return whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:

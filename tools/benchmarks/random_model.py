@@ -1,7 +1,8 @@
 """A model of any shape with random weights: nothing is downloaded.
 
-In: a shape and a quantisation. Out: a Llama on the device, filled module by module, so that a large
-4-bit model never exists in bfloat16.
+In: a shape and a quantisation. Out: a Llama on the device, filled there module by module, so that a
+large 4-bit model never exists in bfloat16, and none of it in the main memory. It carries the marks
+of a model that transformers has quantised: without them ``Trainer`` refuses to train it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from grpo_helpers.architecture import Architecture
+from grpo_helpers.library_fixes import keep_gradients_on_cpu
+from grpo_helpers.models import quantization_config
 from tools.benchmarks.memory_trace import llama_config
 
 SIZE = 0.02  # standard deviation of the weights
@@ -47,16 +50,22 @@ def random_model(arch: Architecture, quant: str | None, device: str, bf16: bool 
 
 def _quantise(model: Any, device: str) -> None:
     """Replace every linear layer but the head by a random 4-bit layer."""
+    from transformers.quantizers import AutoHfQuantizer
+
     for name, child in list(model.named_modules()):
         if isinstance(child, torch.nn.Linear) and name != "lm_head":
             parent, _, own_name = name.rpartition(".")
             layer = _nf4_layer(child.in_features, child.out_features, device)
             setattr(model.get_submodule(parent), own_name, layer)
 
-    # What a quantised model from transformers carries.
+    # What a quantised model from transformers carries, and what the course then does to it.
+    config = quantization_config("4bit")
+    model.config.quantization_config = config
+    model.hf_quantizer = AutoHfQuantizer.from_config(config)
+    model.quantization_method = config.quant_method
     model.is_loaded_in_4bit = True
     model.is_quantized = True
-    model.quantization_method = "bitsandbytes"
+    keep_gradients_on_cpu(model)
 
 
 def _nf4_layer(width: int, out: int, device: str) -> Any:
@@ -64,9 +73,9 @@ def _nf4_layer(width: int, out: int, device: str) -> Any:
     import bitsandbytes as bnb
 
     layer = bnb.nn.Linear4bit(
-        width, out, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="cpu"
+        width, out, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
     )
-    weight = torch.randn(out, width, dtype=torch.bfloat16) * SIZE
+    weight = torch.randn(out, width, dtype=torch.bfloat16, device=device) * SIZE
     layer.weight = bnb.nn.Params4bit(
         weight, requires_grad=False, quant_type="nf4", compress_statistics=True
     )

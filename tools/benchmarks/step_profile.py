@@ -53,9 +53,11 @@ class Stopwatch:
 
     Attributes:
         seconds: By part.
+        wait: Called before the time is read: a GPU must have done what it was told so far.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    wait: Callable[[], None] = lambda: None
     _running: list[str] = field(default_factory=list)
     _since: float = 0.0
 
@@ -75,7 +77,15 @@ class Stopwatch:
             self._switch()
             self._running.pop()
 
+    def lap(self) -> dict[str, float]:
+        """Return the seconds by part since the last lap, and begin another one."""
+        self._switch()
+        seconds = dict(self.seconds)
+        self.seconds.clear()
+        return seconds
+
     def _switch(self) -> None:
+        self.wait()
         now = time.perf_counter()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
