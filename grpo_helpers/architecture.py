@@ -18,6 +18,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 BF16 = 2
 FP32 = 4
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+DTYPE_BYTES = {"bfloat16": BF16, "float16": BF16, "float32": FP32}
 SHAPE_KEYS = (
     "num_hidden_layers",
     "hidden_size",

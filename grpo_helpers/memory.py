@@ -22,6 +22,7 @@ from typing import Any
 from grpo_helpers.architecture import (
     ATTENTION,
     BF16,
+    DTYPE_BYTES,
     FP32,
     Architecture,
     load_architecture,
@@ -31,6 +32,7 @@ from grpo_helpers.architecture import (
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
 from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
 from grpo_helpers.files import InputError, read_yaml
+from grpo_helpers.parameters import present_names
 
 GIB = 1024**3
 # CUDA context, library workspaces, fragmentation, least and most: inferred, not measured here.
@@ -60,8 +62,9 @@ class Budget:
         prompt_tokens: The longest prompt of a round, since all rows are padded to it.
         completion_tokens: The longest completion.
         quant: None, ``"4bit"``, or ``"8bit"`` with the activations traced for 4-bit.
-        bf16: Whether weights that are not quantised, cache and activations are in bfloat16. In
-            float32 they are counted twice as large, which is a little too much for activations.
+        dtype: The numbers of weights that are not quantised, of the cache and of activations:
+            ``bfloat16``, ``float16`` or ``float32``. In float32 they are counted twice as large,
+            which is a little too much for activations.
         lora_rank: Rank of the adapter. Full fine-tuning is not predicted.
         lora_targets: Layers that get an adapter.
         lora_dropout: Any value above 0 keeps a mask and a copy.
@@ -74,7 +77,7 @@ class Budget:
             which held tokens x vocabulary).
 
     Raises:
-        InputError: A size that is no whole number from 1 up, or an unknown ``lm_head``.
+        InputError: A size that is no whole number from 1 up, an unknown ``dtype`` or ``lm_head``.
     """
 
     B: int
@@ -83,7 +86,7 @@ class Budget:
     completion_tokens: int
     A: int | None = None
     quant: str | None = None
-    bf16: bool = True
+    dtype: str = "bfloat16"
     lora_rank: int = 64
     lora_targets: Sequence[str] = ATTENTION
     lora_dropout: float = 0.0
@@ -96,6 +99,8 @@ class Budget:
         sizes = ("B", "S", "prompt_tokens", "completion_tokens", "lora_rank", "rows_per_prompt")
         for name in sizes:
             need_whole_number(name, getattr(self, name))
+        if self.dtype not in DTYPE_BYTES:
+            raise InputError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
         if self.lm_head not in LM_HEADS:
             raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {self.lm_head!r}")
 
@@ -107,7 +112,16 @@ class Budget:
     @property
     def bytes_per_number(self) -> int:
         """Bytes of a number in weights that are not quantised, in the cache and in activations."""
-        return BF16 if self.bf16 else FP32
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def bytes_per_trained_number(self) -> int:
+        """Bytes of a number of the adapter.
+
+        TRL casts it to bfloat16 over a quantised base, which suits nothing but bfloat16: see
+        :func:`grpo_helpers.library_fixes.keep_adapter_in_float32`.
+        """
+        return BF16 if self.quant and self.dtype == "bfloat16" else FP32
 
     @property
     def widening(self) -> int:
@@ -230,13 +244,9 @@ def predict(arch: Architecture, budget: Budget) -> Prediction:
 
 
 def static_bytes(arch: Architecture, budget: Budget) -> Static:
-    """Return what stays in memory.
-
-    TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
-    Adam keeps two numbers for each trained parameter.
-    """
-    bytes_per_number = BF16 if budget.quant else FP32
-    lora = lora_params(arch, budget.lora_rank, budget.lora_targets) * bytes_per_number
+    """Return what stays in memory; Adam keeps two numbers for each trained parameter."""
+    trained = lora_params(arch, budget.lora_rank, budget.lora_targets)
+    lora = trained * budget.bytes_per_trained_number
     weights = weights_bytes(arch, budget.quant, budget.bytes_per_number)
     return Static(weights, lora, gradients=lora, adam=2 * lora)
 
@@ -362,7 +372,7 @@ def _unpacked_bytes(arch: Architecture, budget: Budget) -> int:
         return 0
 
     scales = arch.largest_linear // 64 * FP32
-    return arch.largest_linear * BF16 + scales
+    return arch.largest_linear * budget.bytes_per_number + scales
 
 
 @dataclass(frozen=True)
@@ -511,6 +521,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         params: Parameters by name; those of :data:`NEEDED` at least, and no batch that TRL refuses.
         prompt_tokens: The longest prompt, in tokens.
     """
+    params = present_names(params)
     batch = {name: params[name] for name in TRL_NAMES.values() if name in params}
     if not batch.get("steps_per_generation"):
         batch["steps_per_generation"] = None  # notebook 04 writes 0 for TRL's default
@@ -528,7 +539,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         prompt_tokens=prompt_tokens,
         completion_tokens=params["max_completion_length"],
         quant=quant,
-        bf16=params.get("bf16", False),
+        dtype=params.get("dtype", "float32"),
         lora_rank=params["lora_r"],
         lora_targets=str(targets).replace(" ", "").split(","),
         lora_dropout=params.get("lora_dropout", 0.0),

@@ -10,6 +10,7 @@ import sys
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from grpo_helpers.architecture import load_architecture, lora_params
 from grpo_helpers.files import InputError
 from grpo_helpers.memory import predict_params, verdict
 from grpo_helpers.models import lora_config
+from grpo_helpers.prompts import PromptSource, load_prompted
 from grpo_helpers.settings import EvaluateSettings, TrainSettings
 from grpo_helpers.training import grpo_config, prepare, read_params
 from tools.benchmarks.memory_trace import llama_config
@@ -30,9 +32,12 @@ CARDS = {  # profile -> GiB of the card it is for
     "smoke": 4,
     "gpu_24gb": 24,
     "gpu_24gb_mini": 24,
+    "gpu_80gb": 80,
     "multi_gpu": 24,
     "small_real": 8,
+    "t4": 14.5,  # of the 16 GB that it is sold with
 }
+GPU_PROFILES = sorted(CARDS.keys() - {"default", "smoke"})
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -40,6 +45,9 @@ TOKENIZER_FILES = (
     "generation_config.json",
 )
 each_profile = pytest.mark.parametrize("profile", CARDS)
+
+# Of a model's own text in its chat template: more than in any of the profiles' models.
+TEMPLATE_CHARACTERS = 1250
 
 
 def params_file(profile: str, tmp_path: Path) -> str:
@@ -50,6 +58,17 @@ def params_file(profile: str, tmp_path: Path) -> str:
     whole = tmp_path / "whole.yaml"
     whole.write_text(yaml.safe_dump(TrainSettings(**named).as_dict()), encoding="utf-8")
     return str(whole)
+
+
+def longest_prompt(settings: TrainSettings) -> int:
+    """Return the characters of the longest prompt of a run."""
+    source = PromptSource.from_settings(settings)
+    longest = 0
+    for path in (settings.train_data_path, settings.eval_data_path):
+        _, prompts = load_prompted(path, source)
+        for prompt in prompts:
+            longest = max(longest, sum(len(message["content"]) for message in prompt))
+    return longest
 
 
 def stand_in(model_name: str, tmp_path: Path) -> Path:
@@ -64,11 +83,12 @@ def stand_in(model_name: str, tmp_path: Path) -> Path:
     return folder
 
 
-def stand_in_settings(profile: str, tmp_path: Path) -> TrainSettings:
+def stand_in_settings(profile: str, tmp_path: Path, **changes: str) -> TrainSettings:
     """Return a profile's settings with a model that has no weights, on any device."""
     file = params_file(profile, tmp_path)
     folder = stand_in(read_params(file).model_name, tmp_path)
-    return read_params(file, [("model_name", str(folder)), ("device", "auto")])
+    elsewhere = {"model_name": str(folder), "device": "auto"}
+    return read_params(file, list((elsewhere | changes).items()))
 
 
 def test_every_profile_has_a_card():
@@ -78,8 +98,26 @@ def test_every_profile_has_a_card():
 
 @each_profile
 def test_predicted_memory_of_a_profile_fits_its_card(profile, tmp_path):
-    prediction = predict_params(params_file(profile, tmp_path), prompt_tokens=1024)
+    """For its longest prompt, with a token for each character, as in no model that knows Korean."""
+    settings = read_params(params_file(profile, tmp_path))
+    longest = longest_prompt(settings) + TEMPLATE_CHARACTERS
+
+    prediction = predict_params(params_file(profile, tmp_path), prompt_tokens=longest)
+
     assert verdict(prediction.peak, CARDS[profile]) == "fits"
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_stops_without_a_gpu(profile, tmp_path):
+    assert read_params(params_file(profile, tmp_path)).device == "cuda"
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_has_its_notebook_05(profile):
+    trained = yaml.safe_load((ROOT / "params" / profile / "04_train.yaml").read_text("utf-8"))
+    answered = ROOT / "params" / profile / "05_evaluate_and_select.yaml"
+    size = yaml.safe_load(answered.read_text("utf-8"))["inference_batch_size"]
+    assert size == trained["inference_batch_size"]
 
 
 # -- the run of a profile --------------------------------------------------------------------------
@@ -88,7 +126,8 @@ def test_predicted_memory_of_a_profile_fits_its_card(profile, tmp_path):
 @pytest.mark.heavy
 @each_profile
 def test_profile_prepares_its_items_and_drops_none(profile, tmp_path):
-    prepared = prepare(stand_in_settings(profile, tmp_path))
+    settings = stand_in_settings(profile, tmp_path, dtype="float32")  # a CPU has no float16
+    prepared = prepare(settings)
     assert prepared.train_items
     assert prepared.eval_items
     assert not prepared.dropped
@@ -100,7 +139,8 @@ def test_profile_is_accepted_by_trl(profile, tmp_path):
     settings = stand_in_settings(profile, tmp_path)
     config = grpo_config(settings)
     assert config.num_generations == settings.num_generations
-    assert config.bf16 == settings.bf16
+    assert config.bf16 == (settings.dtype == "bfloat16")
+    assert config.fp16 == (settings.dtype == "float16")
 
 
 @pytest.mark.heavy
@@ -129,20 +169,24 @@ def test_step_at_the_rate_of_a_profile_moves_the_adapter(profile, tmp_path):
     often half of it.
     """
     settings = read_params(params_file(profile, tmp_path))
-    dtype = torch.bfloat16 if settings.use_quant else torch.float32
+    is_narrow = settings.use_quant and settings.dtype == "bfloat16"
+    dtype = torch.bfloat16 if is_narrow else torch.float32
 
     weight = torch.tensor(1 / 128, dtype=dtype)
     step = torch.tensor(settings.learning_rate / 2, dtype=dtype)
     assert weight - step != weight
 
 
-def test_card_older_than_ampere_is_refused_for_bf16(tmp_path, monkeypatch):
-    """PyTorch calls bf16 supported there, for it is imitated; a T4's names stand in for one."""
+def test_card_older_than_ampere_is_refused_for_bfloat16(tmp_path, monkeypatch):
+    """PyTorch calls it supported there, for it is imitated; a T4's names stand in for one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
 
-    with pytest.raises(InputError, match="Tesla T4 is older: set bf16=false, use_quant=false"):
+    properties = SimpleNamespace(total_memory=15 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: properties)
+
+    with pytest.raises(InputError, match="Tesla T4 is older: set dtype=float16"):
         prepare(read_params(params_file("gpu_24gb", tmp_path)))
 
 
@@ -241,6 +285,7 @@ def answering_words():
     [
         ("--model_id", "model_name"),
         ("--quant_type", "quant_type"),
+        ("--dtype", "dtype"),
         ("--few_shot_data_path", "few_shot_data_path"),
         ("--num_few_shot", "num_few_shot"),
         ("--max_new_tokens", "max_completion_length"),
@@ -251,8 +296,3 @@ def test_gpu_page_answers_as_its_profile_trains(answering_words, option, paramet
     trained = read_params(str(ROOT / "params/gpu_24gb/04_train.yaml"))
     value = answering_words[answering_words.index(option) + 1]
     assert value == str(getattr(trained, parameter))
-
-
-def test_gpu_page_answers_in_bf16_as_its_profile_trains(answering_words):
-    trained = read_params(str(ROOT / "params/gpu_24gb/04_train.yaml"))
-    assert ("--bf16" in answering_words) == trained.bf16

@@ -359,7 +359,7 @@ def predicted(setting: Setting, device: str) -> dict[str, int]:
         prompt_tokens=setting.prompt_tokens,
         completion_tokens=setting.completion_tokens,
         quant=setting.quant,
-        bf16=setting.bf16,
+        dtype="bfloat16" if setting.bf16 else "float32",
         lora_rank=setting.lora_rank,
         gradient_checkpointing=setting.gradient_checkpointing,
         rows_per_prompt=setting.G if setting.shared else 1,
