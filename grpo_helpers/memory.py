@@ -27,17 +27,24 @@ from grpo_helpers.architecture import (
     Architecture,
     load_architecture,
     lora_params,
+    template_characters,
     weights_bytes,
 )
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
 from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
 from grpo_helpers.files import InputError, read_yaml
 from grpo_helpers.parameters import present_names
+from grpo_helpers.prompts import PromptSource, load_prompted
 
 GIB = 1024**3
 # CUDA context, library workspaces, fragmentation, least and most: inferred, not measured here.
 OVERHEAD = (0.5 * GIB, 1.5 * GIB)
 HEAD_TILE = (4096, 32768)  # tokens x vocabulary columns that TRL's fused LM head holds at once
+# The questions of a run: parameters of notebook 04, and their defaults there.
+QUESTIONS = {
+    "train_data_path": "data/embedded/train.json",
+    "eval_data_path": "data/embedded/dev.json",
+}
 LM_HEADS = ("fused", "fused_cpu", "full_logits")
 NEEDED = (
     "model_name",
@@ -280,7 +287,7 @@ def training_phases(arch: Architecture, budget: Budget, static: Static) -> dict[
     """
     head = _head_bytes(arch, budget)
     layers = _layer_bytes(arch, budget)
-    mlp = _tokens_of_a_pass(budget) * _mlp_bytes_per_token(arch, budget)
+    mlp = _most_tokens(budget) * _mlp_bytes_per_token(arch, budget)
 
     forward = head.forward
     if budget.gradient_checkpointing:
@@ -347,13 +354,21 @@ def _decode(arch: Architecture, budget: Budget, weights: int, adapter: int, rows
     return Phase(weights, adapter, cache, round(working))
 
 
-def _tokens_of_a_pass(budget: Budget) -> int:
-    """Return the tokens that go through the layers in one pass over B completions."""
-    if not budget.shares_in_loss:
-        return budget.B * budget.tokens
+def tokens_of_a_pass(budget: Budget, prompt_tokens: float, completion_tokens: float) -> float:
+    """Return the tokens that go through the layers in one pass over B completions.
 
-    prompts = budget.prompts_of(budget.B)
-    return prompts * budget.prompt_tokens + budget.B * budget.completion_tokens
+    Args:
+        budget: The batch, and whether the loss shares prompts.
+        prompt_tokens: Tokens of a prompt.
+        completion_tokens: Tokens of a completion.
+    """
+    prompts = budget.prompts_of(budget.B) if budget.shares_in_loss else budget.B
+    return prompts * prompt_tokens + budget.B * completion_tokens
+
+
+def _most_tokens(budget: Budget) -> float:
+    """Return the tokens of a pass whose prompts and completions are the longest."""
+    return tokens_of_a_pass(budget, budget.prompt_tokens, budget.completion_tokens)
 
 
 def _cache_bytes_per_token(arch: Architecture, budget: Budget) -> int:
@@ -385,7 +400,7 @@ class _LayerBytes:
 
 def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
     """Return the activations of the layers: fitted on traces, up to 3 % low."""
-    tokens = _tokens_of_a_pass(budget)
+    tokens = _most_tokens(budget)
     hidden = arch.hidden_size
     mlp = arch.intermediate_size
     queries = arch.query_width
@@ -549,12 +564,38 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
     )
 
 
-def predict_params(path: str | Path, prompt_tokens: int) -> Prediction:
+def longest_prompt(params: dict[str, Any]) -> int:
+    """Return the characters of a run's longest prompt: more than the tokens of a model for Korean.
+
+    Args:
+        params: Parameters of notebook 04 by name; what is missing has the default of the notebook.
+
+    Raises:
+        InputError: A file of questions, examples or instructions cannot be read.
+    """
+    source = PromptSource(
+        few_shot_data_path=params.get("few_shot_data_path", PromptSource.few_shot_data_path),
+        instruct_path=params.get("instruct_path", PromptSource.instruct_path),
+        num_few_shot=params.get("num_few_shot", PromptSource.num_few_shot),
+    )
+
+    longest = 0
+    for name, default in QUESTIONS.items():
+        _, prompts = load_prompted(params.get(name, default), source, need_answer=False)
+        for prompt in prompts:
+            longest = max(longest, sum(len(message["content"]) for message in prompt))
+
+    own_template = params.get("chat_template_path", "")
+    added = 0 if own_template else template_characters(params.get("model_name", ""))
+    return longest + added
+
+
+def predict_params(path: str | Path, prompt_tokens: int | None = None) -> Prediction:
     """Return the prediction for a YAML file with notebook 04's parameters.
 
     Args:
         path: The file.
-        prompt_tokens: The longest prompt, in tokens.
+        prompt_tokens: The longest prompt, in tokens; None: as :func:`longest_prompt` counts it.
 
     Raises:
         InputError: A parameter is missing, the batch is not legal, or the model is not known.
@@ -566,6 +607,8 @@ def predict_params(path: str | Path, prompt_tokens: int) -> Prediction:
                 f"{path}: {name} is missing; without it the memory cannot be predicted"
             )
 
+    if prompt_tokens is None:
+        prompt_tokens = longest_prompt(params)
     budget = budget_of_params(params, prompt_tokens)
     return predict(load_architecture(params["model_name"]), budget)
 
@@ -585,10 +628,13 @@ def _print_phases(prediction: Prediction) -> None:
         print(f"  {phase:<10}{size / GIB:8.2f}{notes.get(phase, '')}")
 
 
-def report(params: str, vram_gb: float, prompt_tokens: int) -> int:
+def report(params: str, vram_gb: float, prompt_tokens: int | None) -> int:
     """Print the prediction for a parameter file; return 0 if it fits the card, else 1."""
     prediction = predict_params(params, prompt_tokens)
     _print_phases(prediction)
+    if prompt_tokens is None:
+        longest = longest_prompt(read_yaml(params))
+        print(f"for a prompt of {longest} tokens, the characters of the longest one")
 
     least, most = ((prediction.peak + extra) / GIB for extra in OVERHEAD)
     result = verdict(prediction.peak, vram_gb)
@@ -607,8 +653,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--prompt_tokens",
         type=int,
-        default=1024,
-        help="longest prompt, in tokens (default: 1024)",
+        help="longest prompt, in tokens (default: as many as the longest one has characters)",
     )
     args = parser.parse_args(argv)
     return run_command(lambda: report(args.params, args.vram_gb, args.prompt_tokens))

@@ -22,7 +22,6 @@ from grpo_helpers.architecture import load_architecture, lora_params
 from grpo_helpers.files import InputError
 from grpo_helpers.memory import predict_params, verdict
 from grpo_helpers.models import lora_config
-from grpo_helpers.prompts import PromptSource, load_prompted
 from grpo_helpers.settings import EvaluateSettings, TrainSettings
 from grpo_helpers.training import grpo_config, prepare, read_params
 from tools.benchmarks.memory_trace import llama_config
@@ -46,9 +45,6 @@ TOKENIZER_FILES = (
 )
 each_profile = pytest.mark.parametrize("profile", CARDS)
 
-# Of a model's own text in its chat template: more than in any of the profiles' models.
-TEMPLATE_CHARACTERS = 1250
-
 
 def params_file(profile: str, tmp_path: Path) -> str:
     """Return a file with all of a profile's parameters; the notebook's own where it names none."""
@@ -58,17 +54,6 @@ def params_file(profile: str, tmp_path: Path) -> str:
     whole = tmp_path / "whole.yaml"
     whole.write_text(yaml.safe_dump(TrainSettings(**named).as_dict()), encoding="utf-8")
     return str(whole)
-
-
-def longest_prompt(settings: TrainSettings) -> int:
-    """Return the characters of the longest prompt of a run."""
-    source = PromptSource.from_settings(settings)
-    longest = 0
-    for path in (settings.train_data_path, settings.eval_data_path):
-        _, prompts = load_prompted(path, source)
-        for prompt in prompts:
-            longest = max(longest, sum(len(message["content"]) for message in prompt))
-    return longest
 
 
 def stand_in(model_name: str, tmp_path: Path) -> Path:
@@ -99,12 +84,14 @@ def test_every_profile_has_a_card():
 @each_profile
 def test_predicted_memory_of_a_profile_fits_its_card(profile, tmp_path):
     """For its longest prompt, with a token for each character, as in no model that knows Korean."""
-    settings = read_params(params_file(profile, tmp_path))
-    longest = longest_prompt(settings) + TEMPLATE_CHARACTERS
-
-    prediction = predict_params(params_file(profile, tmp_path), prompt_tokens=longest)
-
+    prediction = predict_params(params_file(profile, tmp_path))
     assert verdict(prediction.peak, CARDS[profile]) == "fits"
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_file_of_a_gpu_profile_names_all_that_a_prediction_needs(profile, tmp_path):
+    whole = predict_params(params_file(profile, tmp_path))
+    assert predict_params(ROOT / "params" / profile / "04_train.yaml").peak == whole.peak
 
 
 @pytest.mark.parametrize("profile", GPU_PROFILES)

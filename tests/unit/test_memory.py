@@ -11,19 +11,29 @@ import pytest
 import yaml
 from helpers import ROOT
 
-from grpo_helpers.architecture import ATTENTION, load_architecture, lora_params, weights_bytes
+from grpo_helpers.architecture import (
+    ATTENTION,
+    load_architecture,
+    lora_params,
+    template_characters,
+    weights_bytes,
+)
 from grpo_helpers.files import InputError, read_yaml
 from grpo_helpers.memory import (
     GIB,
     OVERHEAD,
+    QUESTIONS,
     Budget,
     budget_of_params,
+    longest_prompt,
     main,
     plans_that_fit,
     predict,
     predict_params,
     verdict,
 )
+from grpo_helpers.prompts import PromptSource, load_prompted
+from grpo_helpers.settings import TrainSettings
 
 PROFILE = "params/gpu_24gb/04_train.yaml"
 BUDGET = Budget(B=2, S=4, A=16, prompt_tokens=1024, completion_tokens=512, quant="4bit")
@@ -254,6 +264,42 @@ def test_profile_with_the_earlier_name_of_dtype_is_read(tmp_path):
     assert peak_of_profile(tmp_path, dtype=None, bf16=True) == named
 
 
+# -- how long prompts are --------------------------------------------------------------------------
+
+
+def test_longest_prompt_is_that_of_train_and_dev():
+    texts = []
+    for path in ("data/train.json", "data/dev.json"):
+        _, prompts = load_prompted(path, PromptSource("data/few_shot.json", num_few_shot=3))
+        texts += ["".join(message["content"] for message in prompt) for prompt in prompts]
+    params = {
+        "train_data_path": "data/train.json",
+        "eval_data_path": "data/dev.json",
+        "few_shot_data_path": "data/few_shot.json",
+        "num_few_shot": 3,
+    }
+
+    assert longest_prompt(params) == max(map(len, texts))
+
+
+def test_text_of_the_models_own_template_counts():
+    midm = {"model_name": "K-intelligence/Midm-2.0-Base-Instruct"}
+
+    assert longest_prompt(midm) - longest_prompt({}) == template_characters(midm["model_name"]) > 0
+
+
+def test_template_that_takes_its_place_does_not():
+    midm = {"model_name": "K-intelligence/Midm-2.0-Base-Instruct", "chat_template_path": "a.jinja"}
+
+    assert longest_prompt(midm) == longest_prompt({})
+
+
+def test_questions_have_the_defaults_of_the_notebook():
+    defaults = {field.name: field.default for field in fields(TrainSettings)}
+
+    assert QUESTIONS.items() <= defaults.items()
+
+
 # -- what the memory depends on --------------------------------------------------------------------
 
 
@@ -441,6 +487,19 @@ def test_command_prints_the_phases_from_the_shell():
     assert done.returncode == 0, done.stderr
     assert "predicted, not measured" in done.stdout
     assert "<- peak" in done.stdout
+
+
+def test_command_measures_the_longest_prompt_of_the_profile(capsys):
+    main(["--params", PROFILE])
+    longest = longest_prompt(yaml.safe_load((ROOT / PROFILE).read_text(encoding="utf-8")))
+
+    assert f"for a prompt of {longest} tokens" in capsys.readouterr().out
+
+
+def test_length_that_is_given_is_not_measured(capsys):
+    main(["--params", PROFILE, "--prompt_tokens", "1024"])
+
+    assert "for a prompt of" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
