@@ -106,10 +106,10 @@ class Efficiency:
 # Shares of the peak in training that are reported for one A100: 30 to 35 % untuned, 55 % tuned
 # (https://github.com/google/paxml/issues/65).
 BEST = Efficiency(
-    compute=0.55, memory=0.85, layer_seconds=1.0e-3, token_seconds=2e-3, unpacks=False
+    compute=0.55, memory=0.85, layer_seconds=0.7e-3, token_seconds=2e-3, unpacks=False
 )
 WORST = Efficiency(
-    compute=0.30, memory=0.60, layer_seconds=2.5e-3, token_seconds=5e-3, unpacks=True
+    compute=0.30, memory=0.60, layer_seconds=2.0e-3, token_seconds=5e-3, unpacks=True
 )
 
 

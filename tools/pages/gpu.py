@@ -9,18 +9,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from grpo_helpers.files import project_root, read_json
+from grpo_helpers.architecture import template_characters
+from grpo_helpers.files import project_root, read_json, read_yaml
 from grpo_helpers.hours import (
     BEST,
     WORST,
+    Work,
     find_card,
     predict_hours,
     spread,
     work_of_profile,
 )
-from grpo_helpers.memory import GIB, OVERHEAD, predict_params
+from grpo_helpers.memory import GIB, OVERHEAD, longest_prompt, predict_params
 from tools.benchmarks.host_time import RECORD
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, table
@@ -64,8 +67,7 @@ ROWS = (
 
 def row_of(row: Row) -> dict[str, str]:
     """Return a row of the table by its columns."""
-    params = project_root() / "params" / row.profile / "04_train.yaml"
-    work = work_of_profile(params, added_characters=0 if row.short_template else None)
+    work = _work(row.profile, row.short_template)
     card = find_card(row.card)
     ours = predict_hours(work, card)
     engine = predict_hours(work, card, engine=True)
@@ -77,7 +79,7 @@ def row_of(row: Row) -> dict[str, str]:
         "card": cards,
         "prompt, tokens": str(work.prompt_tokens),
         "steps": str(work.steps),
-        "memory, GiB": f"{_most_memory(params):.0f}",
+        "memory, GiB": f"{_most_memory(row.profile, row.short_template):.0f}",
         "a step, s": spread(ours.best.step_seconds, ours.worst.step_seconds),
         "training, h": spread(ours.best.training, ours.worst.training),
         "dev answers, h": spread(ours.best.dev_answers, ours.worst.dev_answers),
@@ -87,9 +89,25 @@ def row_of(row: Row) -> dict[str, str]:
     }
 
 
-def _most_memory(params: Path) -> float:
+@cache
+def _work(profile: str, short_template: bool) -> Work:
+    """Return what a run with a profile computes."""
+    return work_of_profile(_file(profile), added_characters=0 if short_template else None)
+
+
+@cache
+def _most_memory(profile: str, short_template: bool) -> float:
     """Return the predicted peak of a profile in GiB, with the whole of the overhead."""
-    return (predict_params(params).peak + OVERHEAD[1]) / GIB
+    params = read_yaml(_file(profile))
+    longest = longest_prompt(params)
+    if short_template:
+        longest -= template_characters(params["model_name"])
+
+    return (predict_params(_file(profile), longest).peak + OVERHEAD[1]) / GIB
+
+
+def _file(profile: str) -> Path:
+    return project_root() / "params" / profile / "04_train.yaml"
 
 
 def block() -> str:
