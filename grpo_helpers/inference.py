@@ -526,6 +526,7 @@ def answer_file(
             answers = _load_and_answer(
                 options, tokenizer, texts, kept, known=known, after_batch=after_batch
             )
+    free_memory()  # of a model that only the call before still held
 
     written = write_answers(output_path, items, answers)
     finished.note()
