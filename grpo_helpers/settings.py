@@ -95,8 +95,6 @@ SET_ELSEWHERE = {
     "pretrained_model_name_or_path": "the model is model_name",
     "dtype": "there is a parameter dtype",
     "torch_dtype": "there is a parameter dtype",
-    "load_in_4bit": "set use_quant=true, quant_type=4bit",
-    "load_in_8bit": "set use_quant=true, quant_type=8bit",
     "quantization_config": "there are parameters use_quant and quant_type",
     "device_map": "each process has the whole model on its own device",
     "gguf_file": "name the file in model_name",
