@@ -18,6 +18,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 BF16 = 2
 FP32 = 4
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+DTYPE_BYTES = {"bfloat16": BF16, "float16": BF16, "float32": FP32}
 SHAPE_KEYS = (
     "num_hidden_layers",
     "hidden_size",
@@ -120,14 +121,37 @@ def load_architecture(name_or_config_path: str | Path) -> Architecture:
     if file.is_file():
         return _read_config(file)
 
-    table = read_json(project_root() / "data" / "architectures.json", "architecture table")
-    name = str(name_or_config_path).rstrip("/").split("/")[-1]
+    table = _known_models()
+    name = _short_name(name_or_config_path)
     if name not in table:
         raise InputError(
             f"model {name_or_config_path!r}: no local config.json; "
             f"the table knows {', '.join(table)}"
         )
     return architecture_of(name, table[name])
+
+
+def template_characters(model_name: str | Path) -> int:
+    """Return the characters of the text that a model's chat template adds to every prompt.
+
+    Args:
+        model_name: A name of ``data/architectures.json``, as in :func:`load_architecture`.
+
+    Returns:
+        What was counted in a public copy of the template; 0 where there is none, or nobody has
+        looked. A run itself counts the tokens of its rendered prompts.
+    """
+    entry = _known_models().get(_short_name(model_name), {})
+    return entry.get("template_characters", 0)
+
+
+def _known_models() -> dict[str, Any]:
+    return read_json(project_root() / "data" / "architectures.json", "architecture table")
+
+
+def _short_name(name: str | Path) -> str:
+    """Return the last part of a hub name or path."""
+    return str(name).rstrip("/").split("/")[-1]
 
 
 def _read_config(file: Path) -> Architecture:

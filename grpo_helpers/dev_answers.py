@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpo_helpers.device_memory import free_memory
 from grpo_helpers.files import sha256
 from grpo_helpers.inference import (
     Answers,
@@ -26,7 +25,8 @@ from grpo_helpers.inference import (
     process_place,
     write_answers,
 )
-from grpo_helpers.models import load_tokenizer, load_with_adapter
+from grpo_helpers.kept_model import BaseModel, KeptModel
+from grpo_helpers.models import load_tokenizer
 from grpo_helpers.prompts import Message, prompt_texts
 from grpo_helpers.questions import Item
 from grpo_helpers.run_folder import RunFolder
@@ -97,16 +97,25 @@ class DevAnswers:
             partial.remove()
             progress.end()
 
-    def answer_from_disk(self, checkpoint: str) -> None:
-        """Answer with a checkpoint's adapter, loaded as it was trained, or with the base."""
+    def answer_from_disk(self, checkpoint: str, kept: KeptModel) -> None:
+        """Answer with a checkpoint's adapter, loaded as it was trained, or with the base.
+
+        Args:
+            checkpoint: ``epoch_3`` for one.
+            kept: What keeps the model for the next checkpoint.
+        """
         settings = self.settings
         adapter = self.run.adapter(checkpoint)
-        quant_type = settings.quant_type if settings.use_quant else None
-
-        model = load_with_adapter(
-            settings.model_name, str(adapter) if adapter else None, quant_type, settings.bf16
+        base = BaseModel(
+            name=settings.model_name,
+            quant_type=settings.quant_type if settings.use_quant else None,
+            dtype=settings.dtype,
+            model_kwargs=settings.model_kwargs,
         )
-        self.answer(model, load_tokenizer(settings.model_name), checkpoint)
+
+        tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+        with kept.ready(base, str(adapter) if adapter else None) as model:
+            self.answer(model, tokenizer, checkpoint)
 
     def make_up(self, trl_checkpoint: Path) -> None:
         """Answer for each save up to one of TRL's checkpoints that has no answers yet.
@@ -117,11 +126,11 @@ class DevAnswers:
             return
 
         rank, _ = process_place()
-        for checkpoint in self.run.unanswered(trl_checkpoint):
-            if rank == 0:
-                print(f"answering dev, {checkpoint}: the answers are missing", flush=True)
-            self.answer_from_disk(checkpoint)
-            free_memory()
+        with KeptModel() as kept:
+            for checkpoint in self.run.unanswered(trl_checkpoint):
+                if rank == 0:
+                    print(f"answering dev, {checkpoint}: the answers are missing", flush=True)
+                self.answer_from_disk(checkpoint, kept)
 
     def _fingerprint(self, texts: Sequence[str], checkpoint: str) -> str:
         """Return a hash of what decides the answers: the questions, the adapter, their length."""

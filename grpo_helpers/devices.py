@@ -2,7 +2,8 @@
 
 In: what PyTorch and the system report, as one :class:`Machine`. Out: nothing, a line to print, or
 an :class:`InputError`, each with the command that mends it. Only :func:`this_machine` looks at the
-machine; everything else is a function of its report, and can be tried without such a machine.
+machine; everything else, the preview of a run included, is a function of its report, and can be
+tried without such a machine.
 The article names its GPU and stops there. PyTorch itself falls back to the CPU without a word where
 a driver is too old for it, and a training would take days instead of hours.
 """
@@ -22,6 +23,7 @@ from grpo_helpers.settings import TrainSettings
 Version = tuple[int, int]
 
 AMPERE = (8, 0)  # the first compute capability that computes in bfloat16
+GIB = 1024**3
 
 # The oldest NVIDIA driver for each release of CUDA:
 # https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
@@ -50,6 +52,7 @@ class Machine:
         has_gpu: Whether torch can use a GPU, of NVIDIA or AMD.
         gpus: How many of them it sees.
         name: What the first one is called.
+        gib: The memory of the first one in GiB; 0 without one.
         capability: The compute capability of the first one, ``(8, 6)``; ``(0, 0)`` without one.
         kernels: What torch has machine code for: ``sm_80``, ``compute_90`` and so on.
         driver_cuda: The newest CUDA that the NVIDIA driver knows; ``(0, 0)`` without a driver.
@@ -66,6 +69,7 @@ class Machine:
     has_gpu: bool = False
     gpus: int = 0
     name: str = ""
+    gib: float = 0.0
     capability: Version = (0, 0)
     kernels: tuple[str, ...] = ()
     driver_cuda: Version = (0, 0)
@@ -74,6 +78,11 @@ class Machine:
     mps_here: bool = False
     xpu_here: bool = False
     is_hidden: bool = False
+
+    @property
+    def device(self) -> str:
+        """What a run computes on: the name of the GPU, or ``cpu``."""
+        return self.name if self.has_gpu else "cpu"
 
 
 def this_machine() -> Machine:
@@ -92,6 +101,7 @@ def this_machine() -> Machine:
         has_gpu=has_gpu,
         gpus=torch.cuda.device_count() if has_gpu else 0,
         name=torch.cuda.get_device_name() if has_gpu else "",
+        gib=torch.cuda.get_device_properties().total_memory / GIB if has_gpu else 0.0,
         capability=torch.cuda.get_device_capability() if has_gpu else (0, 0),
         kernels=tuple(torch.cuda.get_arch_list()) if has_gpu else (),
         driver_cuda=driver_cuda,
@@ -174,13 +184,19 @@ def _why_no_rocm(machine: Machine) -> str:
 # -- a GPU that can be used, but not for this ------------------------------------------------------
 
 
-def why_unfit(machine: Machine, bf16: bool) -> str:
-    """Return why the first GPU cannot train, and what mends it; "" if it can, or there is none.
+def why_unfit(machine: Machine, dtype: str) -> str:
+    """Return why a run cannot compute here, and what mends it; "" if it can.
 
     Args:
         machine: The report.
-        bf16: Whether the run computes in bfloat16.
+        dtype: What the run computes in: ``bfloat16``, ``float16`` or ``float32``.
     """
+    if dtype == "float16" and not machine.has_gpu:
+        return (
+            "dtype=float16 needs a GPU, for only there are its gradients scaled so that small ones "
+            "do not vanish: set dtype=float32"
+        )
+
     is_nvidia = machine.has_gpu and machine.rocm_build is None
     if not is_nvidia:
         return ""
@@ -195,10 +211,10 @@ def why_unfit(machine: Machine, bf16: bool) -> str:
             f"only for {', '.join(machine.kernels)}: {mend}"
         )
 
-    if bf16 and machine.capability < AMPERE:
+    if dtype == "bfloat16" and machine.capability < AMPERE:
         return (
-            f"bf16 needs an Ampere card (8.0) or newer, {machine.name} is older: "
-            "set bf16=false, use_quant=false"
+            f"dtype=bfloat16 needs an Ampere card (8.0) or newer, {machine.name} is older: "
+            "set dtype=float16, as the profile t4 does"
         )
     return ""
 
@@ -236,12 +252,13 @@ def check_device(machine: Machine, settings: TrainSettings) -> None:
 
     Raises:
         InputError: ``device`` is cuda and torch can use no GPU, the GPU is too old for this build
-            of torch or for bfloat16, or there are fewer GPUs than processes.
+            of torch or for bfloat16, float16 is to train without a GPU, or there are fewer GPUs
+            than processes.
     """
     if settings.device == "cuda" and not machine.has_gpu:
         raise InputError(f"device is cuda, but {_why_no_gpu(machine)}")
 
-    reason = why_unfit(machine, settings.bf16)
+    reason = why_unfit(machine, settings.dtype)
     if reason:
         raise InputError(reason)
 

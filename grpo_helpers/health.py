@@ -25,6 +25,7 @@ from grpo_helpers.run_folder import LOG_FILE, Rows, RunLog, series
 WINDOW = 5  # logged steps at either end that are compared
 EXACT_MATCH = "rewards/em_reward/mean"
 LENGTH = "completions/mean_length"
+GRADIENT_NORM = "grad_norm"
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ RULES = (
     ),
     Rule(
         name="gradient norm",
-        keys=("grad_norm",),
+        keys=(GRADIENT_NORM,),
         is_broken=_gradients_explode,
         diagnosis="gradients are more than twenty times as large as at the start",
         action="lower the learning rate or max_grad_norm",
@@ -246,22 +247,30 @@ def _logged_numbers(rows: Rows) -> set[str]:
 
 def _check_finite(rows: Rows, logged: set[str]) -> Finding:
     """Return an alarm if a logged value is infinite or not a number."""
-    lost = set()
-    for row in rows:
-        for name in logged:
-            value = row.get(name)
-            if isinstance(value, float) and not math.isfinite(value):
-                lost.add(name)
-
+    lost = sorted(name for name in logged if _is_lost(name, rows))
     if not lost:
         return Finding("finite numbers", "all values are finite", alarm=False)
 
     return Finding(
         "finite numbers",
-        summary=f"not a number: {', '.join(sorted(lost))}",
+        summary=f"not a number: {', '.join(lost)}",
         alarm=True,
-        action="lower the learning rate; in half precision, use bf16 instead of fp16",
+        action="lower the learning rate; with dtype=float16, use bfloat16 or float32",
     )
+
+
+def _is_lost(name: str, rows: Rows) -> bool:
+    """Return whether a logged quantity has become infinite or no number.
+
+    With float16, gradients that were scaled too much are infinite, and the step is skipped: that is
+    no fault unless it goes on.
+    """
+    _, values = series(rows, name)
+    is_bad = [isinstance(value, float) and not math.isfinite(value) for value in values]
+
+    if name == GRADIENT_NORM:
+        return len(is_bad) >= WINDOW and all(is_bad[-WINDOW:])
+    return any(is_bad)
 
 
 def _apply(rule: Rule, rows: Rows) -> Finding:
@@ -270,7 +279,8 @@ def _apply(rule: Rule, rows: Rows) -> Finding:
     values_text = []
 
     for key in rule.keys:
-        _, values = series(rows, key)
+        _, logged = series(rows, key)
+        values = [value for value in logged if math.isfinite(value)]
         if len(values) < 2 * WINDOW:
             return Finding(rule.name, f"too early: needs {2 * WINDOW} logged steps", alarm=None)
 

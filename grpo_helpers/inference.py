@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers.answers import strip_prefixes_and_normalize
+from grpo_helpers.architecture import DTYPE_BYTES
 from grpo_helpers.chat_template import (
     DEFAULT_DATE,
     NO_THINK,
@@ -49,6 +50,7 @@ from grpo_helpers.files import (
     show_path,
     write_json,
 )
+from grpo_helpers.kept_model import BaseModel, KeptModel
 from grpo_helpers.library_fixes import plain_generation
 from grpo_helpers.model_checks import (
     Room,
@@ -58,7 +60,7 @@ from grpo_helpers.model_checks import (
     model_hash,
     model_revision,
 )
-from grpo_helpers.models import load_tokenizer, load_with_adapter
+from grpo_helpers.models import load_tokenizer
 from grpo_helpers.prompts import (
     Message,
     PromptSource,
@@ -309,7 +311,8 @@ class AnswerOptions:
         model_id: A model folder, a hub id or a GGUF file.
         lora_weights_path: The folder of a checkpoint's adapter; None for the base model.
         quant_type: ``"4bit"``, ``"8bit"`` or None, as in training.
-        bf16: Whether weights that are not quantised are bfloat16, as in training.
+        dtype: The numbers that the model computes with, as in training.
+        model_kwargs: Further arguments of ``from_pretrained``, as in training.
         few_shot_data_path: Pool of worked examples.
         instruct_path: Instruction texts.
         num_few_shot: Worked examples in each prompt, as in training.
@@ -325,7 +328,8 @@ class AnswerOptions:
     model_id: str
     lora_weights_path: str | None = None
     quant_type: str | None = None
-    bf16: bool = False
+    dtype: str = "float32"
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
     few_shot_data_path: str = PromptSource.few_shot_data_path
     instruct_path: str = PromptSource.instruct_path
     num_few_shot: int = PromptSource.num_few_shot
@@ -337,6 +341,8 @@ class AnswerOptions:
 
     def __post_init__(self) -> None:
         parse_date(self.date_string)
+        if self.dtype not in DTYPE_BYTES:
+            raise InputError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPE_BYTES)}")
         for name in ("batch_size", "max_new_tokens"):
             value = getattr(self, name)
             if value < 1:
@@ -360,7 +366,8 @@ class AnswerOptions:
             model_id=settings["model_name"],
             lora_weights_path=str(adapter) if adapter else None,
             quant_type=settings["quant_type"] if settings["use_quant"] else None,
-            bf16=settings["bf16"],
+            dtype=settings.get("dtype", "float32"),
+            model_kwargs=settings.get("model_kwargs", {}),
             few_shot_data_path=settings["few_shot_data_path"],
             instruct_path=settings["instruct_path"],
             num_few_shot=settings["num_few_shot"],
@@ -376,6 +383,16 @@ class AnswerOptions:
         """What the prompts are made of besides the questions."""
         return PromptSource.from_settings(self)
 
+    @property
+    def base_model(self) -> BaseModel:
+        """The base model, and how it is loaded."""
+        return BaseModel(
+            name=self.model_id,
+            quant_type=self.quant_type,
+            dtype=self.dtype,
+            model_kwargs=self.model_kwargs,
+        )
+
 
 def answer(
     run: RunFolder | str | Path,
@@ -384,6 +401,7 @@ def answer(
     output_path: str | Path,
     *,
     progress: bool = False,
+    kept: KeptModel | None = None,
     **changes: Any,
 ) -> Path:
     """Answer every question of a contest file with a checkpoint of a run.
@@ -397,6 +415,8 @@ def answer(
         input_path: The contest file; answers in it are neither needed nor read.
         output_path: Where the answers go.
         progress: Show a progress bar.
+        kept: A model that stays in memory from one call to the next: the weights are read once for
+            all checkpoints of a run, its base included. None: they go when the file is answered.
         **changes: Fields of :class:`AnswerOptions` to replace, ``batch_size=8`` for one.
 
     Returns:
@@ -409,7 +429,7 @@ def answer(
         run = RunFolder(run)
 
     options = replace(AnswerOptions.of_run(run, checkpoint), **changes)
-    return answer_file(input_path, output_path, options, progress=progress)
+    return answer_file(input_path, output_path, options, progress=progress, kept=kept)
 
 
 def run_inference(
@@ -448,7 +468,12 @@ def run_inference(
 
 
 def answer_file(
-    input_path: str, output_path: str | Path, options: AnswerOptions, *, progress: bool = False
+    input_path: str,
+    output_path: str | Path,
+    options: AnswerOptions,
+    *,
+    progress: bool = False,
+    kept: KeptModel | None = None,
 ) -> Path:
     """Answer every question of a contest file.
 
@@ -461,6 +486,7 @@ def answer_file(
         output_path: Where the answers go.
         options: The model, and how it answers.
         progress: Show a progress bar.
+        kept: As in :func:`answer`.
 
     Returns:
         The path written.
@@ -498,9 +524,9 @@ def answer_file(
 
         with explain_out_of_memory(lambda: f"the answers so far are in {partial.path}: call again"):
             answers = _load_and_answer(
-                options, tokenizer, texts, known=known, after_batch=after_batch
+                options, tokenizer, texts, kept, known=known, after_batch=after_batch
             )
-    free_memory()
+    free_memory()  # of a model that only the call before still held
 
     written = write_answers(output_path, items, answers)
     finished.note()
@@ -512,22 +538,24 @@ def _load_and_answer(
     options: AnswerOptions,
     tokenizer: PreTrainedTokenizerBase,
     texts: list[str],
+    kept: KeptModel | None,
+    *,
     known: Answers,
     after_batch: Callable[[Answers], None],
 ) -> list[str]:
-    """Return the answers of a model that is loaded for them; nothing of it is left afterwards."""
-    model = load_with_adapter(
-        options.model_id, options.lora_weights_path, options.quant_type, options.bf16
-    )
-    return generate_answers(
-        model,
-        tokenizer,
-        texts,
-        batch_size=options.batch_size,
-        max_new_tokens=options.max_new_tokens,
-        known=known,
-        after_batch=after_batch,
-    )
+    """Return the answers of a model; nothing of it is left afterwards unless it is kept."""
+    in_memory = nullcontext(kept) if kept else KeptModel()
+
+    with in_memory as models, models.ready(options.base_model, options.lora_weights_path) as model:
+        return generate_answers(
+            model,
+            tokenizer,
+            texts,
+            batch_size=options.batch_size,
+            max_new_tokens=options.max_new_tokens,
+            known=known,
+            after_batch=after_batch,
+        )
 
 
 def _check_files(input_path: str, output_path: str | Path) -> None:
@@ -580,7 +608,8 @@ def _fingerprint(options: AnswerOptions, input_path: str, texts: Sequence[str]) 
         "prompts": list(texts),
         "model": [options.model_id, weights],
         "adapter": adapter,
-        "precision": [options.quant_type, options.bf16],
+        "precision": [options.quant_type, options.dtype],
+        "model_kwargs": options.model_kwargs,
         "limits": [options.batch_size, options.max_new_tokens],
     }
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
@@ -670,24 +699,42 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--instruct_path", help="instruction texts")
     model.add_argument("--num_few_shot", type=int, help="worked examples in each prompt")
     model.add_argument("--quant_type", choices=["4bit", "8bit"], help="load the model quantised")
-    model.add_argument("--bf16", action="store_true", help="load the model in bfloat16")
+    model.add_argument("--dtype", choices=list(DTYPE_BYTES), help="what the model computes in")
+    model.add_argument(  # the earlier way to say it
+        "--bf16", action="store_const", const="bfloat16", dest="dtype", help=argparse.SUPPRESS
+    )
+    model.add_argument(
+        "--model_kwargs",
+        type=_json_mapping,
+        help="further arguments of from_pretrained, as JSON",
+    )
     model.add_argument("--chat_template_path", help="jinja file in the place of the model's own")
     model.add_argument("--date_string", help=f"date for chat templates (default: {DEFAULT_DATE})")
     model.add_argument("--batch_size", type=int, help="prompts answered at once")
     model.add_argument("--max_new_tokens", type=int, help="longest answer, in tokens")
     model.add_argument(
         "--chat_template_kwargs",
-        type=_json_mapping,
+        type=_template_arguments,
         help="what the chat template gets besides messages and date, as JSON",
     )
     return parser
 
 
-def _json_mapping(text: str) -> dict[str, Any]:
+def _template_arguments(text: str) -> dict[str, Any]:
     try:
         return template_kwargs({"chat_template_kwargs": text})
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _json_mapping(text: str) -> dict[str, Any]:
+    try:
+        mapping = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(mapping, dict):
+        raise argparse.ArgumentTypeError(f'{text} is no mapping such as {{"name": "value"}}')
+    return mapping
 
 
 def options_from(args: dict[str, Any]) -> AnswerOptions:

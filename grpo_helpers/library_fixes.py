@@ -243,12 +243,35 @@ def use_one_gpu(config: Any) -> None:
 
 def apply_to(trainer: Trainer) -> None:
     """Apply every patch that a trainer needs before it trains."""
+    keep_adapter_in_float32(trainer)
     skip_model_card(trainer)
     keep_train_completions(trainer)
     count_equal_groups(trainer)
     require_grads_once(trainer.model.get_base_model())
     if trainer.use_vllm and not trainer.is_fsdp_enabled:  # no process has whole weights with FSDP
         keep_base_weights(trainer.vllm_generation.model)
+
+
+def keep_adapter_in_float32(trainer: Trainer) -> None:
+    """Give the adapter float32 weights again, unless the run computes in bfloat16.
+
+    Library: TRL 1.16 with torch 2.13. Symptom: over a quantised base the adapter is cast to
+    bfloat16, whatever the run computes in. In float16, a GPU then fails at the first optimizer
+    step: '"_amp_foreach_non_finite_check_and_unscale_cuda" not implemented for 'BFloat16'', for
+    the gradients of float16 are scaled, and those of bfloat16 cannot be.
+    Where: ``trl/trainer/grpo_trainer.py``, ``GRPOTrainer.__init__``;
+    https://github.com/huggingface/trl/issues/4901 and
+    https://github.com/pytorch/pytorch/issues/127176.
+    Drift test: ``test_trl_casts_the_adapter_of_a_quantised_model_to_bfloat16``.
+    """
+    import torch
+
+    if trainer.args.bf16:
+        return
+
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(torch.float32)
 
 
 def skip_model_card(trainer: Trainer) -> None:

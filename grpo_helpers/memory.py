@@ -22,20 +22,29 @@ from typing import Any
 from grpo_helpers.architecture import (
     ATTENTION,
     BF16,
+    DTYPE_BYTES,
     FP32,
     Architecture,
     load_architecture,
     lora_params,
+    template_characters,
     weights_bytes,
 )
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
 from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
 from grpo_helpers.files import InputError, read_yaml
+from grpo_helpers.parameters import present_names
+from grpo_helpers.prompts import PromptSource, load_prompted
 
 GIB = 1024**3
 # CUDA context, library workspaces, fragmentation, least and most: inferred, not measured here.
 OVERHEAD = (0.5 * GIB, 1.5 * GIB)
 HEAD_TILE = (4096, 32768)  # tokens x vocabulary columns that TRL's fused LM head holds at once
+# The questions of a run: parameters of notebook 04, and their defaults there.
+QUESTIONS = {
+    "train_data_path": "data/embedded/train.json",
+    "eval_data_path": "data/embedded/dev.json",
+}
 LM_HEADS = ("fused", "fused_cpu", "full_logits")
 NEEDED = (
     "model_name",
@@ -60,8 +69,9 @@ class Budget:
         prompt_tokens: The longest prompt of a round, since all rows are padded to it.
         completion_tokens: The longest completion.
         quant: None, ``"4bit"``, or ``"8bit"`` with the activations traced for 4-bit.
-        bf16: Whether weights that are not quantised, cache and activations are in bfloat16. In
-            float32 they are counted twice as large, which is a little too much for activations.
+        dtype: The numbers of weights that are not quantised, of the cache and of activations:
+            ``bfloat16``, ``float16`` or ``float32``. In float32 they are counted twice as large,
+            which is a little too much for activations.
         lora_rank: Rank of the adapter. Full fine-tuning is not predicted.
         lora_targets: Layers that get an adapter.
         lora_dropout: Any value above 0 keeps a mask and a copy.
@@ -74,7 +84,7 @@ class Budget:
             which held tokens x vocabulary).
 
     Raises:
-        InputError: A size that is no whole number from 1 up, or an unknown ``lm_head``.
+        InputError: A size that is no whole number from 1 up, an unknown ``dtype`` or ``lm_head``.
     """
 
     B: int
@@ -83,7 +93,7 @@ class Budget:
     completion_tokens: int
     A: int | None = None
     quant: str | None = None
-    bf16: bool = True
+    dtype: str = "bfloat16"
     lora_rank: int = 64
     lora_targets: Sequence[str] = ATTENTION
     lora_dropout: float = 0.0
@@ -96,6 +106,8 @@ class Budget:
         sizes = ("B", "S", "prompt_tokens", "completion_tokens", "lora_rank", "rows_per_prompt")
         for name in sizes:
             need_whole_number(name, getattr(self, name))
+        if self.dtype not in DTYPE_BYTES:
+            raise InputError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
         if self.lm_head not in LM_HEADS:
             raise InputError(f"lm_head must be one of {', '.join(LM_HEADS)}, got {self.lm_head!r}")
 
@@ -107,7 +119,16 @@ class Budget:
     @property
     def bytes_per_number(self) -> int:
         """Bytes of a number in weights that are not quantised, in the cache and in activations."""
-        return BF16 if self.bf16 else FP32
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def bytes_per_trained_number(self) -> int:
+        """Bytes of a number of the adapter.
+
+        TRL casts it to bfloat16 over a quantised base, which suits nothing but bfloat16: see
+        :func:`grpo_helpers.library_fixes.keep_adapter_in_float32`.
+        """
+        return BF16 if self.quant and self.dtype == "bfloat16" else FP32
 
     @property
     def widening(self) -> int:
@@ -230,13 +251,9 @@ def predict(arch: Architecture, budget: Budget) -> Prediction:
 
 
 def static_bytes(arch: Architecture, budget: Budget) -> Static:
-    """Return what stays in memory.
-
-    TRL casts the adapter to bfloat16 over a quantised base; otherwise PEFT keeps it in float32.
-    Adam keeps two numbers for each trained parameter.
-    """
-    bytes_per_number = BF16 if budget.quant else FP32
-    lora = lora_params(arch, budget.lora_rank, budget.lora_targets) * bytes_per_number
+    """Return what stays in memory; Adam keeps two numbers for each trained parameter."""
+    trained = lora_params(arch, budget.lora_rank, budget.lora_targets)
+    lora = trained * budget.bytes_per_trained_number
     weights = weights_bytes(arch, budget.quant, budget.bytes_per_number)
     return Static(weights, lora, gradients=lora, adam=2 * lora)
 
@@ -270,7 +287,7 @@ def training_phases(arch: Architecture, budget: Budget, static: Static) -> dict[
     """
     head = _head_bytes(arch, budget)
     layers = _layer_bytes(arch, budget)
-    mlp = _tokens_of_a_pass(budget) * _mlp_bytes_per_token(arch, budget)
+    mlp = _most_tokens(budget) * _mlp_bytes_per_token(arch, budget)
 
     forward = head.forward
     if budget.gradient_checkpointing:
@@ -338,13 +355,21 @@ def _decode(arch: Architecture, budget: Budget, weights: int, adapter: int, rows
     return Phase(weights, adapter, cache, round(working))
 
 
-def _tokens_of_a_pass(budget: Budget) -> int:
-    """Return the tokens that go through the layers in one pass over B completions."""
-    if not budget.shares_in_loss:
-        return budget.B * budget.tokens
+def tokens_of_a_pass(budget: Budget, prompt_tokens: float, completion_tokens: float) -> float:
+    """Return the tokens that go through the layers in one pass over B completions.
 
-    prompts = budget.prompts_of(budget.B)
-    return prompts * budget.prompt_tokens + budget.B * budget.completion_tokens
+    Args:
+        budget: The batch, and whether the loss shares prompts.
+        prompt_tokens: Tokens of a prompt.
+        completion_tokens: Tokens of a completion.
+    """
+    prompts = budget.prompts_of(budget.B) if budget.shares_in_loss else budget.B
+    return prompts * prompt_tokens + budget.B * completion_tokens
+
+
+def _most_tokens(budget: Budget) -> float:
+    """Return the tokens of a pass whose prompts and completions are the longest."""
+    return tokens_of_a_pass(budget, budget.prompt_tokens, budget.completion_tokens)
 
 
 def _cache_bytes_per_token(arch: Architecture, budget: Budget) -> int:
@@ -363,7 +388,7 @@ def _unpacked_bytes(arch: Architecture, budget: Budget) -> int:
         return 0
 
     scales = arch.largest_linear // 64 * FP32
-    return arch.largest_linear * BF16 + scales
+    return arch.largest_linear * budget.bytes_per_number + scales
 
 
 @dataclass(frozen=True)
@@ -376,7 +401,7 @@ class _LayerBytes:
 
 def _layer_bytes(arch: Architecture, budget: Budget) -> _LayerBytes:
     """Return the activations of the layers: fitted on traces, up to 3 % low."""
-    tokens = _tokens_of_a_pass(budget)
+    tokens = _most_tokens(budget)
     hidden = arch.hidden_size
     mlp = arch.intermediate_size
     queries = arch.query_width
@@ -512,6 +537,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         params: Parameters by name; those of :data:`NEEDED` at least, and no batch that TRL refuses.
         prompt_tokens: The longest prompt, in tokens.
     """
+    params = present_names(params)
     batch = {name: params[name] for name in TRL_NAMES.values() if name in params}
     if not batch.get("steps_per_generation"):
         batch["steps_per_generation"] = None  # notebook 04 writes 0 for TRL's default
@@ -529,7 +555,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         prompt_tokens=prompt_tokens,
         completion_tokens=params["max_completion_length"],
         quant=quant,
-        bf16=params.get("bf16", False),
+        dtype=params.get("dtype", "float32"),
         lora_rank=params["lora_r"],
         lora_targets=str(targets).replace(" ", "").split(","),
         lora_dropout=params.get("lora_dropout", 0.0),
@@ -539,12 +565,38 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
     )
 
 
-def predict_params(path: str | Path, prompt_tokens: int) -> Prediction:
+def longest_prompt(params: dict[str, Any]) -> int:
+    """Return the characters of a run's longest prompt: more than the tokens of a model for Korean.
+
+    Args:
+        params: Parameters of notebook 04 by name; what is missing has the default of the notebook.
+
+    Raises:
+        InputError: A file of questions, examples or instructions cannot be read.
+    """
+    source = PromptSource(
+        few_shot_data_path=params.get("few_shot_data_path", PromptSource.few_shot_data_path),
+        instruct_path=params.get("instruct_path", PromptSource.instruct_path),
+        num_few_shot=params.get("num_few_shot", PromptSource.num_few_shot),
+    )
+
+    longest = 0
+    for name, default in QUESTIONS.items():
+        _, prompts = load_prompted(params.get(name, default), source, need_answer=False)
+        for prompt in prompts:
+            longest = max(longest, sum(len(message["content"]) for message in prompt))
+
+    own_template = params.get("chat_template_path", "")
+    added = 0 if own_template else template_characters(params.get("model_name", ""))
+    return longest + added
+
+
+def predict_params(path: str | Path, prompt_tokens: int | None = None) -> Prediction:
     """Return the prediction for a YAML file with notebook 04's parameters.
 
     Args:
         path: The file.
-        prompt_tokens: The longest prompt, in tokens.
+        prompt_tokens: The longest prompt, in tokens; None: as :func:`longest_prompt` counts it.
 
     Raises:
         InputError: A parameter is missing, the batch is not legal, or the model is not known.
@@ -556,6 +608,8 @@ def predict_params(path: str | Path, prompt_tokens: int) -> Prediction:
                 f"{path}: {name} is missing; without it the memory cannot be predicted"
             )
 
+    if prompt_tokens is None:
+        prompt_tokens = longest_prompt(params)
     budget = budget_of_params(params, prompt_tokens)
     return predict(load_architecture(params["model_name"]), budget)
 
@@ -575,10 +629,13 @@ def _print_phases(prediction: Prediction) -> None:
         print(f"  {phase:<10}{size / GIB:8.2f}{notes.get(phase, '')}")
 
 
-def report(params: str, vram_gb: float, prompt_tokens: int) -> int:
+def report(params: str, vram_gb: float, prompt_tokens: int | None) -> int:
     """Print the prediction for a parameter file; return 0 if it fits the card, else 1."""
     prediction = predict_params(params, prompt_tokens)
     _print_phases(prediction)
+    if prompt_tokens is None:
+        longest = longest_prompt(read_yaml(params))
+        print(f"for a prompt of {longest} tokens, the characters of the longest one")
 
     least, most = ((prediction.peak + extra) / GIB for extra in OVERHEAD)
     result = verdict(prediction.peak, vram_gb)
@@ -597,8 +654,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--prompt_tokens",
         type=int,
-        default=1024,
-        help="longest prompt, in tokens (default: 1024)",
+        help="longest prompt, in tokens (default: as many as the longest one has characters)",
     )
     args = parser.parse_args(argv)
     return run_command(lambda: report(args.params, args.vram_gb, args.prompt_tokens))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -186,6 +186,30 @@ def check_quantization(quant_type: str | None) -> None:
             f"a model in {quant_type} needs bitsandbytes, which is not installed: "
             'pip install -e ".[gpu]", or leave the model as it is (use_quant=false)'
         )
+
+
+def check_model_kwargs(name: str, model_kwargs: Mapping[str, Any]) -> None:
+    """Make sure that a model can be built with the attention that ``model_kwargs`` asks for.
+
+    Raises:
+        InputError: transformers knows no such attention, the model has none of that kind, or what
+            it needs is not installed.
+    """
+    attention = model_kwargs.get("attn_implementation")
+    if attention is None:
+        return
+
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(model_config(name), attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"model_kwargs: model {name!r} cannot have attn_implementation {attention!r}: "
+            f"{first_line(error)}"
+        ) from None
 
 
 def skeleton(name: str) -> PreTrainedModel | None:

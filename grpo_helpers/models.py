@@ -11,12 +11,14 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from grpo_helpers.chat_template import read_chat_template
-from grpo_helpers.files import InputError, first_line
+from grpo_helpers.files import InputError, first_line, show_path
 from grpo_helpers.library_fixes import (
     keep_gradients_on_cpu,
     plain_generation,
@@ -85,7 +87,14 @@ def load_tokenizer(name: str, chat_template_path: str = "") -> PreTrainedTokeniz
     return tokenizer
 
 
-def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> PreTrainedModel:
+def load_model(
+    name: str,
+    quant_type: str | None = None,
+    dtype: str = "float32",
+    *,
+    model_kwargs: Mapping[str, Any] | None = None,
+    to_gpu: bool = False,
+) -> PreTrainedModel:
     """Return a base model.
 
     Weights are read from safetensors, or from a GGUF file, which is unpacked to full precision. No
@@ -95,7 +104,11 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
         name: As in :func:`model_source`.
         quant_type: ``"4bit"`` (nf4 with double quantisation), ``"8bit"``, or None for full
             precision.
-        bf16: Load weights that are not quantised as bfloat16 instead of float32.
+        dtype: The numbers of weights that are not quantised, and of computing with those that are:
+            ``float32``, ``bfloat16`` or ``float16``.
+        model_kwargs: Further arguments of ``from_pretrained``, ``attn_implementation`` for one.
+        to_gpu: Read plain weights straight into this process's GPU, where there is one; quantised
+            ones always are. Otherwise each process holds all of them in main memory first.
 
     Raises:
         InputError: The model cannot be found or read, a GGUF file is to be quantised again, or
@@ -112,13 +125,14 @@ def load_model(name: str, quant_type: str | None = None, bf16: bool = False) -> 
             "use_quant needs a safetensors model"
         )
 
-    options: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32}
+    options: dict[str, Any] = {**(model_kwargs or {}), "dtype": getattr(torch, dtype)}
     if gguf:
         options |= gguf
     else:
         options["use_safetensors"] = True
     if quant_type:
-        options["quantization_config"] = quantization_config(quant_type)
+        options["quantization_config"] = quantization_config(quant_type, dtype)
+    if quant_type or (to_gpu and not gguf and _has_own_gpu()):
         options["device_map"] = {"": local_device()}
 
     model = _read_weights(name, source, options)
@@ -146,12 +160,17 @@ def _read_weights(name: str, source: str, options: dict[str, Any]) -> PreTrained
             f"the weights of model {name!r} are damaged, or only a pointer to them was copied: "
             f"download them again ({first_line(error)})"
         ) from error
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
 
 
 def load_with_adapter(
-    name: str, lora_weights_path: str | None, quant_type: str | None = None, bf16: bool = False
+    name: str,
+    lora_weights_path: str | None,
+    quant_type: str | None = None,
+    dtype: str = "float32",
+    *,
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel | PeftModel:
     """Return a model that is ready to answer: a base model, with an adapter on it if one is given.
 
@@ -160,7 +179,8 @@ def load_with_adapter(
         lora_weights_path: The folder of a checkpoint's adapter, ``runs/default/epoch_3`` for one;
             None for the base model.
         quant_type: As in :func:`load_model`; use what the adapter was trained with.
-        bf16: As in :func:`load_model`; use what the adapter was trained with.
+        dtype: As in :func:`load_model`; use what the adapter was trained with.
+        model_kwargs: As in :func:`load_model`; use what the adapter was trained with.
 
     Raises:
         InputError: The model cannot be found, the folder holds no adapter, or the adapter was
@@ -169,23 +189,48 @@ def load_with_adapter(
     folder = adapter_folder(lora_weights_path) if lora_weights_path is not None else None
     if folder is not None:
         check_adapter(folder, name)
-    model: Any = load_model(name, quant_type, bf16)
 
-    if folder is not None:
-        from peft import PeftModel
-
-        # PEFT would read the bfloat16 adapter of a quantised model as float32.
-        autocast = not quant_type
-        try:
-            model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=autocast)
-        except (KeyError, RuntimeError, ValueError) as error:  # what no check before has found
-            raise InputError(
-                f"the adapter in {lora_weights_path} does not fit model {name}: {first_line(error)}"
-            ) from error
-
+    model: Any = load_model(name, quant_type, dtype, model_kwargs=model_kwargs, to_gpu=True)
     if not quant_type:  # quantised weights are on their device already
         model = model.to(local_device())
+
+    if folder is not None:
+        model = put_adapter(model, folder, quant_type, dtype)
     return model.eval()
+
+
+def put_adapter(
+    model: PreTrainedModel, folder: Path, quant_type: str | None, dtype: str
+) -> PeftModel:
+    """Return a base model in memory with an adapter on it, ready to answer.
+
+    Args:
+        model: The base model.
+        folder: The adapter's folder; :func:`grpo_helpers.model_checks.check_adapter` has nothing
+            against it.
+        quant_type: As the model was loaded.
+        dtype: As the model was loaded.
+
+    Raises:
+        InputError: The adapter was trained on another model.
+    """
+    from peft import PeftModel
+
+    # PEFT would read the bfloat16 adapter of a quantised model as float32.
+    autocast = not (quant_type and dtype == "bfloat16")
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=autocast)
+    except (KeyError, RuntimeError, ValueError) as error:  # what no check before has found
+        raise InputError(
+            f"the adapter in {show_path(folder)} does not fit model {model.name_or_path}: "
+            f"{first_line(error)}"
+        ) from error
+    return adapted.eval()
+
+
+def _has_own_gpu() -> bool:
+    """Return whether whole weights belong on a GPU here: FSDP spreads them itself."""
+    return local_device() != "cpu" and os.environ.get("ACCELERATE_USE_FSDP") != "true"
 
 
 def local_device() -> str | int:
@@ -229,11 +274,12 @@ class DownloadLines(tqdm):
 # -- configuration ---------------------------------------------------------------------------------
 
 
-def quantization_config(quant_type: str) -> BitsAndBytesConfig:
+def quantization_config(quant_type: str, dtype: str = "bfloat16") -> BitsAndBytesConfig:
     """Return the configuration of a quantised model.
 
     Args:
-        quant_type: ``"4bit"`` (nf4 with double quantisation, computing in bfloat16) or ``"8bit"``.
+        quant_type: ``"4bit"`` (nf4 with double quantisation) or ``"8bit"``.
+        dtype: The numbers that 4-bit weights are unpacked to, in order to compute with them.
     """
     import torch
     from transformers import BitsAndBytesConfig
@@ -245,7 +291,7 @@ def quantization_config(quant_type: str) -> BitsAndBytesConfig:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
 
 

@@ -2,7 +2,8 @@
 
 In: a namespace (a notebook's ``globals()``, a YAML profile) and the types that a settings class
 declares. Out: the names that were set, and values of the declared types, or an InputError that
-names the parameter.
+names the parameter. A parameter that has another name by now is still read, from a profile of your
+own as from the ``settings.json`` of an earlier run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,23 @@ TYPES = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict}
 PLAIN = (str, int, float, bool, list, dict, type(None))
 INJECTED = "# Parameters"  # how the cell that papermill adds begins
 PAPERMILL = "PAPERMILL_"  # names that papermill itself adds to that cell on demand
+
+
+@dataclass(frozen=True)
+class Successor:
+    """The parameter that has taken the place of an earlier one.
+
+    Attributes:
+        name: What it is called.
+        values: What it is for each value of the earlier one.
+    """
+
+    name: str
+    values: Mapping[bool, str]
+
+
+# Names of earlier versions.
+SUPERSEDED = {"bf16": Successor("dtype", {True: "bfloat16", False: "float32"})}
 
 
 @dataclass(frozen=True)
@@ -173,6 +191,41 @@ def _is_literal(statement: ast.stmt) -> bool:
     except (ValueError, TypeError):
         return False
     return True
+
+
+def present_names(
+    parameters: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return parameters under the names that they have now.
+
+    Args:
+        parameters: Parameters by name, as a YAML file or a ``settings.json`` has them.
+        defaults: Values that a parameter has where nobody set it: an earlier name overrides them.
+
+    Raises:
+        InputError: An earlier name and the present one contradict each other.
+
+    >>> present_names({"seed": 1, "bf16": True})
+    {'seed': 1, 'dtype': 'bfloat16'}
+    """
+    renamed = {name: value for name, value in parameters.items() if name not in SUPERSEDED}
+    untouched = defaults or {}
+
+    for name, successor in SUPERSEDED.items():
+        if name not in parameters:
+            continue
+
+        value = convert(name, parameters[name], "bool")
+        meant = successor.values[value]
+        given = renamed.get(successor.name, meant)
+        if given not in (meant, untouched.get(successor.name)):
+            raise InputError(
+                f"{name}={str(value).lower()} means {successor.name}={meant} now, and "
+                f"{successor.name} is {given!r}: leave {name} out"
+            )
+        renamed[successor.name] = meant
+
+    return renamed
 
 
 def convert(name: str, value: Any, declared: str) -> Any:

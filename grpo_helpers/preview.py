@@ -3,9 +3,10 @@
 In: a run's settings and its prompts. Out: a :class:`Preview`, which notebook 04 and
 ``python -m grpo_helpers.training`` print alike. Nothing in it is assumed: prompts are rendered and
 their tokens counted, the model's shape is read from its configuration, and the memory is predicted
-(:mod:`grpo_helpers.memory`) for these lengths. Hours are not predicted: nothing in the course
-knows how fast a card is, so the log says after each step how many minutes are left. In the
-article, a run starts without a word on any of this.
+(:mod:`grpo_helpers.memory`) for these lengths. Hours are not: how long the completions will be,
+nobody knows yet, and the log says after each step how many minutes are left
+(:mod:`grpo_helpers.hours` predicts them for lengths that are assumed). In the article, a run starts
+without a word on any of this.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from grpo_helpers.architecture import architecture_of
+from grpo_helpers.devices import Machine, this_machine
 from grpo_helpers.files import InputError
 from grpo_helpers.memory import GIB, OVERHEAD, budget_of_params, predict, verdict
 from grpo_helpers.model_checks import model_config
@@ -24,21 +26,6 @@ from grpo_helpers.settings import TrainSettings
 
 SHOWN = 350  # characters of a long prompt that are shown at its beginning, and at its end
 PERCENT = 100
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where a run computes.
-
-    Attributes:
-        name: The card, or ``cpu``.
-        gib: Its memory in GiB; None for a CPU.
-        remark: Why it is not a GPU, where that may come as a surprise.
-    """
-
-    name: str
-    gib: float | None = None
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class Preview:
     """What a run will do.
 
     Attributes:
-        device: Where it computes.
+        machine: Where it computes.
         precision: How numbers are kept: ``float32``, ``weights in 4bit, the rest in bfloat16``.
         processes: How many processes train together, each on a device of its own.
         sizes: The lengths of all train and dev prompts.
@@ -68,7 +55,7 @@ class Preview:
         memory: The predicted peak, or in one line why it cannot be predicted.
     """
 
-    device: Device
+    machine: Machine
     precision: str
     processes: int
     sizes: PromptSizes
@@ -85,11 +72,9 @@ class Preview:
         return "\n".join(lines)
 
     def _device_line(self) -> str:
-        line = f"device: {self.device.name}, {self.precision}"
+        line = f"device: {self.machine.device}, {self.precision}"
         if self.processes > 1:
             line += f"; {self.processes} processes, one device each"
-        if self.device.remark:
-            line += f" ({self.device.remark})"
         return line
 
     def _sizes_line(self) -> str:
@@ -106,14 +91,14 @@ class Preview:
 
         peak = self.memory.bytes
         line = f"memory: {peak / GIB:.2f} GiB at the peak ({self.memory.phase}), predicted"
-        if self.device.gib is None:
+        if not self.machine.has_gpu:
             return f"{line}, besides Python and PyTorch themselves"
 
         least, most = ((peak + extra) / GIB for extra in OVERHEAD)
-        outcome = verdict(peak, self.device.gib)
+        outcome = verdict(peak, self.machine.gib)
         return (
             f"{line}; with overhead {least:.1f} to {most:.1f} GiB "
-            f"of the card's {self.device.gib:.1f}: {outcome}"
+            f"of the card's {self.machine.gib:.1f}: {outcome}"
         )
 
 
@@ -136,15 +121,15 @@ def preview_run(
     sizes = prompt_sizes(prompts, tokenizer, kwargs)
     (first,) = prompt_texts(prompts[:1], tokenizer, kwargs)
 
-    device = find_device()
+    machine = this_machine()
     return Preview(
-        device=device,
+        machine=machine,
         precision=_precision(settings),
         processes=settings.batch_plan.D,
         sizes=sizes,
         prompt=first,
         gloss=str(items[0].extra.get("gloss", "")),
-        memory=_peak_memory(settings, sizes.longest, on_gpu=device.gib is not None),
+        memory=_peak_memory(settings, sizes.longest, machine.has_gpu),
     )
 
 
@@ -161,35 +146,14 @@ def shortened(text: str) -> str:
     return f"{text[:SHOWN]}\n[... {left_out} characters left out ...]\n{text[-SHOWN:]}"
 
 
-# -- the device ------------------------------------------------------------------------------------
-
-
-def find_device() -> Device:
-    """Return where a run would compute: on a CUDA device if PyTorch finds one, else on the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return Device(properties.name, gib=properties.total_memory / GIB)
-
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is not None:
-        return Device("cpu", remark=f"the course does not use {accelerator.type}")
-
-    built_for = torch.version.cuda
-    if built_for is not None:
-        remark = f"PyTorch is built for CUDA {built_for}, but finds no card or no driver for it"
-        return Device("cpu", remark=remark)
-
-    return Device("cpu")
+# -- the precision ---------------------------------------------------------------------------------
 
 
 def _precision(settings: TrainSettings) -> str:
     """Return how numbers are kept, in words."""
-    numbers = "bfloat16" if settings.bf16 else "float32"
     if settings.use_quant:
-        return f"weights in {settings.quant_type}, the rest in {numbers}"
-    return numbers
+        return f"weights in {settings.quant_type}, the rest in {settings.dtype}"
+    return settings.dtype
 
 
 # -- the memory ------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from grpo_helpers.files import (
     write_json,
 )
 from grpo_helpers.model_checks import is_model, model_hash, model_revision
+from grpo_helpers.parameters import present_names
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
 
@@ -275,12 +276,12 @@ class RunFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters that the run was started with, by name.
+        """The parameters that the run was started with, by the names that they have now.
 
         Raises:
             InputError: The folder has no readable ``settings.json``.
         """
-        return self.description["parameters"]
+        return present_names(self.description["parameters"])
 
     @property
     def chat_template_path(self) -> str:
@@ -636,7 +637,7 @@ def check_unchanged(run: RunFolder, settings: TrainSettings) -> None:
         InputError: A parameter, a package version or the contents of a file differ; the message
             names the first difference.
     """
-    before = run.description
+    before = run.description | {"parameters": run.settings}
     now = json.loads(json.dumps(describe_run(settings)))  # as it reads once it has been a file
 
     for part in ("parameters", "versions", "sha256"):

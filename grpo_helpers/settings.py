@@ -11,11 +11,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from grpo_helpers.architecture import DTYPE_BYTES
 from grpo_helpers.batch import BatchPlan
 from grpo_helpers.chat_template import (
     dated,
@@ -28,7 +30,7 @@ from grpo_helpers.chat_template import (
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, find_path, nfc, project_root, read_json, resolve_path
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
-from grpo_helpers.parameters import convert, parameter_names
+from grpo_helpers.parameters import SUPERSEDED, convert, parameter_names, present_names
 from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
 from grpo_helpers.rewards import reward_weights
 from grpo_helpers.splits import BASE_ANSWERS, DEV, TEST_SPLITS, split_paths
@@ -44,6 +46,7 @@ MAY_BE_EMPTY = (
 )
 CHOICES = {
     "quant_type": ("4bit", "8bit"),
+    "dtype": tuple(DTYPE_BYTES),
     "save_strategy": ("no", "steps", "epoch"),
     "eval_strategy": ("no", "steps", "epoch"),
     # TRL looks at these two only when it computes the first advantages and the first loss.
@@ -87,6 +90,20 @@ TRACKERS = (
     "trackio",
     "wandb",
 )
+# Arguments of from_pretrained that model_kwargs cannot set, and why.
+SET_ELSEWHERE = {
+    "pretrained_model_name_or_path": "the model is model_name",
+    "dtype": "there is a parameter dtype",
+    "torch_dtype": "there is a parameter dtype",
+    "quantization_config": "there are parameters use_quant and quant_type",
+    "device_map": "each process has the whole model on its own device",
+    "gguf_file": "name the file in model_name",
+    "use_safetensors": "weights of another kind can run code when they are read",
+    "trust_remote_code": "no code of a model's repository is run here",
+    "revision": "the tokenizer would be of another one; download it and name its folder",
+}
+# Fields of GRPOConfig that a parameter stands for under a name of its own.
+STOOD_FOR = {"bf16": "dtype", "fp16": "dtype", "model_init_kwargs": "model_kwargs"}
 # Fields of GRPOConfig that training fills in and no parameter is named after.
 FILLED_IN = (
     "log_completions",
@@ -120,13 +137,22 @@ class Settings:
         Raises:
             InputError: An unknown name, a value of the wrong type, or a value that cannot work.
         """
-        known = [field.name for field in fields(cls)]
+        defaults = {declared.name: declared.default for declared in fields(cls)}
+        known = list(defaults)
+        earlier = [name for name, successor in SUPERSEDED.items() if successor.name in known]
 
-        for name in parameter_names(namespace, known):
-            if name not in known:
+        set_here = parameter_names(namespace, [*known, *earlier])
+        for name in set_here:
+            if name not in known and name not in earlier:
                 raise InputError(f"unknown parameter {name!r}: {_hint(name, known)}")
 
-        return cls(**{name: namespace[name] for name in known if name in namespace})
+        given = {name: namespace[name] for name in known if name in namespace}
+        for name in earlier:
+            if name in set_here:
+                given[name] = namespace[name]
+                print(f"note: {name} is called {SUPERSEDED[name].name} now", file=sys.stderr)
+
+        return cls(**present_names(given, defaults))
 
     def __post_init__(self) -> None:
         for declared in fields(self):
@@ -409,7 +435,7 @@ class TrainSettings(PromptSettings):
     scale_rewards: str = "group"
     shared_prefix: bool = True
     gradient_checkpointing: bool = False
-    bf16: bool = False
+    dtype: str = "float32"
     logging_steps: int = 1
     save_strategy: str = "epoch"
     save_steps: int = 10
@@ -423,6 +449,7 @@ class TrainSettings(PromptSettings):
     resume: str = "no"
     num_processes: int = 1
     num_threads: int = 2
+    model_kwargs: dict = field(default_factory=dict)
     extra_grpo_args: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -452,6 +479,7 @@ class TrainSettings(PromptSettings):
         _check_least(self, ZERO_OR_MORE, least=0)
         self._check_ranges()
         self._check_trackers()
+        self._check_model_kwargs()
         self._check_extra_args()
         self._check_quantised_rollouts()
         self.batch_plan  # noqa: B018  raises where TRL would
@@ -478,6 +506,14 @@ class TrainSettings(PromptSettings):
                 f"report_to is {self.report_to!r}; it must be none, all, or one or more of {known}",
             )
 
+    def _check_model_kwargs(self) -> None:
+        """Make sure that nothing about the model has two places where it is set."""
+        for name in self.model_kwargs:
+            _need(
+                name not in SET_ELSEWHERE,
+                f"model_kwargs sets {name}: leave it out, {SET_ELSEWHERE.get(name)}",
+            )
+
     def _check_extra_args(self) -> None:
         """Make sure that no field of TRL's has two places where it is set."""
         parameters = {declared.name for declared in fields(self)} - {"run_name"}  # TRL has one, too
@@ -486,6 +522,10 @@ class TrainSettings(PromptSettings):
             _need(
                 name not in parameters,
                 f"extra_grpo_args sets {name}, which is a parameter: set the parameter {name}",
+            )
+            _need(
+                name not in STOOD_FOR,
+                f"extra_grpo_args sets {name}: set the parameter {STOOD_FOR.get(name)}",
             )
             _need(
                 name not in FILLED_IN,

@@ -47,6 +47,7 @@ from grpo_helpers.model_checks import (
     Room,
     check_lora_targets,
     check_model,
+    check_model_kwargs,
     check_quantization,
     check_room,
 )
@@ -68,6 +69,7 @@ from grpo_helpers.run_folder import RunFolder, RunWriter, is_finished, step_of
 from grpo_helpers.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
     from trl import GRPOConfig, GRPOTrainer
 
     from grpo_helpers.callbacks import StopCallback
@@ -126,6 +128,7 @@ def prepare(settings: TrainSettings) -> Prepared:
 
     check_model(settings.model_name)
     check_quantization(settings.quant_type if settings.use_quant else None)
+    check_model_kwargs(settings.model_name, settings.model_kwargs)
     check_lora_targets(settings.lora_target_modules, settings.model_name)
     check_encoder(settings.bertscore_model, settings.bertscore_layers)
     tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
@@ -244,7 +247,8 @@ def _optimizer_fields(settings: TrainSettings) -> dict[str, Any]:
         "loss_type": settings.loss_type,
         "scale_rewards": settings.scale_rewards,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "bf16": settings.bf16,
+        "bf16": settings.dtype == "bfloat16",
+        "fp16": settings.dtype == "float16",
         "seed": settings.seed,
     }
 
@@ -314,13 +318,12 @@ def build_trainer(
         settings, prepared.eval_items, prepared.eval_prompts, stop, writer=writer
     )
 
-    quant_type = settings.quant_type if settings.use_quant else None
     trainer_class = _trainer_class(settings)
     tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
     freeze_clock(tokenizer, settings.chat_template_kwargs)  # TRL renders the prompts of rollouts
     with library_fixes.no_folders_yet(config):
         trainer = trainer_class(
-            model=load_model(settings.model_name, quant_type, settings.bf16),
+            model=_base_model(settings),
             args=config,
             processing_class=tokenizer,
             train_dataset=build_dataset(prepared.train_items, prepared.train_prompts),
@@ -335,6 +338,17 @@ def build_trainer(
 
     _check_trainable(trainer.model)
     return RunTrainer(trainer, stop)
+
+
+def _base_model(settings: TrainSettings) -> PreTrainedModel:
+    """Return the base model of a run."""
+    return load_model(
+        settings.model_name,
+        settings.quant_type if settings.use_quant else None,
+        settings.dtype,
+        model_kwargs=settings.model_kwargs,
+        to_gpu=True,
+    )
 
 
 def _trainer_class(settings: TrainSettings) -> type[GRPOTrainer]:

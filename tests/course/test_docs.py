@@ -14,7 +14,7 @@ from grpo_helpers.files import read_json
 from grpo_helpers.settings import TrainSettings
 from tools.course import publish
 from tools.experiments.recorded_runs import FOLDER as RECORDED
-from tools.pages import article, experiments, performance
+from tools.pages import article, experiments, gpu, performance
 
 PAGES = [
     *ROOT.glob("*.md"),
@@ -95,6 +95,15 @@ def test_article_page_shows_our_data_and_runs():
 
 def test_performance_page_shows_the_recorded_seconds():
     assert text_of(performance.PAGE) == performance.page(), "run python -m tools.pages.performance"
+
+
+def test_gpu_page_shows_the_predicted_hours_of_the_profiles():
+    assert text_of(gpu.PAGE) == gpu.page(), "run python -m tools.pages.gpu"
+
+
+def test_gpu_page_predicts_the_hours_of_every_gpu_profile():
+    profiles = {path.parent.name for path in (ROOT / "params").glob("*/04_train.yaml")}
+    assert {row.profile for row in gpu.ROWS} == profiles - {"smoke"}
 
 
 @pytest.mark.parametrize("page", publish.WORDINGS)

@@ -10,6 +10,7 @@ import sys
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,9 +31,12 @@ CARDS = {  # profile -> GiB of the card it is for
     "smoke": 4,
     "gpu_24gb": 24,
     "gpu_24gb_mini": 24,
+    "gpu_80gb": 80,
     "multi_gpu": 24,
     "small_real": 8,
+    "t4": 14.5,  # of the 16 GB that it is sold with
 }
+GPU_PROFILES = sorted(CARDS.keys() - {"default", "smoke"})
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -64,11 +68,12 @@ def stand_in(model_name: str, tmp_path: Path) -> Path:
     return folder
 
 
-def stand_in_settings(profile: str, tmp_path: Path) -> TrainSettings:
+def stand_in_settings(profile: str, tmp_path: Path, **changes: str) -> TrainSettings:
     """Return a profile's settings with a model that has no weights, on any device."""
     file = params_file(profile, tmp_path)
     folder = stand_in(read_params(file).model_name, tmp_path)
-    return read_params(file, [("model_name", str(folder)), ("device", "auto")])
+    elsewhere = {"model_name": str(folder), "device": "auto"}
+    return read_params(file, list((elsewhere | changes).items()))
 
 
 def test_every_profile_has_a_card():
@@ -78,8 +83,29 @@ def test_every_profile_has_a_card():
 
 @each_profile
 def test_predicted_memory_of_a_profile_fits_its_card(profile, tmp_path):
-    prediction = predict_params(params_file(profile, tmp_path), prompt_tokens=1024)
+    """For its longest prompt, with a token for each character, as in no model that knows Korean."""
+    prediction = predict_params(params_file(profile, tmp_path))
     assert verdict(prediction.peak, CARDS[profile]) == "fits"
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_file_of_a_gpu_profile_names_all_that_a_prediction_needs(profile, tmp_path):
+    whole = predict_params(params_file(profile, tmp_path), prompt_tokens=1024)
+    own = predict_params(ROOT / "params" / profile / "04_train.yaml", prompt_tokens=1024)
+    assert own.peak == whole.peak
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_stops_without_a_gpu(profile, tmp_path):
+    assert read_params(params_file(profile, tmp_path)).device == "cuda"
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_has_its_notebook_05(profile):
+    trained = yaml.safe_load((ROOT / "params" / profile / "04_train.yaml").read_text("utf-8"))
+    answered = ROOT / "params" / profile / "05_evaluate_and_select.yaml"
+    size = yaml.safe_load(answered.read_text("utf-8"))["inference_batch_size"]
+    assert size == trained["inference_batch_size"]
 
 
 # -- the run of a profile --------------------------------------------------------------------------
@@ -88,7 +114,8 @@ def test_predicted_memory_of_a_profile_fits_its_card(profile, tmp_path):
 @pytest.mark.heavy
 @each_profile
 def test_profile_prepares_its_items_and_drops_none(profile, tmp_path):
-    prepared = prepare(stand_in_settings(profile, tmp_path))
+    settings = stand_in_settings(profile, tmp_path, dtype="float32")  # a CPU has no float16
+    prepared = prepare(settings)
     assert prepared.train_items
     assert prepared.eval_items
     assert not prepared.dropped
@@ -100,7 +127,8 @@ def test_profile_is_accepted_by_trl(profile, tmp_path):
     settings = stand_in_settings(profile, tmp_path)
     config = grpo_config(settings)
     assert config.num_generations == settings.num_generations
-    assert config.bf16 == settings.bf16
+    assert config.bf16 == (settings.dtype == "bfloat16")
+    assert config.fp16 == (settings.dtype == "float16")
 
 
 @pytest.mark.heavy
@@ -129,20 +157,24 @@ def test_step_at_the_rate_of_a_profile_moves_the_adapter(profile, tmp_path):
     often half of it.
     """
     settings = read_params(params_file(profile, tmp_path))
-    dtype = torch.bfloat16 if settings.use_quant else torch.float32
+    is_narrow = settings.use_quant and settings.dtype == "bfloat16"
+    dtype = torch.bfloat16 if is_narrow else torch.float32
 
     weight = torch.tensor(1 / 128, dtype=dtype)
     step = torch.tensor(settings.learning_rate / 2, dtype=dtype)
     assert weight - step != weight
 
 
-def test_card_older_than_ampere_is_refused_for_bf16(tmp_path, monkeypatch):
-    """PyTorch calls bf16 supported there, for it is imitated; a T4's names stand in for one."""
+def test_card_older_than_ampere_is_refused_for_bfloat16(tmp_path, monkeypatch):
+    """PyTorch calls it supported there, for it is imitated; a T4's names stand in for one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
 
-    with pytest.raises(InputError, match="Tesla T4 is older: set bf16=false, use_quant=false"):
+    properties = SimpleNamespace(total_memory=15 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: properties)
+
+    with pytest.raises(InputError, match="Tesla T4 is older: set dtype=float16"):
         prepare(read_params(params_file("gpu_24gb", tmp_path)))
 
 
@@ -241,6 +273,7 @@ def answering_words():
     [
         ("--model_id", "model_name"),
         ("--quant_type", "quant_type"),
+        ("--dtype", "dtype"),
         ("--few_shot_data_path", "few_shot_data_path"),
         ("--num_few_shot", "num_few_shot"),
         ("--max_new_tokens", "max_completion_length"),
@@ -251,8 +284,3 @@ def test_gpu_page_answers_as_its_profile_trains(answering_words, option, paramet
     trained = read_params(str(ROOT / "params/gpu_24gb/04_train.yaml"))
     value = answering_words[answering_words.index(option) + 1]
     assert value == str(getattr(trained, parameter))
-
-
-def test_gpu_page_answers_in_bf16_as_its_profile_trains(answering_words):
-    trained = read_params(str(ROOT / "params/gpu_24gb/04_train.yaml"))
-    assert ("--bf16" in answering_words) == trained.bf16

@@ -83,7 +83,7 @@ def test_new_measurement_gives_the_committed_bytes():
 
 @pytest.mark.heavy
 def test_step_in_float32_is_predicted_within_ten_percent():
-    setting = replace(CPU[0], bf16=False)
+    setting = replace(CPU[0], dtype="float32")
 
     row = probe(setting, "cpu")
 

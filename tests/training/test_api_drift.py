@@ -14,6 +14,7 @@ import sys
 from datetime import datetime
 from importlib.metadata import version
 
+import accelerate
 import bert_score.utils
 import bitsandbytes as bnb
 import pytest
@@ -33,7 +34,14 @@ from trl.trainer.utils import RepeatSampler
 from grpo_helpers import callbacks, library_fixes
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.preflight import VLLM_RELEASES
-from grpo_helpers.settings import CHOICES, FILLED_IN, TRACKERS, TrainSettings
+from grpo_helpers.settings import (
+    CHOICES,
+    FILLED_IN,
+    SET_ELSEWHERE,
+    STOOD_FOR,
+    TRACKERS,
+    TrainSettings,
+)
 from grpo_helpers.training import grpo_config
 
 CONFIG_FIELDS = {field.name: field for field in dataclasses.fields(GRPOConfig)}
@@ -52,6 +60,8 @@ OUR_SETTINGS = {
     "date_string",
     "use_quant",
     "quant_type",
+    "dtype",
+    "model_kwargs",
     "lora_r",
     "lora_alpha",
     "lora_dropout",
@@ -128,10 +138,13 @@ def test_releases_of_vllm_are_those_that_trl_supports():
         assert f'Version("{release}.0")' in source
 
 
-def test_bf16_stays_off_unless_it_is_set():
-    config = grpo_config(TrainSettings(num_processes=1))
+@pytest.mark.parametrize(
+    ("dtype", "mixed_precision"), [("float32", "no"), ("bfloat16", "bf16"), ("float16", "fp16")]
+)
+def test_dtype_is_the_precision_that_trl_computes_in(dtype, mixed_precision):
+    config = grpo_config(TrainSettings(num_processes=1, dtype=dtype))
 
-    assert config.bf16 is False
+    assert (config.mixed_precision or "no") == mixed_precision
 
 
 @pytest.mark.parametrize(
@@ -185,6 +198,19 @@ def test_scales_of_the_settings_are_those_of_trl():
 
 def test_fields_that_training_fills_in_are_trls():
     assert_has(FILLED_IN, CONFIG_FIELDS, "trl.GRPOConfig (settings.FILLED_IN)")
+
+
+def test_fields_that_a_parameter_stands_for_are_trls():
+    assert_has(STOOD_FOR, CONFIG_FIELDS, "trl.GRPOConfig (settings.STOOD_FOR)")
+
+
+def test_arguments_that_model_kwargs_may_not_set_exist():
+    """Some are named in the signature, the others where it reads its keyword arguments."""
+    source = inspect.getsource(transformers.PreTrainedModel.from_pretrained)
+    source += inspect.getsource(transformers.AutoModelForCausalLM.from_pretrained.__func__)
+
+    for name in SET_ELSEWHERE:
+        assert name in source, f"DRIFT: from_pretrained does not know {name}"
 
 
 # -- trainers, models, callbacks -------------------------------------------------------------------
@@ -472,6 +498,21 @@ def test_merging_an_adapter_for_vllm_moves_the_base(smallest_llama):
     model.unmerge_adapter()
 
     assert not torch.equal(weight, before), "an unmerge restores the base now"
+
+
+def test_trl_casts_the_adapter_of_a_quantised_model_to_bfloat16():
+    source = inspect.getsource(GRPOTrainer.__init__)
+
+    assert "param.data = param.data.to(torch.bfloat16)" in source, (
+        "DRIFT: keep_adapter_in_float32 may not be needed any more"
+    )
+
+
+def test_accelerate_scales_gradients_of_float16_on_a_gpu_only():
+    """So float16 is refused on a CPU: small gradients would vanish without a word."""
+    source = " ".join(inspect.getsource(accelerate.Accelerator.__init__).split())
+
+    assert 'self.state.mixed_precision == "fp16" and self.device.type != "cpu"' in source
 
 
 def test_trl_logs_completions_of_evaluations_under_the_same_name():

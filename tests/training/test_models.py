@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from huggingface_hub.utils.tqdm import _get_progress_bar_context
 from grpo_helpers import inference, models
 from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.inference import answer, generate_answers, run_inference, stop_tokens
+from grpo_helpers.kept_model import BaseModel, KeptModel
 from grpo_helpers.models import (
     DownloadLines,
     load_model,
@@ -24,6 +26,7 @@ from grpo_helpers.models import (
     model_source,
 )
 from grpo_helpers.prompts import prompt_texts, suit_template
+from grpo_helpers.run_folder import answer_file_name
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import build_trainer, grpo_config, prepare, read_params, train
 
@@ -118,20 +121,169 @@ def test_four_bit_model_leaves_memory_after_it_has_answered(tmp_path):
     assert layers_in_memory() == before
 
 
-@pytest.mark.parametrize(
-    ("quant_type", "expected"), [(None, torch.float32), ("4bit", torch.bfloat16)]
-)
-def test_adapter_is_read_in_the_precision_it_was_trained_in(tmp_path, quant_type, expected):
-    settings = smoke_settings(
-        tmp_path, bf16=True, use_quant=quant_type is not None, num_generations=2
-    )
-    trained = trainer_of(settings).model
-    trained.save_pretrained(tmp_path / "epoch_1")
-    read = load_with_adapter(TINY_MODEL, str(tmp_path / "epoch_1"), quant_type, bf16=True)
+def adapter_dtypes(model):
+    """Return the types of the numbers in a model's adapter."""
+    return {weight.dtype for name, weight in model.named_parameters() if "lora_" in name}
 
-    for model in (trained, read):
-        lora = [weight for name, weight in model.named_parameters() if "lora_" in name]
-        assert {weight.dtype for weight in lora} == {expected}
+
+@pytest.mark.parametrize(
+    ("quant_type", "dtype", "expected"),
+    [
+        (None, "bfloat16", torch.float32),
+        ("4bit", "bfloat16", torch.bfloat16),
+        ("4bit", "float16", torch.float32),
+        ("4bit", "float32", torch.float32),
+    ],
+)
+def test_adapter_is_read_in_the_precision_it_was_trained_in(tmp_path, quant_type, dtype, expected):
+    settings = smoke_settings(tmp_path, use_quant=quant_type is not None, num_generations=2)
+    prepared = prepare(settings)
+    settings.dtype = dtype  # on a CPU, float16 is refused when a run is prepared
+    trained = build_trainer(settings, prepared, grpo_config(settings)).trainer.model
+    trained.save_pretrained(tmp_path / "epoch_1")
+    read = load_with_adapter(TINY_MODEL, str(tmp_path / "epoch_1"), quant_type, dtype)
+
+    assert adapter_dtypes(trained) == adapter_dtypes(read) == {expected}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_weights_in_four_bits_are_unpacked_to_the_dtype_of_the_run(dtype):
+    from bitsandbytes.nn import Linear4bit
+
+    model = load_model(TINY_MODEL, "4bit", dtype)
+    layers = [layer for layer in model.modules() if isinstance(layer, Linear4bit)]
+
+    assert {layer.compute_dtype for layer in layers} == {getattr(torch, dtype)}
+    assert model.get_input_embeddings().weight.dtype == getattr(torch, dtype)
+
+
+def test_scaled_gradients_of_float16_move_an_adapter_in_float32():
+    """What accelerate does on a GPU, by hand: autocast, scale, unscale, step."""
+    from peft import get_peft_model
+
+    model = get_peft_model(load_model(TINY_MODEL, "4bit", "float16"), lora_config(TrainSettings()))
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    ids = torch.arange(10, 74).reshape(2, 32)
+    before = [weight.detach().clone() for weight in trained]
+
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = model(input_ids=ids, labels=ids).loss
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+
+    assert adapter_dtypes(model) == {torch.float32}
+    assert any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True))
+
+
+def test_gradients_of_a_float16_adapter_cannot_be_scaled():
+    weight = torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    weight.grad = torch.ones_like(weight)
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(1))
+
+    with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
+        scaler.unscale_(torch.optim.AdamW([weight]))
+
+
+# -- arguments of from_pretrained ------------------------------------------------------------------
+
+
+def test_model_has_the_attention_that_model_kwargs_ask_for():
+    kwargs = {"attn_implementation": "eager"}
+
+    assert load_model(TINY_MODEL, model_kwargs=kwargs).config._attn_implementation == "eager"
+
+
+def test_unknown_argument_of_a_model_is_one_line():
+    with pytest.raises(InputError, match=r"cannot be loaded: .*'attention'"):
+        load_model(TINY_MODEL, model_kwargs={"attention": "eager"})
+
+
+# -- a model that is kept --------------------------------------------------------------------------
+
+BASE_OF_RUN = BaseModel(name=TINY_MODEL)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Return a list that gets a base model's name whenever its weights are read."""
+    read = models._read_weights
+    names = []
+
+    def noted_read(name, source, options):
+        names.append(name)
+        return read(name, source, options)
+
+    monkeypatch.setattr(models, "_read_weights", noted_read)
+    return names
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """A run of two steps and as many checkpoints, which learns quickly enough to change answers."""
+    folder = tmp_path_factory.mktemp("two")
+    settings = smoke_settings(folder, max_steps=2, save_steps=1, learning_rate=0.1, warmup_steps=0)
+    train(settings)
+    return folder / "smoke"
+
+
+CHECKPOINTS = ["epoch_0", "step_1", "epoch_0", "step_2", "step_1"]
+
+
+def test_kept_model_is_read_once_for_all_checkpoints_of_a_run(two_checkpoints, loads, tmp_path):
+    with KeptModel() as kept:
+        for place, checkpoint in enumerate(CHECKPOINTS):
+            answer(two_checkpoints, checkpoint, SMOKE_DEV, tmp_path / f"{place}.json", kept=kept)
+
+    assert loads == [TINY_MODEL]
+
+
+def test_kept_model_answers_as_one_that_is_read_anew(two_checkpoints, tmp_path):
+    with KeptModel() as kept:
+        for place, checkpoint in enumerate(CHECKPOINTS):
+            file = answer(two_checkpoints, checkpoint, SMOKE_DEV, tmp_path / f"{place}", kept=kept)
+            anew = two_checkpoints / "infer_results" / answer_file_name(checkpoint)
+            assert file.read_bytes() == anew.read_bytes(), checkpoint
+
+    assert len({(tmp_path / str(place)).read_bytes() for place in (0, 1, 3)}) == 3
+
+
+def test_files_that_are_answered_already_need_no_model(two_checkpoints, loads, tmp_path):
+    answer(two_checkpoints, "step_1", SMOKE_DEV, tmp_path / "a.json")
+    loads.clear()
+
+    with KeptModel() as kept:
+        answer(two_checkpoints, "step_1", SMOKE_DEV, tmp_path / "a.json", kept=kept)
+        assert not kept.is_loaded
+
+    assert loads == []
+
+
+def test_model_that_is_not_kept_is_read_for_each_file(two_checkpoints, loads, tmp_path):
+    for name in ("a.json", "b.json"):
+        answer(two_checkpoints, "step_1", SMOKE_DEV, tmp_path / name)
+
+    assert loads == [TINY_MODEL] * 2
+
+
+def test_other_precision_is_another_model(loads):
+    with KeptModel() as kept:
+        for dtype in ("float32", "bfloat16"):
+            with kept.ready(replace(BASE_OF_RUN, dtype=dtype), None) as model:
+                assert model.dtype == getattr(torch, dtype)
+
+    assert len(loads) == 2
+
+
+def test_base_in_four_bits_is_the_model_with_its_adapter_switched_off(four_bit_run, tmp_path):
+    with KeptModel() as kept:
+        answer(four_bit_run, "step_1", SMOKE_DEV, tmp_path / "step_1.json", kept=kept)
+        base = answer(four_bit_run, "epoch_0", SMOKE_DEV, tmp_path / "base.json", kept=kept)
+
+    in_training = four_bit_run / "infer_results/inference_epoch0.json"
+    assert base.read_bytes() == in_training.read_bytes()
 
 
 def test_checkpointing_leaves_one_hook_at_the_embeddings(tmp_path):

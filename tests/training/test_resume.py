@@ -516,6 +516,28 @@ def test_parameter_that_a_run_does_not_record_counts_as_its_default(started, set
     rewind_run_folder(settings_with(), started.last_complete())
 
 
+@pytest.mark.parametrize("recorded", [{}, {"bf16": False}])
+def test_run_that_records_an_earlier_name_of_its_precision_resumes(
+    started, settings_with, recorded
+):
+    description = started.description
+    del description["parameters"]["dtype"]
+    description["parameters"] |= recorded
+    write_json(started.path / "settings.json", description)
+
+    rewind_run_folder(settings_with(), started.last_complete())
+
+
+def test_run_that_records_another_precision_by_its_earlier_name_does_not(started, settings_with):
+    description = started.description
+    del description["parameters"]["dtype"]
+    description["parameters"]["bf16"] = True
+    write_json(started.path / "settings.json", description)
+
+    with pytest.raises(InputError, match="parameters dtype was 'bfloat16', is 'float32'"):
+        rewind_run_folder(settings_with(), started.last_complete())
+
+
 def test_parameter_that_a_run_does_not_record_may_not_change(started, settings_with):
     description = started.description
     del description["parameters"]["scale_rewards"]

@@ -22,7 +22,8 @@ PARAMETERS = {
     "model_name": "data/tiny_model",
     "use_quant": True,
     "quant_type": "8bit",
-    "bf16": True,
+    "dtype": "bfloat16",
+    "model_kwargs": {"attn_implementation": "eager"},
     "few_shot_data_path": "data/few_shot.json",
     "instruct_path": "data/other_instruct.json",
     "num_few_shot": 3,
@@ -56,13 +57,21 @@ def test_run_decides_every_option(run):
         model_id="data/tiny_model",
         lora_weights_path=str(run.path / "epoch_1"),
         quant_type="8bit",
-        bf16=True,
+        dtype="bfloat16",
+        model_kwargs={"attn_implementation": "eager"},
         few_shot_data_path="data/few_shot.json",
         instruct_path="data/other_instruct.json",
         num_few_shot=3,
         batch_size=7,
         max_new_tokens=50,
     )
+
+
+def test_earlier_run_computes_in_what_it_called_bf16(run):
+    earlier = {name: value for name, value in PARAMETERS.items() if name != "dtype"}
+    write_json(run.path / "settings.json", {"parameters": earlier | {"bf16": True}})
+
+    assert AnswerOptions.of_run(run, "epoch_1").dtype == "bfloat16"
 
 
 TEMPLATE = {"skip_reasoning": True}
@@ -138,7 +147,7 @@ def test_old_arguments_of_the_command_line_still_work():
         model_id="m",
         lora_weights_path="runs/a/epoch_1",
         quant_type="4bit",
-        bf16=True,
+        dtype="bfloat16",
         few_shot_data_path="f",
         instruct_path="i",
         num_few_shot=0,
@@ -177,6 +186,17 @@ def test_run_without_a_checkpoint_lists_those_it_has(run):
 def test_bad_input_is_one_line(tmp_path, capsys):
     assert main([*FILES, "--run", str(tmp_path), "--checkpoint", "epoch_1"]) == 2
     assert capsys.readouterr().err.startswith("error: no settings.json")
+
+
+def test_arguments_of_the_model_are_json_on_the_command_line():
+    words = ("--model_id", "m", "--model_kwargs", '{"attn_implementation": "eager"}')
+
+    assert options_of(*words).model_kwargs == {"attn_implementation": "eager"}
+
+
+def test_unknown_dtype_is_refused():
+    with pytest.raises(InputError, match="dtype is 'half'; it must be one of bfloat16, float16"):
+        AnswerOptions(model_id="m", dtype="half")
 
 
 @pytest.mark.parametrize("name", ["batch_size", "max_new_tokens"])

@@ -127,27 +127,36 @@ def test_build_that_names_no_kernels_is_trusted():
 
 
 def test_card_without_kernels_gets_the_older_build():
-    reason = why_unfit(V100, bf16=False)
+    reason = why_unfit(V100, "float32")
 
     assert "no kernels for Tesla V100 (sm_70)" in reason
     assert OLDER in reason
 
 
 def test_card_newer_than_the_build_gets_no_older_build():
-    reason = why_unfit(replace(A10G, name="Newest", capability=(11, 0)), bf16=False)
+    reason = why_unfit(replace(A10G, name="Newest", capability=(11, 0)), "float32")
 
     assert "no kernels for Newest (sm_110)" in reason
     assert "PIP_ARGS" not in reason
 
 
-def test_older_card_is_refused_for_bf16_only():
-    assert "Tesla T4 is older: set bf16=false, use_quant=false" in why_unfit(T4, bf16=True)
-    assert why_unfit(T4, bf16=False) == ""
+def test_older_card_is_refused_for_bfloat16():
+    assert "Tesla T4 is older: set dtype=float16" in why_unfit(T4, "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_older_card_is_fit_for(dtype):
+    assert why_unfit(T4, dtype) == ""
 
 
 @pytest.mark.parametrize("machine", [A10G, CPU_ONLY, AMD_IN_USE])
-def test_other_machines_are_fit_for_bf16(machine):
-    assert why_unfit(machine, bf16=True) == ""
+def test_other_machines_are_fit_for_bfloat16(machine):
+    assert why_unfit(machine, "bfloat16") == ""
+
+
+def test_float16_does_not_train_on_a_cpu():
+    """Accelerate scales gradients on a GPU only, and says nothing where it does not."""
+    assert "dtype=float16 needs a GPU" in why_unfit(CPU_ONLY, "float16")
 
 
 # -- the check of a run ----------------------------------------------------------------------------

@@ -114,6 +114,23 @@ def test_value_that_is_not_a_number_is_an_alarm():
     assert alarms(rows) == {"finite numbers"}
 
 
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_step_that_float16_skips_is_no_alarm(value):
+    rows = rows_ending_with()
+    for place in (0, 1, 9):
+        rows[place]["grad_norm"] = value
+
+    assert alarms(rows) == set()
+
+
+def test_steps_that_are_skipped_on_and_on_are_an_alarm():
+    rows = rows_ending_with()
+    for row in rows[-WINDOW:]:
+        row["grad_norm"] = math.inf
+
+    assert alarms(rows) == {"finite numbers"}
+
+
 def test_rule_without_its_quantity_is_left_out():
     rows = rows_ending_with()
     for row in rows:

@@ -11,19 +11,29 @@ import pytest
 import yaml
 from helpers import ROOT
 
-from grpo_helpers.architecture import ATTENTION, load_architecture, lora_params, weights_bytes
+from grpo_helpers.architecture import (
+    ATTENTION,
+    load_architecture,
+    lora_params,
+    template_characters,
+    weights_bytes,
+)
 from grpo_helpers.files import InputError, read_yaml
 from grpo_helpers.memory import (
     GIB,
     OVERHEAD,
+    QUESTIONS,
     Budget,
     budget_of_params,
+    longest_prompt,
     main,
     plans_that_fit,
     predict,
     predict_params,
     verdict,
 )
+from grpo_helpers.prompts import PromptSource, load_prompted
+from grpo_helpers.settings import TrainSettings
 
 PROFILE = "params/gpu_24gb/04_train.yaml"
 BUDGET = Budget(B=2, S=4, A=16, prompt_tokens=1024, completion_tokens=512, quant="4bit")
@@ -193,39 +203,101 @@ def test_full_logits_leave_the_other_phases_alone(midm):
 
 # -- float32 ---------------------------------------------------------------------------------------
 
-FLOAT32 = replace(BUDGET, quant=None, bf16=False)
+FLOAT32 = replace(BUDGET, quant=None, dtype="float32")
+BFLOAT16 = replace(FLOAT32, dtype="bfloat16")
 
 
 def test_float32_doubles_weights_that_are_not_quantised(midm):
     wide = predict(midm, FLOAT32).static.weights
-    assert wide == 2 * predict(midm, replace(FLOAT32, bf16=True)).static.weights
+    assert wide == 2 * predict(midm, BFLOAT16).static.weights
 
 
 def test_float32_doubles_the_cache(midm):
     wide = predict(midm, FLOAT32).made_of["decode"].kv_cache
-    assert wide == 2 * predict(midm, replace(FLOAT32, bf16=True)).made_of["decode"].kv_cache
+    assert wide == 2 * predict(midm, BFLOAT16).made_of["decode"].kv_cache
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode", "forward", "backward"])
 def test_float32_takes_more_working_memory_in(midm, phase):
     wide = predict(midm, FLOAT32).made_of[phase].working
-    assert wide > predict(midm, replace(FLOAT32, bf16=True)).made_of[phase].working
+    assert wide > predict(midm, BFLOAT16).made_of[phase].working
 
 
 def test_float32_leaves_the_adapter_as_it_is(midm):
-    narrow = predict(midm, replace(FLOAT32, bf16=True)).static
-    assert predict(midm, FLOAT32).static.trained == narrow.trained
+    assert predict(midm, FLOAT32).static.trained == predict(midm, BFLOAT16).static.trained
 
 
-@pytest.mark.parametrize(("bf16", "expected"), [(True, "fits"), (False, "does not fit")])
-def test_profile_of_the_smaller_model_fits_12_gib_in_bfloat16_only(tmp_path, bf16, expected):
-    peak = peak_of_profile(tmp_path, profile="params/gpu_24gb_mini/04_train.yaml", bf16=bf16)
+def test_float16_takes_what_bfloat16_takes_where_nothing_is_quantised(midm):
+    float16 = predict(midm, replace(BFLOAT16, dtype="float16"))
+
+    assert float16.phases == predict(midm, BFLOAT16).phases
+
+
+def test_adapter_of_a_quantised_model_is_wide_unless_it_is_bfloat16(midm):
+    """Gradients of float16 are scaled, which torch does for float32 weights only."""
+    narrow = predict(midm, BUDGET).static
+    wide = predict(midm, replace(BUDGET, dtype="float16")).static
+
+    assert wide.trained == 2 * narrow.trained
+    assert wide.weights == narrow.weights
+
+
+def test_unknown_dtype_is_refused():
+    with pytest.raises(InputError, match="dtype must be one of bfloat16, float16, float32"):
+        replace(BUDGET, dtype="half")
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("bfloat16", "fits"), ("float32", "does not fit")])
+def test_profile_of_the_smaller_model_fits_12_gib_in_bfloat16_only(tmp_path, dtype, expected):
+    peak = peak_of_profile(tmp_path, profile="params/gpu_24gb_mini/04_train.yaml", dtype=dtype)
 
     assert verdict(peak, 12) == expected
 
 
-def test_profile_that_does_not_name_bf16_has_the_default_of_the_notebook(tmp_path):
-    assert peak_of_profile(tmp_path, bf16=None) == peak_of_profile(tmp_path, bf16=False)
+def test_profile_without_a_dtype_has_the_default_of_the_notebook(tmp_path):
+    assert peak_of_profile(tmp_path, dtype=None) == peak_of_profile(tmp_path, dtype="float32")
+
+
+def test_profile_with_the_earlier_name_of_dtype_is_read(tmp_path):
+    named = peak_of_profile(tmp_path, dtype="bfloat16")
+
+    assert peak_of_profile(tmp_path, dtype=None, bf16=True) == named
+
+
+# -- how long prompts are --------------------------------------------------------------------------
+
+
+def test_longest_prompt_is_that_of_train_and_dev():
+    texts = []
+    for path in ("data/train.json", "data/dev.json"):
+        _, prompts = load_prompted(path, PromptSource("data/few_shot.json", num_few_shot=3))
+        texts += ["".join(message["content"] for message in prompt) for prompt in prompts]
+    params = {
+        "train_data_path": "data/train.json",
+        "eval_data_path": "data/dev.json",
+        "few_shot_data_path": "data/few_shot.json",
+        "num_few_shot": 3,
+    }
+
+    assert longest_prompt(params) == max(map(len, texts))
+
+
+def test_text_of_the_models_own_template_counts():
+    midm = {"model_name": "K-intelligence/Midm-2.0-Base-Instruct"}
+
+    assert longest_prompt(midm) - longest_prompt({}) == template_characters(midm["model_name"]) > 0
+
+
+def test_template_that_takes_its_place_does_not():
+    midm = {"model_name": "K-intelligence/Midm-2.0-Base-Instruct", "chat_template_path": "a.jinja"}
+
+    assert longest_prompt(midm) == longest_prompt({})
+
+
+def test_questions_have_the_defaults_of_the_notebook():
+    defaults = {field.name: field.default for field in fields(TrainSettings)}
+
+    assert QUESTIONS.items() <= defaults.items()
 
 
 # -- what the memory depends on --------------------------------------------------------------------
@@ -421,6 +493,19 @@ def test_command_prints_the_phases_from_the_shell():
     assert done.returncode == 0, done.stderr
     assert "predicted, not measured" in done.stdout
     assert "<- peak" in done.stdout
+
+
+def test_command_measures_the_longest_prompt_of_the_profile(capsys):
+    main(["--params", PROFILE])
+    longest = longest_prompt(yaml.safe_load((ROOT / PROFILE).read_text(encoding="utf-8")))
+
+    assert f"for a prompt of {longest} tokens" in capsys.readouterr().out
+
+
+def test_length_that_is_given_is_not_measured(capsys):
+    main(["--params", PROFILE, "--prompt_tokens", "1024"])
+
+    assert "for a prompt of" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

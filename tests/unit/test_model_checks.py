@@ -15,6 +15,7 @@ from grpo_helpers.model_checks import (
     check_adapter,
     check_lora_targets,
     check_model,
+    check_model_kwargs,
     check_quantization,
     check_room,
     is_model,
@@ -121,6 +122,19 @@ def test_missing_tokenizer_is_one_line(model):
 
     with pytest.raises(InputError, match=r"tokenizer of model .* cannot be read"):
         load_tokenizer(str(model))
+
+
+def test_attention_that_can_be_had_passes():
+    check_model_kwargs(TINY_MODEL, {"attn_implementation": "eager"})
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "fast"])
+def test_attention_that_cannot_be_had_is_refused_before_weights_are_read(attention, monkeypatch):
+    monkeypatch.setattr("grpo_helpers.models._read_weights", None)
+
+    with pytest.raises(InputError, match=f"cannot have attn_implementation '{attention}'") as error:
+        check_model_kwargs(TINY_MODEL, {"attn_implementation": attention})
+    assert "\n" not in str(error.value)
 
 
 def test_quantisation_without_bitsandbytes_is_refused(monkeypatch):

@@ -10,14 +10,13 @@ from helpers import SMOKE_PARAMS, TINY_MODEL
 
 from grpo_helpers import training
 from grpo_helpers.architecture import load_architecture
+from grpo_helpers.devices import Machine, this_machine
 from grpo_helpers.memory import GIB, budget_of_params, predict
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.preview import (
     SHOWN,
-    Device,
     PeakMemory,
     Preview,
-    find_device,
     preview_run,
     shortened,
 )
@@ -29,10 +28,10 @@ PROMPT = [
     {"role": "system", "content": "고쳐라."},
     {"role": "user", "content": "몇일이 걸렸다."},
 ]
-CARD = Device("some card", gib=24.0)
+CARD = Machine("2.13.0", has_gpu=True, gpus=1, name="some card", gib=24.0)
 SIZES = PromptSizes(count=10, longest=300, mean=250.4, template_share=0.125)
 PREVIEW = Preview(
-    device=CARD,
+    machine=CARD,
     precision="bfloat16",
     processes=1,
     sizes=SIZES,
@@ -119,7 +118,7 @@ def test_prompt_is_the_first_one_as_the_model_reads_it(preview, prepared, settin
 
 def test_memory_is_predicted_for_the_longest_prompt(preview, settings):
     budget = budget_of_params(settings.as_dict(), preview.sizes.longest)
-    head = "fused" if find_device().gib else "fused_cpu"
+    head = "fused" if this_machine().has_gpu else "fused_cpu"
     expected = predict(load_architecture(TINY_MODEL), replace(budget, lm_head=head))
 
     assert preview.memory == PeakMemory(expected.peak, expected.binds)
@@ -147,8 +146,8 @@ def test_layers_that_the_formula_does_not_know_are_said_to_be_unpredicted(prepar
     ("changes", "precision"),
     [
         ({}, "float32"),
-        ({"bf16": True}, "bfloat16"),
-        ({"bf16": True, "use_quant": True}, "weights in 4bit, the rest in bfloat16"),
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"dtype": "float16", "use_quant": True}, "weights in 4bit, the rest in float16"),
     ],
 )
 def test_precision_is_that_of_the_settings(prepared, changes, precision):
@@ -174,17 +173,17 @@ def test_text_says_device_prompts_memory_and_prompt():
 
 
 def test_card_that_is_too_small_is_said_to_be():
-    small = replace(PREVIEW, device=replace(CARD, gib=8.0))
+    small = replace(PREVIEW, machine=replace(CARD, gib=8.0))
 
     assert small.text().splitlines()[2].endswith("of the card's 8.0: does not fit")
 
 
-def test_cpu_is_named_with_the_reason():
-    without_card = replace(PREVIEW, device=Device("cpu", remark="no driver"))
+def test_cpu_has_no_memory_to_compare_with():
+    without_card = replace(PREVIEW, machine=Machine("2.13.0+cpu"))
 
     lines = without_card.text().splitlines()
 
-    assert lines[0] == "device: cpu, bfloat16 (no driver)"
+    assert lines[0] == "device: cpu, bfloat16"
     assert lines[2].endswith("besides Python and PyTorch themselves")
 
 
@@ -204,17 +203,6 @@ def test_long_prompt_is_shown_by_its_beginning_and_its_end():
     assert shortened(text) == f"{'가' * SHOWN}\n[... 40 characters left out ...]\n{'다' * SHOWN}"
 
 
-def test_build_for_cuda_that_finds_no_card_says_so(monkeypatch):
-    """There is neither a card nor such a build here."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: None)
-    monkeypatch.setattr("torch.version.cuda", "13.0")
-
-    assert find_device().remark == (
-        "PyTorch is built for CUDA 13.0, but finds no card or no driver for it"
-    )
-
-
 # -- from the shell --------------------------------------------------------------------------------
 
 
@@ -223,7 +211,7 @@ def test_training_from_the_shell_begins_with_the_preview(monkeypatch, capsys, tm
     training.main(["--params", SMOKE_PARAMS, "-p", "output_dir", str(tmp_path)])
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"device: {find_device().name}, float32")
+    assert lines[0].startswith(f"device: {this_machine().device}, float32")
     assert lines[-1] == "step 1"
 
 

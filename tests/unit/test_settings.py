@@ -103,6 +103,41 @@ def test_typo_in_the_latest_parameters_is_refused(case):
         TrainSettings.from_namespace({"In": ["", *REFUSED_CELLS[case]]})
 
 
+# -- names of earlier versions ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_earlier_name_of_a_parameter_is_read(bf16, dtype):
+    assert TrainSettings.from_namespace({"bf16": bf16}).dtype == dtype
+
+
+def test_earlier_name_is_said_to_be_one(capsys):
+    TrainSettings.from_namespace({"bf16": True})
+    assert capsys.readouterr().err == "note: bf16 is called dtype now\n"
+
+
+def test_earlier_name_in_papermills_cell_overrides_the_parameters_cell():
+    cells = [f'{CELL}\ndtype: str = "float32"', "# Parameters\nbf16 = True", CHECK]
+    namespace = {"In": ["", *cells], "dtype": "float32", "bf16": True}
+    assert TrainSettings.from_namespace(namespace).dtype == "bfloat16"
+
+
+def test_variable_with_an_earlier_name_that_no_parameter_cell_sets_does_not_count():
+    namespace = {"In": ["", CELL, CHECK], "bf16": True}
+    assert TrainSettings.from_namespace(namespace).dtype == "float32"
+
+
+def test_earlier_name_that_contradicts_the_present_one_is_refused():
+    message = "bf16=true means dtype=bfloat16 now, and dtype is 'float16': leave bf16 out"
+    with pytest.raises(InputError, match=message):
+        TrainSettings.from_namespace({"bf16": True, "dtype": "float16"})
+
+
+def test_earlier_name_of_another_notebook_is_unknown():
+    with pytest.raises(InputError, match="unknown parameter 'bf16'"):
+        DataSettings.from_namespace({"bf16": True})
+
+
 # -- types -----------------------------------------------------------------------------------------
 
 
@@ -178,6 +213,23 @@ BAD = {
     "groups that do not fit": (
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 1},
         "must be divisible by num_generations",
+    ),
+    "an unknown dtype": ({"dtype": "half"}, "dtype is 'half'; it must be bfloat16, float16 or"),
+    "a dtype in two places": (
+        {"model_kwargs": {"torch_dtype": "auto"}},
+        "model_kwargs sets torch_dtype: leave it out, there is a parameter dtype",
+    ),
+    "code of a model's repository": (
+        {"model_kwargs": {"trust_remote_code": True}},
+        "no code of a model's repository is run here",
+    ),
+    "a precision of TRL's own": (
+        {"extra_grpo_args": {"fp16": True}},
+        "extra_grpo_args sets fp16: set the parameter dtype",
+    ),
+    "arguments of the model for TRL": (
+        {"extra_grpo_args": {"model_init_kwargs": {}}},
+        "set the parameter model_kwargs",
     ),
     "an unknown loss": ({"loss_type": "drgrpo"}, "loss_type is 'drgrpo'; it must be grpo, dr_grpo"),
     "an unknown scale": ({"scale_rewards": "std"}, "scale_rewards is 'std'; it must be group"),

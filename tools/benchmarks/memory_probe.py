@@ -116,8 +116,7 @@ class Setting:
         gradient_checkpointing: Whether activations are recomputed in the backward pass.
         quant: ``4bit``, or None.
         shared: Whether the completions of a prompt share one reading of it (``shared_prefix``).
-        bf16: Whether what is not quantised is in bfloat16, as in every row of the tables, or in
-            float32.
+        dtype: Of what is not quantised; in every row of the tables it is bfloat16.
     """
 
     model: str
@@ -132,7 +131,7 @@ class Setting:
     gradient_checkpointing: bool = True
     quant: str | None = None
     shared: bool = False
-    bf16: bool = True
+    dtype: str = "bfloat16"
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -140,7 +139,7 @@ class Setting:
         return key_of(asdict(self))
 
 
-COLUMNS = tuple(field.name for field in fields(Setting) if field.name != "bf16")
+COLUMNS = tuple(field.name for field in fields(Setting) if field.name != "dtype")
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -301,7 +300,7 @@ def trainer_of(setting: Setting, device: str, folder: str) -> GRPOTrainer:
 
     trainer_class = SharedPrefixTrainer if setting.shared else GRPOTrainer
 
-    model = random_model(shape(setting.model, SMALL), setting.quant, device, setting.bf16)
+    model = random_model(shape(setting.model, SMALL), setting.quant, device, setting.dtype)
     tokenizer = load_tokenizer("data/tiny_model")
     prompts = prompts_of(setting, tokenizer, setting.B * setting.S * setting.A * setting.D)
 
@@ -340,7 +339,8 @@ def _config(setting: Setting, device: str, folder: str) -> GRPOConfig:
     config = GRPOConfig(
         output_dir=folder,
         use_cpu=device == "cpu",
-        bf16=setting.bf16,
+        bf16=setting.dtype == "bfloat16",
+        fp16=setting.dtype == "float16",
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
@@ -425,7 +425,7 @@ def budget_of(setting: Setting, device: str) -> Budget:
         prompt_tokens=setting.prompt_tokens,
         completion_tokens=setting.completion_tokens,
         quant=setting.quant,
-        bf16=setting.bf16,
+        dtype=setting.dtype,
         lora_rank=setting.lora_rank,
         gradient_checkpointing=setting.gradient_checkpointing,
         rows_per_prompt=setting.G if setting.shared else 1,

@@ -19,14 +19,16 @@ from tools.benchmarks.memory_trace import llama_config
 SIZE = 0.02  # standard deviation of the weights
 
 
-def random_model(arch: Architecture, quant: str | None, device: str, bf16: bool = True) -> Any:
-    """Return a Llama with random weights in bfloat16, or in float32.
+def random_model(
+    arch: Architecture, quant: str | None, device: str, dtype: str = "bfloat16"
+) -> Any:
+    """Return a Llama with random weights.
 
     Args:
         arch: The shape.
         quant: ``4bit`` for linear layers in nf4, or None.
         device: ``cpu`` or ``cuda``.
-        bf16: Whether what is not quantised is in bfloat16.
+        dtype: Of what is not quantised, and of what a quantised layer computes in.
     """
     from transformers import LlamaForCausalLM
 
@@ -34,7 +36,7 @@ def random_model(arch: Architecture, quant: str | None, device: str, bf16: bool 
         arch, pad_token_id=0, eos_token_id=2, bos_token_id=None, max_position_embeddings=32_768
     )
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16 if bf16 else torch.float32)
+    torch.set_default_dtype(getattr(torch, dtype))
     try:
         with torch.device("meta"):
             model: Any = LlamaForCausalLM(config)
@@ -73,9 +75,9 @@ def _nf4_layer(width: int, out: int, device: str) -> Any:
     import bitsandbytes as bnb
 
     layer = bnb.nn.Linear4bit(
-        width, out, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
+        width, out, bias=False, compute_dtype=torch.get_default_dtype(), quant_type="nf4", device="meta"
     )
-    weight = torch.randn(out, width, dtype=torch.bfloat16, device=device) * SIZE
+    weight = torch.randn(out, width, device=device) * SIZE
     layer.weight = bnb.nn.Params4bit(
         weight, requires_grad=False, quant_type="nf4", compress_statistics=True
     )

@@ -85,13 +85,13 @@ def notebook_seconds(run_dir: Path) -> dict[str, float]:
 @contextmanager
 def watched(stopwatch: Stopwatch, pairs: Pairs) -> Iterator[None]:
     """Let a stopwatch see the parts of notebook 05, for a while."""
-    from grpo_helpers import inference, metrics, plots, report, scoring, selection
+    from grpo_helpers import inference, kept_model, metrics, plots, report, scoring, selection
 
     def timed(module: Any, name: str, part: str) -> Any:
         return patch.object(module, name, stopwatch.timed(getattr(module, name), part))
 
     with contextlib.ExitStack() as patches:
-        patches.enter_context(timed(inference, "load_with_adapter", LOADING))
+        patches.enter_context(timed(kept_model, "load_with_adapter", LOADING))
         patches.enter_context(timed(metrics, "bert_scorer", LOADING))
         patches.enter_context(timed(scoring, "score_answers", METRICS))
         patches.enter_context(timed(report, "write_report", REPORT))

@@ -69,7 +69,7 @@ CHANGES: dict[str, Any] = {
     "eval_data_path": show_path(FOLDER / "dev.json"),
     "few_shot_data_path": "data/embedded/few_shot.json",
     "num_few_shot": 0,
-    "bf16": False,  # processors without bfloat16 instructions take 50 times as long in it
+    "dtype": "float32",  # processors without bfloat16 instructions take 50 times as long in it
     "gradient_checkpointing": False,
     "steps_per_generation": 4,
     "max_completion_length": 96,
@@ -204,7 +204,7 @@ def answer_split(split: Split, name: str, run: RunFolder) -> Path:
             model_id=str(MODELS[name]),
             few_shot_data_path=CHANGES["few_shot_data_path"],
             num_few_shot=CHANGES["num_few_shot"],
-            bf16=CHANGES["bf16"],
+            dtype=CHANGES["dtype"],
             batch_size=CHANGES["inference_batch_size"],
             max_new_tokens=CHANGES["max_completion_length"],
         )

@@ -24,7 +24,7 @@ from grpo_helpers.callbacks import (
 from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.files import write_json
-from grpo_helpers.library_fixes import use_one_gpu
+from grpo_helpers.library_fixes import keep_adapter_in_float32, use_one_gpu
 from grpo_helpers.models import load_model, load_tokenizer, lora_config
 from grpo_helpers.run_folder import RunWriter
 from grpo_helpers.settings import TrainSettings
@@ -133,7 +133,8 @@ def sft_arguments(settings: TrainSettings) -> dict[str, Any]:
         "warmup_steps": settings.warmup_steps,
         "adam_epsilon": settings.adam_epsilon,
         "max_grad_norm": settings.max_grad_norm,
-        "bf16": settings.bf16,
+        "bf16": settings.dtype == "bfloat16",
+        "fp16": settings.dtype == "float16",
         "seed": settings.seed,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "output_dir": str(settings.run_dir),
@@ -177,7 +178,12 @@ def sft_trainer(
     config = SFTConfig(**(sft_arguments(settings) | changes))
     use_one_gpu(config)
     trainer = SFTTrainer(
-        model=load_model(settings.model_name, quant_type=quant_type, bf16=settings.bf16),
+        model=load_model(
+            settings.model_name,
+            quant_type=quant_type,
+            dtype=settings.dtype,
+            model_kwargs=settings.model_kwargs,
+        ),
         args=config,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
@@ -185,4 +191,5 @@ def sft_trainer(
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
+    keep_adapter_in_float32(trainer)
     return trainer

@@ -105,7 +105,7 @@ def setting_of_profile(profile: str) -> Setting:
         gradient_checkpointing=settings.gradient_checkpointing,
         quant=settings.quant_type if settings.use_quant else None,
         shared=settings.shared_prefix,
-        bf16=settings.bf16,
+        dtype=settings.dtype,
     )
 
 
