@@ -29,6 +29,7 @@ from grpo_helpers.answers import (
     parse_gold,
     split_official,
     split_seed,
+    split_thought,
     without_thought,
 )
 from grpo_helpers.files import InputError, first_line, resolve_path
@@ -157,6 +158,9 @@ def format_score(prediction: str, item: Item | None = None) -> float:
     * *Words.* The sentence must have Hangul if the gold sentence has, and only then: a date, a time
       or a ratio needs none.
 
+    One thought may come before the answer, and costs nothing. It must be closed: a thought that is
+    cut off, holds or follows another one, or comes after the answer has no place in the form.
+
     Args:
         prediction: An answer.
         item: The question with its gold answer, or without; what is not known is not excused.
@@ -167,7 +171,11 @@ def format_score(prediction: str, item: Item | None = None) -> float:
     >>> format_score(date.answer, date)
     1.0
     """
-    prediction = without_thought(prediction)
+    split = split_thought(prediction)
+    if split.fault:
+        return 0.0
+
+    prediction = split.answer
     parsed = parse(prediction)
     straight = normalize_quotes(prediction)
     item = item or Item("", "", "")
