@@ -3,9 +3,9 @@
 Modules in import order; a module imports only modules listed above it:
 
 files, command_line, splits, library_fixes, answers, questions, data, similarity, chat_template,
-prompts, metrics, rewards, reward_module, batch, architecture, parameters, memory, settings,
-hours, devices, preflight, model_checks, models, preview, run_folder, device_memory, kept_model,
-shared_prompts, inference, dev_answers, health, callbacks, launch_log, launch,
+prompts, metrics, rewards, thoughts, reward_module, batch, architecture, parameters, memory,
+settings, hours, devices, preflight, model_checks, models, preview, run_folder, device_memory,
+kept_model, shared_prompts, inference, dev_answers, health, callbacks, launch_log, launch,
 shared_prefix, training, scoring, statistics, selection, report, evaluate_json, recorded,
 carry_over, plots.
 

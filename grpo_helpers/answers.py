@@ -5,6 +5,10 @@ one regular expression that refuses nested quotes, so it rejects some of the con
 answers; this parser looks for the first closing quote followed by 가/이 옳다 instead, and never
 raises. The two older ways to split an answer, the contest scorer's (:func:`split_official`) and the
 article's (:func:`split_seed`), are kept because published figures depend on them.
+
+A model may think before it answers, in ``<think>...</think>``; the article's does not.
+:func:`split_thought` is the one place where a thought is told from an answer: nothing that compares
+an answer with a gold one ever sees a thought.
 """
 
 from __future__ import annotations
@@ -27,7 +31,21 @@ _STRAIGHT_QUOTES = str.maketrans(
     }
 )
 _SPACES = re.compile(r"\s+")
-_THOUGHT_TAG = re.compile(r"<(?P<slash>/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+
+# A thought stands between two tags of one of these names. The pattern has nothing to repeat, so the
+# time it takes grows with the text alone.
+_THOUGHT_NAMES = ("think", "thinking", "thought", "reasoning")
+_THOUGHT_TAG = re.compile(rf"<(?P<slash>/?)(?:{'|'.join(_THOUGHT_NAMES)})>", re.IGNORECASE)
+_OPENING_TAGS = tuple(f"<{name}>" for name in _THOUGHT_NAMES)
+THOUGHT_TAGS = (*_OPENING_TAGS, *(f"</{name}>" for name in _THOUGHT_NAMES))
+
+# What may be wrong with the thoughts of a text: such a text never has the required format.
+UNCLOSED = "not closed"
+NESTED = "one inside another"
+REPEATED = "more than one"
+LATE = "after the answer"
+THOUGHT_FAULTS = (UNCLOSED, NESTED, REPEATED, LATE)
+
 _PREFIX = re.compile(r"^\s*(?:\[?\s*(?:답변|정답|답)\s*\]?\s*[:：])\s*")  # [답변]: "answer:"
 
 # What ends the quoted sentence. 으가 is a slip in the contest's own gold answers.
@@ -68,37 +86,122 @@ class Answer:
     head: str
 
 
-# -- normalising -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ThoughtSplit:
+    """A text in two parts: what was thought, and what is answered.
+
+    Attributes:
+        thoughts: The text of each thought, without its tags, stripped, in order.
+        answer: All that stands outside of thoughts; where there is none, the text as it is.
+        fault: What is wrong with the thoughts, one of :data:`THOUGHT_FAULTS`; empty if nothing is.
+            One thought that is closed before the answer begins is no fault, nor is none at all.
+    """
+
+    thoughts: tuple[str, ...]
+    answer: str
+    fault: str = ""
+
+    @property
+    def thought(self) -> str:
+        """All that was thought; empty if nothing was, as in ``<think></think>``."""
+        return "\n\n".join(filter(None, self.thoughts))
+
+
+# -- thought and answer ----------------------------------------------------------------------------
+
+
+def split_thought(text: str) -> ThoughtSplit:
+    r"""Return what a text thinks and what it answers; never raises, whatever the string.
+
+    A thought goes from ``<think>`` to the next ``</think>``, or to the end of a text that was cut
+    off. A closing tag without an opening one ends a thought that goes back to the last tag, or to
+    the beginning: some chat templates write the opening tag themselves, at the end of the prompt.
+
+    >>> split_thought("<think>음...</think>\n며칠")
+    ThoughtSplit(thoughts=('음...',), answer='며칠', fault='')
+    >>> split_thought("음...</think>며칠").answer
+    '며칠'
+    >>> split_thought("며칠 <think>음...")
+    ThoughtSplit(thoughts=('음...',), answer='며칠', fault='not closed')
+    """
+    if _THOUGHT_TAG.search(text) is None:
+        return ThoughtSplit((), text)
+
+    thoughts: list[str] = []
+    outside: list[str] = []
+    faults: set[str] = set()
+    is_inside = False
+    start = 0
+
+    for tag in _THOUGHT_TAG.finditer(text):
+        is_opening = not tag["slash"]
+        if is_opening and is_inside:
+            faults.add(NESTED)
+            continue
+
+        piece = text[start : tag.start()].strip()
+        start = tag.end()
+        if not is_opening:
+            thoughts.append(piece)
+        elif piece:
+            outside.append(piece)
+            faults.add(LATE)
+        is_inside = is_opening
+
+    rest = text[start:].strip()
+    if is_inside:
+        thoughts.append(rest)
+        faults.add(UNCLOSED)
+    elif rest:
+        outside.append(rest)
+    if len(thoughts) > 1:
+        faults.add(REPEATED)
+
+    return ThoughtSplit(tuple(thoughts), "\n".join(outside), _first_fault(faults))
+
+
+def _first_fault(faults: set[str]) -> str:
+    """Return the first of several faults in the order of :data:`THOUGHT_FAULTS`, or nothing."""
+    for fault in THOUGHT_FAULTS:
+        if fault in faults:
+            return fault
+    return ""
 
 
 def without_thought(text: str) -> str:
-    r"""Return what follows the thought that an answer begins with; all of it without one.
+    r"""Return what a text answers, without what it thinks; all of it where it does not think.
 
-    A thought stands in ``<think>...</think>``; the template of some models writes the opening tag
-    itself. Nothing follows a thought that was cut off.
+    Nothing is left of a thought that was cut off.
 
     >>> without_thought("<think>음...</think>\n며칠"), without_thought("<think>음...")
     ('며칠', '')
-    >>> without_thought("음...</think>며칠")
-    '며칠'
     """
-    tag = _THOUGHT_TAG.search(text)
+    return split_thought(text).answer
 
-    while tag:
-        is_opening = not tag["slash"]
-        if is_opening and text[: tag.start()].strip():
-            break  # an answer that comes before any thought
 
-        end: re.Match[str] | None = tag
-        while end and not end["slash"]:
-            end = _THOUGHT_TAG.search(text, end.end())
-        if end is None:
-            return ""
+def opens_thought(prompt: str) -> bool:
+    r"""Return whether a prompt ends inside a thought, so that what the model writes continues it.
 
-        text = text[end.end() :].lstrip()
-        tag = _THOUGHT_TAG.search(text)
+    >>> opens_thought("<|assistant|><think>\n"), opens_thought("<think></think>\n\n")
+    (True, False)
+    """
+    return prompt.rstrip().lower().endswith(_OPENING_TAGS)
 
-    return text
+
+def with_opening_tag(text: str) -> str:
+    """Return what was written after a prompt that ends inside a thought, with the tag before it.
+
+    Without the tag, a thought that was cut off would be read as an answer.
+
+    >>> with_opening_tag("음..."), with_opening_tag("<think>음...")
+    ('<think>음...', '<think>음...')
+    """
+    if text.lstrip().lower().startswith(_OPENING_TAGS):
+        return text
+    return f"{_OPENING_TAGS[0]}{text}"
+
+
+# -- normalising -----------------------------------------------------------------------------------
 
 
 def normalize_quotes(text: str) -> str:
@@ -112,7 +215,7 @@ def normalize_quotes(text: str) -> str:
 
 
 def strip_prefixes_and_normalize(text: str) -> str:
-    """Return ``text`` without a leading thought and a leading ``[답변]:`` ("answer:").
+    """Return ``text`` without its thoughts and a leading ``[답변]:`` ("answer:").
 
     Quotes and spaces are normalised.
 
@@ -130,7 +233,7 @@ def strip_prefixes_and_normalize(text: str) -> str:
 def parse(text: str) -> Answer:
     """Return the parts of one answer; never raises, whatever the string.
 
-    An answer that begins with a thought (``<think>...</think>``) is what follows it.
+    A thought (``<think>...</think>``) is no part of it.
 
     >>> parse('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     Answer(sentences=('며칠이 걸렸다.',), particle='가', reason='소리대로 적는다.', head='quoted')
@@ -250,7 +353,7 @@ def split_official(text: str) -> tuple[str, str]:
 
     The answer ends at the first 가 옳다 anywhere, and only without one at the first 이 옳다;
     straight quotes are deleted from it, curly ones are not. Without either, all of the text is the
-    answer and the reason is empty. A leading thought of the model is no part of its answer.
+    answer and the reason is empty. A thought of the model is no part of its answer.
 
     >>> split_official('"며칠이 걸렸다."가 옳다. 소리대로 적는다.')
     ('며칠이 걸렸다.가 옳다', '소리대로 적는다.')

@@ -6,6 +6,10 @@ change at midnight, when a run resumes, and in notebook 05. Here a run has one d
 decided when it starts, kept in its ``settings.json`` and handed to the template as
 ``date_string``; a template that asks for the time instead gets the beginning of that day. The
 article takes no notice of the date.
+
+Some models can think before they answer, and their templates switch it (``enable_thinking``: Qwen3,
+EXAONE 4, SmolLM3 and others). It is off unless a run says otherwise; a model with another switch
+takes it in ``chat_template_kwargs``.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ from grpo_helpers.library_fixes import stop_clock
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# What chat templates get besides the messages and the date, unless the run says otherwise. It makes
-# Qwen3 and similar models answer at once; other chat templates ignore it.
+# What chat templates get besides the messages and the date where there is no run. It makes Qwen3
+# and similar models answer at once; other chat templates ignore it.
 NO_THINK: Mapping[str, Any] = {"enable_thinking": False}
 
 # The date where there is no run, or the run is older than the parameter date_string. It is the one
@@ -100,19 +104,19 @@ def freeze_clock(
 
 
 def template_kwargs(extra_grpo_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what chat templates get besides messages and date, in rollouts and answers alike.
+    """Return what a run gives chat templates besides messages, date and thinking.
 
     Args:
-        extra_grpo_args: The parameter of notebook 04; ``chat_template_kwargs`` in it, a field of
-            TRL's, takes the place of :data:`NO_THINK`.
+        extra_grpo_args: The parameter of notebook 04; its ``chat_template_kwargs`` is a field of
+            TRL's.
 
     Raises:
         InputError: ``chat_template_kwargs`` is not a mapping.
 
     >>> template_kwargs({}), template_kwargs({"chat_template_kwargs": {"skip": True}})
-    ({'enable_thinking': False}, {'skip': True})
+    ({}, {'skip': True})
     """
-    kwargs = extra_grpo_args.get("chat_template_kwargs", NO_THINK)
+    kwargs = extra_grpo_args.get("chat_template_kwargs")
 
     if isinstance(kwargs, str):  # TRL takes JSON, too
         with suppress(json.JSONDecodeError):
@@ -121,9 +125,22 @@ def template_kwargs(extra_grpo_args: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(kwargs, Mapping):
         raise InputError(
-            f"chat_template_kwargs is {kwargs!r}; give a mapping such as {{enable_thinking: false}}"
+            f"chat_template_kwargs is {kwargs!r}; give a mapping such as {{reasoning_effort: low}}"
         )
     return dict(kwargs)
+
+
+def with_thinking(
+    chat_template_kwargs: Mapping[str, Any], enable_thinking: bool = False
+) -> dict[str, Any]:
+    """Return the arguments of a chat template with the switch for thoughts.
+
+    A switch that is there already stays.
+
+    >>> with_thinking({"skip": True}, enable_thinking=True)
+    {'enable_thinking': True, 'skip': True}
+    """
+    return {"enable_thinking": enable_thinking} | dict(chat_template_kwargs)
 
 
 def dated(

@@ -4,7 +4,9 @@ In: the rows of ``log.jsonl``. Out: a finding per rule; the command exits with 1
 article looks at the reward curve and the loss; a run can go wrong while both look fine. A rule
 compares the mean of the last logged steps with the mean of the first ones, so that a single bad
 step is no alarm. The limits are rules of thumb, tried on the runs of ``data/reference_runs``: the
-default run trips none, and each of the runs that go wrong on purpose trips at least one.
+default run trips none, and each of the runs that go wrong on purpose trips at least one. Where
+completions hold thoughts, two rules look at more: a thought may grow as long as the reward does,
+and it must come to its end.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import numpy as np
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import InputError, resolve_path
 from grpo_helpers.run_folder import LOG_FILE, Rows, RunLog, series
+from grpo_helpers.thoughts import THOUGHT_RATIO, UNFINISHED_RATIO
 
 WINDOW = 5  # logged steps at either end that are compared
 EXACT_MATCH = "rewards/em_reward/mean"
 LENGTH = "completions/mean_length"
 GRADIENT_NORM = "grad_norm"
+CLIPPED = "completions/clipped_ratio"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Rule:
         is_broken: Takes one :class:`Change` per key; returns whether this is an alarm.
         diagnosis: What an alarm means.
         action: What to do about it.
+        more_keys: Further quantities it needs, of another unit: figures do not draw them.
         measured_per_process: Whether each process measures its own value, so that the processes
             of one run may disagree. Such an alarm never stops a run.
     """
@@ -73,7 +78,13 @@ class Rule:
     is_broken: Callable[..., bool]
     diagnosis: str
     action: str
+    more_keys: tuple[str, ...] = ()
     measured_per_process: bool = False
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Every logged quantity that the rule needs."""
+        return (*self.keys, *self.more_keys)
 
 
 # -- the rules -------------------------------------------------------------------------------------
@@ -97,8 +108,17 @@ def _length_halves_or_doubles(length: Change) -> bool:
     return _leaves_range(length, lowest=0.5, highest=2.0)
 
 
+def _length_changes_for_nothing(length: Change, reward: Change) -> bool:
+    rises = reward.last > reward.first + 0.05 * abs(reward.first)
+    return _length_halves_or_doubles(length) and not rises
+
+
 def _many_are_clipped(clipped: Change) -> bool:
     return clipped.last > 0.2
+
+
+def _many_are_unfinished(clipped: Change, unfinished: Change) -> bool:
+    return max(clipped.last, unfinished.last) > 0.2
 
 
 def _most_groups_are_equal(equal_groups: Change) -> bool:
@@ -163,7 +183,7 @@ RULES = (
     ),
     Rule(
         name="clipped completions",
-        keys=("completions/clipped_ratio",),
+        keys=(CLIPPED,),
         is_broken=_many_are_clipped,
         diagnosis="many completions are cut off, and earn little whatever they would have said",
         action="raise max_completion_length, or find out why answers do not end",
@@ -208,6 +228,27 @@ RULES = (
     ),
 )
 
+# What takes the place of a rule, by its name, once completions hold thoughts.
+RULES_FOR_THOUGHTS = {
+    "completion length": Rule(
+        name="completion length",
+        keys=(LENGTH,),
+        more_keys=("reward",),
+        is_broken=_length_changes_for_nothing,
+        diagnosis="completions, thoughts included, are more than twice or less than half as long "
+        "as at the start, and the reward has not risen with that",
+        action="read the thoughts of the last steps: is it the same again and again, or nothing?",
+    ),
+    "clipped completions": Rule(
+        name="clipped completions",
+        keys=(CLIPPED, UNFINISHED_RATIO),
+        is_broken=_many_are_unfinished,
+        diagnosis="many completions are cut off, or end inside a thought: there is no answer that "
+        "could earn anything",
+        action="raise max_completion_length, or find out why thoughts do not end",
+    ),
+}
+
 
 # -- examining a log -------------------------------------------------------------------------------
 
@@ -228,11 +269,20 @@ def examine(rows: Rows) -> list[Finding]:
     logged = _logged_numbers(rows)
     findings = [_check_finite(rows, logged)]
 
-    for rule in RULES:
-        if logged.issuperset(rule.keys):
+    for rule in rules_for(rows):
+        if logged.issuperset(rule.all_keys):
             findings.append(_apply(rule, rows))
 
     return findings
+
+
+def rules_for(rows: Rows) -> list[Rule]:
+    """Return the rules that a log is judged by: some are others where completions hold thoughts."""
+    has_thoughts = any(THOUGHT_RATIO in row for row in rows)
+    if not has_thoughts:
+        return list(RULES)
+
+    return [RULES_FOR_THOUGHTS.get(rule.name, rule) for rule in RULES]
 
 
 def _logged_numbers(rows: Rows) -> set[str]:
@@ -278,7 +328,7 @@ def _apply(rule: Rule, rows: Rows) -> Finding:
     changes = []
     values_text = []
 
-    for key in rule.keys:
+    for key in rule.all_keys:
         _, logged = series(rows, key)
         values = [value for value in logged if math.isfinite(value)]
         if len(values) < 2 * WINDOW:

@@ -27,15 +27,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.answers import strip_prefixes_and_normalize
+from grpo_helpers.answers import (
+    opens_thought,
+    strip_prefixes_and_normalize,
+    with_opening_tag,
+)
 from grpo_helpers.architecture import DTYPE_BYTES
 from grpo_helpers.chat_template import (
     DEFAULT_DATE,
-    NO_THINK,
     dated,
     parse_date,
     recorded_date,
     template_kwargs,
+    with_thinking,
 )
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row
@@ -267,7 +271,13 @@ def _generate(
         )
 
     completions = output[:, input_ids.shape[1] :]
-    return tokenizer.batch_decode(completions, skip_special_tokens=True)
+    written = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    return list(map(_with_its_tag, texts, written))
+
+
+def _with_its_tag(prompt: str, answer: str) -> str:
+    """Return an answer, with the tag of its thought where the chat template has written that."""
+    return with_opening_tag(answer) if opens_thought(prompt) else answer
 
 
 def _generating(model: AnsweringModel) -> AbstractContextManager[None]:
@@ -282,7 +292,8 @@ def _generating(model: AnsweringModel) -> AbstractContextManager[None]:
 def write_answers(path: str | Path, items: Sequence[Item], answers: Sequence[str]) -> Path:
     """Write answers in the contest's format, atomically.
 
-    Each row has ``id``, ``input`` and ``output`` with ``answer`` and ``normalized_answer``.
+    Each row has ``id``, ``input`` and ``output`` with ``answer`` and ``normalized_answer``. The
+    first is all that the model wrote, a thought included; the second is the answer alone.
 
     Returns:
         The path written.
@@ -317,8 +328,10 @@ class AnswerOptions:
         instruct_path: Instruction texts.
         num_few_shot: Worked examples in each prompt, as in training.
         batch_size: Prompts answered at once; decides the padding, and so the last digits.
-        max_new_tokens: Length at which an answer is cut off.
-        chat_template_kwargs: What the chat template gets besides messages and date, as in training.
+        max_new_tokens: Length at which an answer is cut off, its thought included.
+        enable_thinking: Whether Qwen3 and its like think before they answer, as in training.
+        chat_template_kwargs: What the chat template gets besides, as in training; an
+            ``enable_thinking`` among it counts.
         chat_template_path: A jinja file in the place of the model's chat template, as in training;
             empty: the model's own.
         date_string: The date that the chat template prints, if it prints one: that of the run, or
@@ -335,7 +348,8 @@ class AnswerOptions:
     num_few_shot: int = PromptSource.num_few_shot
     batch_size: int = 32
     max_new_tokens: int = 96
-    chat_template_kwargs: dict[str, Any] = field(default_factory=lambda: dict(NO_THINK))
+    enable_thinking: bool = False
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     chat_template_path: str = ""
     date_string: str = DEFAULT_DATE
 
@@ -373,6 +387,7 @@ class AnswerOptions:
             num_few_shot=settings["num_few_shot"],
             batch_size=settings["inference_batch_size"],
             max_new_tokens=settings["max_completion_length"],
+            enable_thinking=settings.get("enable_thinking", False),
             chat_template_kwargs=template_kwargs(settings.get("extra_grpo_args", {})),
             chat_template_path=run.chat_template_path,
             date_string=recorded_date(settings),
@@ -393,6 +408,12 @@ class AnswerOptions:
             model_kwargs=self.model_kwargs,
         )
 
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """What the chat template gets besides the messages."""
+        kwargs = with_thinking(self.chat_template_kwargs, self.enable_thinking)
+        return dated(kwargs, self.date_string)
+
 
 def answer(
     run: RunFolder | str | Path,
@@ -406,8 +427,8 @@ def answer(
 ) -> Path:
     """Answer every question of a contest file with a checkpoint of a run.
 
-    Quantisation, precision, few-shot examples, instructions, chat template and its date, lengths
-    and batch size are the run's own, read from its ``settings.json``.
+    Quantisation, precision, few-shot examples, instructions, chat template with its date and its
+    thinking, lengths and batch size are the run's own, read from its ``settings.json``.
 
     Args:
         run: The run's folder, ``"runs/default"`` for one.
@@ -500,7 +521,7 @@ def answer_file(
     check_model(options.model_id)
     items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
     tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
-    template = dated(options.chat_template_kwargs, options.date_string)
+    template = options.template_arguments
     prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
     texts = prompt_texts(prompts, tokenizer, template)
 
@@ -711,11 +732,16 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--chat_template_path", help="jinja file in the place of the model's own")
     model.add_argument("--date_string", help=f"date for chat templates (default: {DEFAULT_DATE})")
     model.add_argument("--batch_size", type=int, help="prompts answered at once")
-    model.add_argument("--max_new_tokens", type=int, help="longest answer, in tokens")
+    model.add_argument("--max_new_tokens", type=int, help="longest answer, thought included")
+    model.add_argument(
+        "--enable_thinking",
+        action=argparse.BooleanOptionalAction,
+        help="let Qwen3 and its like think before they answer",
+    )
     model.add_argument(
         "--chat_template_kwargs",
         type=_template_arguments,
-        help="what the chat template gets besides messages and date, as JSON",
+        help="what the chat template gets besides messages, date and thinking, as JSON",
     )
     return parser
 

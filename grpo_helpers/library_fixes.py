@@ -3,11 +3,12 @@
 In: their objects (a model, a tokenizer, a trainer). Out: the same objects, repaired in place. Each
 patch states the library and its version, the symptom, where the cause is, and the drift test in
 ``tests/training/test_api_drift.py`` that fails once an upgrade fixes or moves the cause; the patch
-can go then. Patches are applied in five places, each visible as one call: :func:`apply_at_import`
-(``grpo_helpers/__init__.py``), :func:`quiet_libraries` and the fixes of models where a model is
-loaded, :func:`stop_clock` where prompts are rendered, :func:`use_one_gpu` where TRL's configuration
-is made, :func:`apply_to` where the trainer is built, and :func:`apply_on_resume` where a run
-resumes. This module needs nothing of ours and imports nothing heavy.
+can go then. Patches are applied in few places, each visible as one call: :func:`apply_at_import`
+(``grpo_helpers/__init__.py``), :func:`quiet_libraries`, :func:`keep_tags` and the fixes of models
+where tokenizer and model are loaded, :func:`stop_clock` where prompts are rendered,
+:func:`use_one_gpu` where TRL's configuration is made, :func:`apply_to` and :func:`measure_rounds`
+where the trainer is built, and :func:`apply_on_resume` where a run resumes. This module needs
+nothing of ours and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,34 @@ def limit_text_length(tokenizer: PreTrainedTokenizerBase, longest: int = LONGEST
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest, LONGEST_TEXT)
 
 
+def keep_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
+    """Let a tokenizer write the tags of thoughts as text where it decodes what a model wrote.
+
+    Library: tokenizers 0.23 with transformers 5.23. Symptom: where a tokenizer has such a tag among
+    its special tokens, decoding leaves it out, in TRL's rollouts too, and the thought would be read
+    as part of the answer. The mark is taken from the token, but the tokenizer that is in memory
+    goes on as before, until it is built anew. Where: ``TokenizersBackend._decode`` in
+    ``transformers/tokenization_utils_tokenizers.py``, which passes ``skip_special_tokens`` on to
+    ``tokenizers``. Drift test: ``test_decoding_leaves_out_tags_that_are_special_tokens``.
+
+    Args:
+        tokenizer: It is changed in place, if it has such a tag.
+        tags: ``<think>`` and its like.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    special = {token.content for token in added if token.special}
+    marked = sorted(special.intersection(tags))
+    backend = getattr(tokenizer, "_tokenizer", None)
+    if not marked or backend is None:
+        return
+
+    from tokenizers import AddedToken
+
+    plain = [AddedToken(tag, special=False, normalized=False) for tag in marked]
+    tokenizer.add_tokens(plain)
+    vars(tokenizer)["_tokenizer"] = type(backend).from_str(backend.to_str())
+
+
 # -- applied to the trainer ------------------------------------------------------------------------
 
 
@@ -349,6 +378,34 @@ def count_equal_groups(trainer: Trainer) -> None:
         return output
 
     trainer._generate_and_score_completions = generate_score_and_count
+
+
+def measure_rounds(
+    trainer: Trainer, measure: Callable[[Sequence[Any]], Mapping[str, float]]
+) -> None:
+    """Log more of each round of sampling than TRL does.
+
+    Library: TRL 1.16. Symptom: of what a model writes, the log has the length, the thought and the
+    answer in one. Only a reward function can log anything else (``log_metric``); it is given
+    neither the completions of the other processes nor the tokenizer. Where:
+    ``trl/trainer/grpo_trainer.py``, ``GRPOTrainer._calculate_rewards``.
+    Drift test: ``test_trl_logs_nothing_about_thoughts``.
+
+    Args:
+        trainer: The trainer.
+        measure: Returns quantities, by their names in the log, of the completions of a round, those
+            of all processes.
+    """
+    generate_and_score = trainer._generate_and_score_completions
+
+    def generate_score_and_measure(inputs: Any) -> Any:
+        output = generate_and_score(inputs)
+        if trainer.model.training:
+            for name, value in measure(list(trainer._logs["completion"])).items():
+                trainer._metrics["train"][name].append(value)
+        return output
+
+    trainer._generate_and_score_completions = generate_score_and_measure
 
 
 def require_grads_once(model: Any) -> None:

@@ -29,6 +29,7 @@ from grpo_helpers.answers import (
     parse_gold,
     split_official,
     split_seed,
+    split_thought,
     without_thought,
 )
 from grpo_helpers.files import InputError, first_line, resolve_path
@@ -157,6 +158,9 @@ def format_score(prediction: str, item: Item | None = None) -> float:
     * *Words.* The sentence must have Hangul if the gold sentence has, and only then: a date, a time
       or a ratio needs none.
 
+    One thought may come before the answer, and costs nothing. It must be closed: a thought that is
+    cut off, holds or follows another one, or comes after the answer has no place in the form.
+
     Args:
         prediction: An answer.
         item: The question with its gold answer, or without; what is not known is not excused.
@@ -167,7 +171,11 @@ def format_score(prediction: str, item: Item | None = None) -> float:
     >>> format_score(date.answer, date)
     1.0
     """
-    prediction = without_thought(prediction)
+    split = split_thought(prediction)
+    if split.fault:
+        return 0.0
+
+    prediction = split.answer
     parsed = parse(prediction)
     straight = normalize_quotes(prediction)
     item = item or Item("", "", "")
@@ -356,8 +364,8 @@ class BertScore:
         ordered = sorted(new)
         predictions = [prediction for prediction, _ in ordered]
         references = [reference for _, reference in ordered]
-        # One text at a time: in a batch, texts are padded to the longest, and the padding changes the
-        # last digits. So a pair has one score, whatever is scored beside it, and a resumed run
+        # One text at a time: in a batch, texts are padded to the longest, and the padding changes
+        # the last digits. So a pair has one score, whatever is scored beside it, and a resumed run
         # repeats an uninterrupted one. Short texts take no longer one by one.
         _, _, f1_scores = self._scorer.score(predictions, references, batch_size=1)
 

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from grpo_helpers.answers import THOUGHT_TAGS
 from grpo_helpers.chat_template import read_chat_template
 from grpo_helpers.files import InputError, first_line, show_path
 from grpo_helpers.library_fixes import (
     keep_gradients_on_cpu,
+    keep_tags,
     plain_generation,
     quiet_libraries,
     unmark_gguf,
@@ -84,6 +86,7 @@ def load_tokenizer(name: str, chat_template_path: str = "") -> PreTrainedTokeniz
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
 
+    keep_tags(tokenizer, THOUGHT_TAGS)
     return tokenizer
 
 

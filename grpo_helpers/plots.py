@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.health import RULES, examine
+from grpo_helpers.health import CLIPPED, LENGTH, examine, rules_for
 from grpo_helpers.health import Rule as HealthRule
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.rewards import extra_rewards, registered
 from grpo_helpers.run_folder import series
 from grpo_helpers.selection import Choice, Versus
 from grpo_helpers.splits import DEV, TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
+from grpo_helpers.thoughts import THOUGHT_LENGTH, THOUGHT_RATIO, UNFINISHED_RATIO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +36,14 @@ COLORS = {name: reward.color for name, reward in registered().items()} | {
     "choice": "#56B4E9",
     "reward": "#000000",
     "final_mean": "#D55E00",
+    "thinks": "#6018C0",
     "other": "#999999",
 }
 LABELS = {name: reward.label for name, reward in registered().items()} | {
     "choice": "choice accuracy",
     "reward": "reward (weighted sum)",
     "final_mean": "Final Mean",
+    "thinks": "share that thinks",
 }
 
 # Palettes of what is not a quantity. A test keeps the colours of each palette apart from each
@@ -190,15 +193,44 @@ def plot_rollouts(rows: Rows) -> Figure:
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2))
 
-    draw(left, rows, "completions/mean_length", "mean length")
+    draw(left, rows, LENGTH, "mean length")
     left.set(title="Completion length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
 
     draw(right, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
-    draw(right, rows, "completions/clipped_ratio", "clipped completions")
+    draw(right, rows, CLIPPED, "clipped completions")
     right.lines[-1].set_linestyle("--")
     right.set_title("Groups with nothing to learn from; answers cut off")
     right.set(xlabel="optimizer step", ylabel="share", ylim=(0, 1.02))
     right.legend(fontsize="small")
+    return fig
+
+
+def plot_thoughts(rows: Rows) -> Figure:
+    """Return reward, share of completions that think, and lengths, above one another by step.
+
+    Args:
+        rows: The rows of a log. Where no completion holds a thought, reward and length are drawn
+            alone.
+    """
+    import matplotlib.pyplot as plt
+
+    size = (8, 5)
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=size, sharex=True, layout="constrained")
+
+    draw(top, rows, "reward", "reward")
+    if series(rows, THOUGHT_RATIO)[1]:
+        draw(top, rows, THOUGHT_RATIO, "thinks")
+        draw(top, rows, UNFINISHED_RATIO, "share that ends inside its thought")
+        top.lines[-1].set_linestyle("--")
+    top.set(title="Reward and thoughts", ylabel="mean of a step", ylim=(0, None))
+    top.legend(fontsize="small")
+
+    draw(bottom, rows, LENGTH, "whole completion")
+    if series(rows, THOUGHT_LENGTH)[1]:
+        draw(bottom, rows, THOUGHT_LENGTH, "thinks")
+        bottom.lines[-1].set_label("thought, of those that think")
+    bottom.set(title="Length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
+    bottom.legend(fontsize="small")
     return fig
 
 
@@ -207,7 +239,7 @@ def plot_health(rows: Rows) -> Figure:
     import matplotlib.pyplot as plt
 
     alarms = {finding.rule: finding.alarm for finding in examine(rows)}
-    rules = [rule for rule in RULES if rule.name in alarms]
+    rules = [rule for rule in rules_for(rows) if rule.name in alarms]
 
     height = math.ceil(len(rules) / HEALTH_COLUMNS)
     size = (12, 2.3 * height)

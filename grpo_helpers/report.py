@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from grpo_helpers.answers import split_thought
 from grpo_helpers.files import read_json, write_atomically, write_json
 from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS
 from grpo_helpers.questions import Item
@@ -241,7 +242,8 @@ def write_report(
 ) -> Path:
     """Write ``report.html``: every answer beside the gold one, in one file that needs no network.
 
-    A question is *flipped* where the chosen checkpoint and the base differ in exact match. Answers
+    A question is *flipped* where the chosen checkpoint and the base differ in exact match. A
+    thought is folded above its answer, and is not compared with the gold one. Answers and thoughts
     are put into the page as text, never as HTML, and the page's policy runs no script but its own.
 
     Args:
@@ -291,7 +293,7 @@ def _page_items(name: str, split: ReportSplit, parts: Sequence[str]) -> Iterator
     for place, item in enumerate(split.items):
         answers = {}
         for checkpoint, texts in split.answers.items():
-            answer: dict[str, Any] = {"text": texts[place]}
+            answer = _shown_answer(texts[place])
             for part in parts:
                 answer[part] = _shown_score(split.scores[checkpoint][part][place])
             answers[checkpoint] = answer
@@ -306,6 +308,17 @@ def _page_items(name: str, split: ReportSplit, parts: Sequence[str]) -> Iterator
             "gold": item.answer or "",
             "answers": answers,
         }
+
+
+def _shown_answer(text: str) -> dict[str, Any]:
+    """Return an answer as the page shows it: its text and, only if it has one, its thought."""
+    split = split_thought(text)
+    shown: dict[str, Any] = {"text": split.answer}
+
+    if split.thought or split.fault:
+        shown["thought"] = split.thought
+        shown["fault"] = split.fault
+    return shown
 
 
 def _shown_score(score: float) -> float | None:

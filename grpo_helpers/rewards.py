@@ -22,6 +22,10 @@ and give the file and the weight in the parameters of notebook 04, in a YAML pro
 own. A registered reward that has no weight is logged all the same. Give notebook 05 the same
 ``reward_module``.
 
+A thought before the answer (``<think>...</think>``) is never rewarded: the built-in rewards judge
+what stands outside of it, and a reward of your own is not even shown it, unless you register it
+with ``sees_thought=True``.
+
 ``python -m grpo_helpers.rewards check FILE`` lists the gold answers of a contest file that do not
 earn full marks: such an answer would teach the model something else than the data says.
 """
@@ -34,11 +38,19 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, update_wrapper
 from typing import Any
 
-from grpo_helpers.answers import gold_reason, parse
+from grpo_helpers.answers import (
+    UNCLOSED,
+    ThoughtSplit,
+    gold_reason,
+    parse,
+    split_thought,
+    with_opening_tag,
+    without_thought,
+)
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError
@@ -64,6 +76,10 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 EXAMPLE = '"em 1 format 0.2"'  # what error messages recommend
 
+# Where TRL puts a thought beside the content of a message, for a tokenizer that says how to parse
+# what its model writes (``response_template``).
+THOUGHT_FIELDS = ("reasoning_content", "thinking")
+
 # Colours of Okabe and Ito, then of Paul Tol, that no built-in quantity has (grpo_helpers.plots).
 EXTRA_COLORS = ("#F0E442", "#882255", "#44AA99", "#332288")
 # Columns of the score tables and names of plotted quantities that are no rewards.
@@ -80,13 +96,15 @@ RESERVED = (
     "em_official",
     "rouge1_official",
     "bertscore_official",
+    "thinks",
+    "thought_characters",
     "final_mean",
     "reward",
     "other",
 )
 
 
-# -- the four built-in rewards ---------------------------------------------------------------------
+# -- completions -----------------------------------------------------------------------------------
 
 
 def completion_text(completion: Completion) -> str:
@@ -98,6 +116,66 @@ def completion_text(completion: Completion) -> str:
     if isinstance(completion, str):
         return completion
     return "".join(str(message.get("content") or "") for message in completion)
+
+
+def split_completion(completion: Completion) -> ThoughtSplit:
+    """Return what a completion thinks and what it answers.
+
+    >>> message = {"role": "assistant", "content": "며칠", "reasoning_content": "음..."}
+    >>> split_completion([message])
+    ThoughtSplit(thoughts=('음...',), answer='며칠', fault='')
+    """
+    split = split_thought(completion_text(completion))
+    if isinstance(completion, str):
+        return split
+
+    parsed = [str(message.get(key) or "") for message in completion for key in THOUGHT_FIELDS]
+    thoughts = tuple(thought.strip() for thought in parsed if thought.strip())
+    if not thoughts:
+        return split
+
+    fault = split.fault
+    if not split.answer.strip():  # whoever has parsed it does not say that it was cut off
+        fault = fault or UNCLOSED
+    return replace(split, thoughts=(*thoughts, *split.thoughts), fault=fault)
+
+
+def answer_alone(completion: Completion) -> Completion:
+    """Return a completion without its thoughts; itself, if it has none.
+
+    >>> answer_alone([{"role": "assistant", "content": "<think>음...</think>며칠"}])
+    [{'role': 'assistant', 'content': '며칠'}]
+    """
+    if isinstance(completion, str):
+        return without_thought(completion)
+
+    messages = []
+    for message in completion:
+        visible = {key: value for key, value in message.items() if key not in THOUGHT_FIELDS}
+        if isinstance(visible.get("content"), str):
+            visible["content"] = without_thought(visible["content"])
+        messages.append(visible)
+
+    return completion if messages == completion else messages
+
+
+def with_open_thought(completion: Completion) -> Completion:
+    """Return a completion with the tag that the chat template has written before it.
+
+    >>> with_open_thought([{"role": "assistant", "content": "음..."}])
+    [{'role': 'assistant', 'content': '<think>음...'}]
+    """
+    if isinstance(completion, str):
+        return with_opening_tag(completion)
+
+    first, *others = completion
+    if any(first.get(field) for field in THOUGHT_FIELDS):  # it is apart already
+        return completion
+    text = with_opening_tag(str(first.get("content") or ""))
+    return [first | {"content": text}, *others]
+
+
+# -- the four built-in rewards ---------------------------------------------------------------------
 
 
 def format_reward(
@@ -219,6 +297,8 @@ class Reward:
         label: What figures call it.
         color: What figures draw it in, as a hex code.
         is_built_in: Whether it is one of the course's four.
+        sees_thought: Whether the function is given what the model thought before it answered. The
+            built-in ones are, because the format decides where a thought may stand.
     """
 
     name: str
@@ -226,6 +306,7 @@ class Reward:
     label: str
     color: str
     is_built_in: bool = False
+    sees_thought: bool = False
 
     @property
     def trl_name(self) -> str:
@@ -235,23 +316,42 @@ class Reward:
     @property
     def trl_function(self) -> RewardFunction:
         """The function, named so that TRL logs it as :attr:`trl_name`."""
-        function = self.function
-        if getattr(function, "__name__", "") == self.trl_name:
-            return function
+        if self.is_built_in and getattr(self.function, "__name__", "") == self.trl_name:
+            return self.function
 
         # TRL looks through a functools.partial, so only a real function can bear another name.
-        def named(*args: Any, **kwargs: Any) -> Sequence[float | None]:
-            return function(*args, **kwargs)
+        def named(
+            prompts: Any, completions: Sequence[Completion], **columns: Any
+        ) -> Sequence[float | None]:
+            return self.values(prompts, completions, **columns)
 
         named.__name__ = self.trl_name
         return named
 
+    def values(
+        self, prompts: Any, completions: Sequence[Completion], **columns: Any
+    ) -> Sequence[float | None]:
+        """Return what the function gives each completion, or the answer alone of each.
+
+        Args:
+            prompts: Lists of messages, as TRL passes them.
+            completions: Text, or lists of messages.
+            **columns: ``references`` and further columns of the dataset.
+        """
+        if not self.sees_thought:
+            completions = list(map(answer_alone, completions))
+        return self.function(prompts=prompts, completions=completions, **columns)
+
+
+def _built_in(name: str, function: RewardFunction, label: str, color: str) -> Reward:
+    return Reward(name, function, label, color=color, is_built_in=True, sees_thought=True)
+
 
 _BUILT_IN = (
-    Reward("format", format_reward, "format", "#CC79A7", is_built_in=True),
-    Reward("em", em_reward, "exact match", "#0072B2", is_built_in=True),
-    Reward("rouge1", rouge1_reward, "ROUGE-1", "#E69F00", is_built_in=True),
-    Reward("bertscore", bertscore_reward, "BERTScore", "#009E73", is_built_in=True),
+    _built_in("format", format_reward, "format", "#CC79A7"),
+    _built_in("em", em_reward, "exact match", "#0072B2"),
+    _built_in("rouge1", rouge1_reward, "ROUGE-1", "#E69F00"),
+    _built_in("bertscore", bertscore_reward, "BERTScore", "#009E73"),
 )
 _registry: dict[str, Reward] = {reward.name: reward for reward in _BUILT_IN}
 
@@ -262,6 +362,7 @@ def register(
     *,
     label: str | None = None,
     color: str | None = None,
+    sees_thought: bool = False,
 ) -> Reward:
     """Add a reward of your own; registering the same name again replaces it.
 
@@ -278,6 +379,9 @@ def register(
             completion, or None for a completion that it does not judge.
         label: What figures call it; the name, if you give none.
         color: A hex code such as ``"#882255"``; one that is still free, if you give none.
+        sees_thought: Leave the thought in the completions that the function is given, as for a
+            reward that judges the thought itself (:func:`split_completion`). ``completion_ids``
+            hold it in any case.
 
     Returns:
         The registered reward.
@@ -297,7 +401,13 @@ def register(
     if inspect.iscoroutinefunction(function):
         raise InputError(f"reward {name}: the function must not be async")
 
-    reward = Reward(name, function, label or name, color or _free_color(name))
+    reward = Reward(
+        name=name,
+        function=function,
+        label=label or name,
+        color=color or _free_color(name),
+        sees_thought=sees_thought,
+    )
     _registry[name] = reward
     return reward
 
@@ -437,7 +547,7 @@ def multi_reward(
     for name, weight in reward_weights(weights).items():
         if weight == 0:
             continue
-        values = _registry[name].function(prompts, completions, references=references, **columns)
+        values = _registry[name].values(prompts, completions, references=references, **columns)
         for i, value in enumerate(values):
             if value is not None:
                 sums[i] += weight * value
@@ -449,6 +559,8 @@ def reward_functions(
     weights: Weights,
     encoder: str = ENCODER,
     encoder_layers: int = ENCODER_LAYERS,
+    *,
+    thought_is_open: bool = False,
 ) -> tuple[list[RewardFunction], list[float]]:
     """Return the functions for ``GRPOTrainer`` and the weights for ``GRPOConfig``.
 
@@ -458,6 +570,8 @@ def reward_functions(
         weights: As for :func:`reward_weights`.
         encoder: BERTScore's encoder, a local folder or a hub id.
         encoder_layers: The layer of it that is compared.
+        thought_is_open: Whether every prompt ends inside a thought, see
+            :func:`grpo_helpers.answers.opens_thought`.
 
     Returns:
         ``reward_funcs`` and ``reward_weights``, in the order of :func:`registered`.
@@ -466,12 +580,27 @@ def reward_functions(
     with_encoder = partial(bertscore_reward, encoder=encoder, encoder_layers=encoder_layers)
     update_wrapper(with_encoder, bertscore_reward)
 
-    functions = []
+    functions: list[RewardFunction] = []
     for name in named:
         is_bertscore = name == "bertscore"
         functions.append(with_encoder if is_bertscore else _registry[name].trl_function)
+    if thought_is_open:
+        functions = list(map(_after_open_thought, functions))
 
     return functions, list(named.values())
+
+
+def _after_open_thought(function: RewardFunction) -> RewardFunction:
+    """Return a reward that is given completions with the tag that the prompt has opened."""
+
+    def reward(
+        prompts: Any, completions: Sequence[Completion], **columns: Any
+    ) -> Sequence[float | None]:
+        opened = list(map(with_open_thought, completions))
+        return function(prompts=prompts, completions=opened, **columns)
+
+    reward.__name__ = getattr(function, "__name__", "reward")
+    return reward
 
 
 def extra_scores(predictions: Sequence[str], items: Sequence[Item]) -> dict[str, list[float]]:
@@ -487,7 +616,7 @@ def extra_scores(predictions: Sequence[str], items: Sequence[Item]) -> dict[str,
     Raises:
         InputError: A reward did not return one value per answer.
     """
-    inputs = {
+    inputs: dict[str, Any] = {
         "prompts": [[{"role": "user", "content": item.question}] for item in items],
         "completions": [[{"role": "assistant", "content": text}] for text in predictions],
         "references": [item.answer or "" for item in items],
@@ -498,7 +627,7 @@ def extra_scores(predictions: Sequence[str], items: Sequence[Item]) -> dict[str,
 
     scores = {}
     for reward in extra_rewards():
-        values = reward.function(**inputs)
+        values = reward.values(**inputs)
         if len(values) != len(predictions):
             raise InputError(
                 f"reward {reward.name} returned {len(values)} values for {len(predictions)} answers"

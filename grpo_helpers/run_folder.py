@@ -38,6 +38,7 @@ from grpo_helpers.model_checks import is_model, model_hash, model_revision
 from grpo_helpers.parameters import present_names
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
+from grpo_helpers.thoughts import SHARES
 
 if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
@@ -229,8 +230,15 @@ def read_log(path: str | Path) -> list[Row]:
 
 
 def series(rows: Rows, key: str) -> tuple[list[int], list[float]]:
-    """Return the steps at which a quantity was logged, and its values."""
+    """Return the steps at which a quantity was logged, and its values.
+
+    The shares of completions with a thought are logged from the first thought on; before that, they
+    are 0.
+    """
     logged = [row for row in rows if row.get(key) is not None]
+    if logged and key in SHARES:
+        logged = [{key: 0.0} | dict(row) for row in rows]
+
     steps = [row["step"] for row in logged]
     values = [row[key] for row in logged]
     return steps, values

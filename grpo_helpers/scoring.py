@@ -27,6 +27,7 @@ from grpo_helpers.run_folder import (
     checkpoint_of,
     checkpoint_order,
 )
+from grpo_helpers.thoughts import any_thinks, thought_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,8 +186,9 @@ def score_all(
 ) -> dict[str, dict[str, list[float]]]:
     """Return the per-item scores of every checkpoint's answers.
 
-    Rewards of the reader's own (:func:`grpo_helpers.rewards.register`) are metrics, too. A progress
-    bar is shown where there are thousands of answers.
+    Rewards of the reader's own (:func:`grpo_helpers.rewards.register`) are metrics, too. Where an
+    answer holds a thought, so are ``thinks`` and ``thought_characters``. A progress bar is shown
+    where there are thousands of answers.
 
     Args:
         answers: One answer per item, by checkpoint.
@@ -199,10 +201,14 @@ def score_all(
     count = len(answers) * len(labels)
     progress = tqdm(answers.items(), unit="file", leave=False, disable=count < SHOW_PROGRESS_FROM)
 
+    some_think = any(any_thinks(texts) for texts in answers.values())
+
     scores = {}
     for name, texts in progress:
         scores[name] = score_answers(texts, labels, encoder, encoder_layers)
         scores[name] |= extra_scores(texts, labels)
+        if some_think:
+            scores[name] |= thought_scores(texts)
     return scores
 
 

@@ -26,6 +26,7 @@ from grpo_helpers.chat_template import (
     recorded_date,
     template_kwargs,
     today,
+    with_thinking,
 )
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, find_path, nfc, project_root, read_json, resolve_path
@@ -408,6 +409,7 @@ class TrainSettings(PromptSettings):
     model_name: str = "data/tiny_model"
     chat_template_path: str = ""
     date_string: str = ""
+    enable_thinking: bool = False
     use_quant: bool = False
     quant_type: str = "4bit"
     lora_r: int = 16
@@ -473,7 +475,7 @@ class TrainSettings(PromptSettings):
             parse_date(self.date_string)
         load_reward_module(self.reward_module)
         reward_weights(self.reward_weights)
-        template_kwargs(self.extra_grpo_args)
+        self._check_thinking()
         _check_choices(self)
         _check_least(self, ONE_OR_MORE, least=1)
         _check_least(self, ZERO_OR_MORE, least=0)
@@ -513,6 +515,14 @@ class TrainSettings(PromptSettings):
                 name not in SET_ELSEWHERE,
                 f"model_kwargs sets {name}: leave it out, {SET_ELSEWHERE.get(name)}",
             )
+
+    def _check_thinking(self) -> None:
+        """Make sure that thinking is switched in one place."""
+        _need(
+            "enable_thinking" not in template_kwargs(self.extra_grpo_args),
+            "extra_grpo_args: chat_template_kwargs sets enable_thinking, which is a parameter: "
+            "set the parameter enable_thinking",
+        )
 
     def _check_extra_args(self) -> None:
         """Make sure that no field of TRL's has two places where it is set."""
@@ -556,7 +566,8 @@ class TrainSettings(PromptSettings):
     @property
     def chat_template_kwargs(self) -> dict[str, Any]:
         """What chat templates get besides the messages, in rollouts and dev answers alike."""
-        return dated(template_kwargs(self.extra_grpo_args), self.date_string)
+        kwargs = with_thinking(template_kwargs(self.extra_grpo_args), self.enable_thinking)
+        return dated(kwargs, self.date_string)
 
     @property
     def batch_plan(self) -> BatchPlan:

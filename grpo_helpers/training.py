@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_helpers import library_fixes
+from grpo_helpers.answers import opens_thought
 from grpo_helpers.chat_template import freeze_clock
 from grpo_helpers.command_line import run_command
 from grpo_helpers.dev_answers import DevAnswers
@@ -67,9 +68,10 @@ from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
 from grpo_helpers.run_folder import RunFolder, RunWriter, is_finished, step_of
 from grpo_helpers.settings import TrainSettings
+from grpo_helpers.thoughts import RoundThoughts
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import GRPOConfig, GRPOTrainer
 
     from grpo_helpers.callbacks import StopCallback
@@ -309,8 +311,14 @@ def build_trainer(
 
     from grpo_helpers.callbacks import StopCallback, training_callbacks
 
+    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
+    freeze_clock(tokenizer, settings.chat_template_kwargs)  # TRL renders the prompts of rollouts
+    thought_is_open = _is_thought_open(settings, prepared, tokenizer)
     functions, _ = reward_functions(
-        settings.reward_weights, settings.bertscore_model, settings.bertscore_layers
+        settings.reward_weights,
+        settings.bertscore_model,
+        settings.bertscore_layers,
+        thought_is_open=thought_is_open,
     )
     reward_funcs: list[Any] = list(functions)
     stop = StopCallback(settings.run_dir)
@@ -319,8 +327,6 @@ def build_trainer(
     )
 
     trainer_class = _trainer_class(settings)
-    tokenizer = load_tokenizer(settings.model_name, settings.chat_template_path)
-    freeze_clock(tokenizer, settings.chat_template_kwargs)  # TRL renders the prompts of rollouts
     with library_fixes.no_folders_yet(config):
         trainer = trainer_class(
             model=_base_model(settings),
@@ -335,6 +341,7 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line per step instead
     explain_tracker_errors(trainer)
     library_fixes.apply_to(trainer)
+    library_fixes.measure_rounds(trainer, RoundThoughts(tokenizer, thought_is_open))
 
     _check_trainable(trainer.model)
     return RunTrainer(trainer, stop)
@@ -349,6 +356,21 @@ def _base_model(settings: TrainSettings) -> PreTrainedModel:
         model_kwargs=settings.model_kwargs,
         to_gpu=True,
     )
+
+
+def _is_thought_open(
+    settings: TrainSettings, prepared: Prepared, tokenizer: PreTrainedTokenizerBase
+) -> bool:
+    """Return whether the chat template leaves every prompt inside a thought that it has opened.
+
+    Where a tokenizer says how to parse what its model writes, TRL knows that already.
+    """
+    if getattr(tokenizer, "response_template", None) is not None:
+        return False
+
+    prompts = prepared.train_prompts[:1]
+    (text,) = prompt_texts(prompts, tokenizer, settings.chat_template_kwargs)
+    return opens_thought(text)
 
 
 def _trainer_class(settings: TrainSettings) -> type[GRPOTrainer]:

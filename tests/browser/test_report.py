@@ -192,6 +192,25 @@ def test_filter_shows_what_changed(opened, change, matches):
 
 
 @pytest.mark.browser
+def test_thought_is_folded_until_it_is_asked_for(browser, tmp_path):
+    texts = [f"<think>{payload}</think>{GOLD}" for payload in PAYLOADS]
+    items = [item_with(payload, number) for number, payload in enumerate(PAYLOADS)]
+    split = ReportSplit(items, {"epoch_0": texts}, {"epoch_0": scores_by_gold(texts)})
+    path = write_report(tmp_path / "report.html", {"dev": split}, "epoch_0")
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+
+    first = tab.locator("article").first.locator("details")
+    body = first.locator("div")
+    assert not body.is_visible()
+    first.locator("summary").click()
+    assert body.inner_text() == PAYLOADS[0]
+    assert tab.locator("article details").count() == len(PAYLOADS)
+    assert tab.evaluate("window.hit") is None
+    tab.close()
+
+
+@pytest.mark.browser
 def test_search_finds_a_text(opened):
     opened.tab.fill("#find", "onerror")
 

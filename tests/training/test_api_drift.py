@@ -58,6 +58,7 @@ OUR_SETTINGS = {
     "model_name",
     "chat_template_path",
     "date_string",
+    "enable_thinking",
     "use_quant",
     "quant_type",
     "dtype",
@@ -588,6 +589,30 @@ def test_trl_counts_equal_groups_by_a_float32_deviation():
     equal_rewards = torch.full((1, 8), 0.3)
     deviation = nanstd(equal_rewards, dim=1)
     assert not torch.isclose(deviation, torch.zeros(1)).any(), "TRL's deviation is exact now"
+
+
+def test_trl_logs_nothing_about_thoughts():
+    source = inspect.getsource(GRPOTrainer)
+
+    assert "_metrics[mode][" in source
+    assert not re.search(r'_metrics\[mode\]\["[^"]*(think|thought|reasoning)', source)
+
+
+@pytest.mark.parametrize("name", ['self._logs["completion"].extend(gather_object(', "maxlen="])
+def test_trl_keeps_the_completions_of_a_round_of_all_processes(name):
+    assert name in inspect.getsource(GRPOTrainer), "DRIFT: library_fixes.measure_rounds"
+
+
+def test_decoding_leaves_out_tags_that_are_special_tokens():
+    tokenizer = load_tokenizer(TINY_MODEL)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<think>"]})
+    ids = tokenizer("<think>며칠", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "며칠"
+
+    library_fixes.keep_tags(tokenizer, ["<think>", "</think>"])
+
+    assert tokenizer("<think>며칠", add_special_tokens=False)["input_ids"] == ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "<think>며칠"
 
 
 def test_transformers_registers_a_further_hook_at_every_call(smallest_llama):

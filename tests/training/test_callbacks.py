@@ -86,7 +86,7 @@ def test_dev_questions_get_the_template_arguments_of_the_rollouts(tmp_path, monk
     callback.on_save(args, state, TrainerControl(), model=None, processing_class=tokenizer)
 
     assert grpo_config(settings).chat_template_kwargs == settings.chat_template_kwargs
-    assert settings.chat_template_kwargs == template | {"date_string": settings.date_string}
+    assert settings.chat_template_kwargs.items() >= template.items()
     assert texts[0].endswith("skip")
 
 

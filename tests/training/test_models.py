@@ -518,6 +518,17 @@ def test_thinking_is_switched_off_in_rollouts(thinking_tokenizer):
     assert "<think>" not in text
 
 
+def test_answer_has_the_tag_that_the_template_has_written(tiny, monkeypatch):
+    """What follows an opened thought is known to be one, also if it never ends."""
+    model, tokenizer = tiny
+    prompts = ["가<think>\n", "가"]
+
+    opened, plain = generate_answers(model, tokenizer, prompts, max_new_tokens=2)
+
+    assert opened.startswith("<think>")
+    assert not plain.startswith("<think>")
+
+
 def test_template_that_takes_a_system_message_gets_one():
     assert suit_template(load_tokenizer(TINY_MODEL), [PROMPT]) == [PROMPT]
 

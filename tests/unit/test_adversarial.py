@@ -139,11 +139,12 @@ ODD_PIECES = [
     *["#", "{", "}", "/", "\n", "\r", "\t", "\x00", "\x1b"],
     *["\u00a0", "\u200b", "\u202e", "\ufeff", "\ud800", "\udfff"],
 ]
+THOUGHT_PIECES = ["<think>", "</think>", "<THINK>", "</reasoning>", "<think"]
 WORD_PIECES = [
     *["며칠", "몇일", "봄", "ㄱ", "ㅏ", "漢", "\u1106\u1167", "𝕏", "👩‍👩‍👧"],
     *["abc", "3월", " ", "   ", ". "],
 ]
-PIECES = FORM_PIECES + ODD_PIECES + WORD_PIECES
+PIECES = FORM_PIECES + ODD_PIECES + THOUGHT_PIECES + WORD_PIECES
 A_HEAD = re.compile(r""""\s*(으?[이가]\s*옳다|(혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*")""")
 
 

@@ -5,10 +5,17 @@ import random
 import pytest
 
 from grpo_helpers.answers import (
+    LATE,
+    NESTED,
+    REPEATED,
+    THOUGHT_TAGS,
+    UNCLOSED,
     format_answer,
+    opens_thought,
     parse,
     parse_gold,
     split_official,
+    split_thought,
     strip_prefixes_and_normalize,
     subject_particle,
     without_thought,
@@ -107,7 +114,7 @@ THOUGHTS = {
     "an empty thought": "<think>\n\n</think>\n\n",
     "a thought that the template opened": '"몇일"이 옳다?</think>',
     "a thought in capitals": " <Think>음</Think>",
-    "two thoughts": "<think>음</think>\n<think>음</think>",
+    "a long thought": f"<think>{'음' * 20_000}</think>",
     "a thought of another name": "<reasoning>음</reasoning>",
 }
 
@@ -130,6 +137,74 @@ def test_thought_that_was_cut_off_is_followed_by_nothing():
     assert without_thought(f"<think>{ANSWER}") == ""
 
 
-def test_answer_before_a_thought_stays():
-    text = f"{ANSWER} <think>음</think>"
+def test_text_without_a_thought_stays_as_it_is():
+    text = " 1 < 2 > 0 \n</thinks> "
     assert without_thought(text) == text
+
+
+# Text: what is wrong with its thoughts, and what is left as its answer.
+HOSTILE = {
+    f"<think>{ANSWER}": (UNCLOSED, ""),
+    f"<think>{'음' * 10_000}": (UNCLOSED, ""),
+    f"{'<think>' * 10_000}{ANSWER}": (UNCLOSED, ""),
+    f"{ANSWER}<think>": (UNCLOSED, ANSWER),
+    f"<think>하나<think>둘</think>셋</think>{ANSWER}": (NESTED, ANSWER),
+    f"<think>하나<think>둘</think>{ANSWER}": (NESTED, ANSWER),
+    f"{'<think>' * 10_000}</think>{ANSWER}": (NESTED, ANSWER),
+    f"<think>하나</think><think>둘</think>{ANSWER}": (REPEATED, ANSWER),
+    f"<think></think>{ANSWER}</think>": (REPEATED, ""),
+    f"{'</think>' * 10_000}{ANSWER}": (REPEATED, ANSWER),
+    f"{'<think></think>' * 10_000}{ANSWER}": (REPEATED, ANSWER),
+    f"{ANSWER}<think>음</think>": (LATE, ANSWER),
+    f"답은 <think>음</think>{ANSWER}": (LATE, f"답은\n{ANSWER}"),
+}
+SHORTENED = [text[:30] for text in HOSTILE]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=SHORTENED)
+def test_thought_in_a_wrong_place_is_called_a_fault(text):
+    assert split_thought(text).fault == HOSTILE[text][0]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=SHORTENED)
+def test_thought_in_a_wrong_place_is_no_part_of_the_answer(text):
+    assert without_thought(text) == HOSTILE[text][1]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=SHORTENED)
+def test_thought_in_a_wrong_place_earns_no_format(text):
+    assert format_score(text) == 0
+
+
+@pytest.mark.parametrize("case", THOUGHTS)
+def test_thought_in_its_place_is_no_fault(case):
+    assert split_thought(THOUGHTS[case] + ANSWER).fault == ""
+
+
+def test_empty_thought_thinks_nothing():
+    assert split_thought(THOUGHTS["an empty thought"] + ANSWER).thought == ""
+
+
+def test_every_character_is_thought_or_answer():
+    rng = random.Random(0)
+    for _ in range(2000):
+        text = "".join(rng.choices([*THOUGHT_TAGS, "가", "나", "다"], k=rng.randint(0, 9)))
+        split = split_thought(text)
+        kept = "".join(split.thoughts) + split.answer
+
+        for letter in "가나다":
+            assert kept.count(letter) == text.count(letter), text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_open"),
+    [
+        ("<|assistant|><think>\n", True),
+        ("<|assistant|><Reasoning>", True),
+        ("<|assistant|><think>\n\n</think>\n\n", False),
+        ("<think> 몇일 <|assistant|>", False),
+        ("", False),
+    ],
+)
+def test_prompt_opens_a_thought_only_at_its_end(prompt, is_open):
+    assert opens_thought(prompt) is is_open

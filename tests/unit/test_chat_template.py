@@ -183,7 +183,7 @@ def test_date_among_the_arguments_of_the_template_stays():
     arguments = {"chat_template_kwargs": {"date_string": "01 Feb 2025"}}
     settings = TrainSettings(extra_grpo_args=arguments, date_string="27 Nov 2026")
 
-    assert settings.chat_template_kwargs == {"date_string": "01 Feb 2025"}
+    assert settings.chat_template_kwargs["date_string"] == "01 Feb 2025"
 
 
 # -- the date of answers ---------------------------------------------------------------------------
@@ -232,6 +232,69 @@ def test_answers_without_a_run_have_the_documented_date():
 def test_answers_with_a_date_of_another_form_are_refused():
     with pytest.raises(InputError, match="date_string is 'today'"):
         AnswerOptions(model_id="m", date_string="today")
+
+
+# -- thinking --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thinks", [False, True])
+def test_run_switches_thinking_in_its_template(thinks):
+    settings = TrainSettings(enable_thinking=thinks)
+    tokenizer = tokenizer_with(UNDATED["Qwen"])
+
+    (text,) = prompt_texts([PROMPT], tokenizer, settings.chat_template_kwargs)
+
+    assert text.endswith("<think>") is thinks
+
+
+def test_further_arguments_leave_thinking_off():
+    arguments = {"chat_template_kwargs": {"skip": True}}
+    kwargs = TrainSettings(extra_grpo_args=arguments).chat_template_kwargs
+
+    assert (kwargs["skip"], kwargs["enable_thinking"]) == (True, False)
+
+
+def test_thinking_in_a_second_place_is_refused():
+    arguments = {"chat_template_kwargs": {"enable_thinking": True}}
+
+    with pytest.raises(InputError, match="set the parameter enable_thinking"):
+        TrainSettings(extra_grpo_args=arguments)
+
+
+def test_answers_of_a_run_that_thinks_think(tmp_path):
+    options = options_of_run(tmp_path, enable_thinking=True)
+
+    assert options.template_arguments["enable_thinking"] is True
+
+
+def test_answers_of_a_run_from_before_the_parameter_do_not_think(tmp_path):
+    old = dict(PARAMETERS)
+    del old["enable_thinking"]
+    write_json(tmp_path / "settings.json", {"parameters": old})
+
+    options = AnswerOptions.of_run(RunFolder(tmp_path), "epoch_0")
+
+    assert options.template_arguments["enable_thinking"] is False
+
+
+def test_run_that_switched_thinking_in_its_further_arguments_thinks(tmp_path):
+    arguments = {"chat_template_kwargs": {"enable_thinking": True}}
+    options = options_of_run(tmp_path, extra_grpo_args=arguments)
+
+    assert options.template_arguments["enable_thinking"] is True
+
+
+@pytest.mark.parametrize(
+    ("word", "thinks"), [("--enable_thinking", True), ("--no-enable_thinking", False)]
+)
+def test_command_line_switches_thinking(tmp_path, word, thinks):
+    options = options_of_run(tmp_path, word, enable_thinking=not thinks)
+
+    assert options.template_arguments["enable_thinking"] is thinks
+
+
+def test_model_without_a_run_does_not_think():
+    assert AnswerOptions(model_id="m").template_arguments["enable_thinking"] is False
 
 
 # -- a template of one's own -----------------------------------------------------------------------

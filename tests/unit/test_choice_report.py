@@ -168,6 +168,60 @@ def test_test_results_go_with_another_choice(tmp_path, tests_of_epoch_1):
 # -- report.html -----------------------------------------------------------------------------------
 
 
+def page_of(folder, text):
+    """Return the source of a page with one answer, and its data."""
+    scores = {part: [1.0] for part in PARTS}
+    split = ReportSplit(LABELS[:1], {"epoch_0": [text]}, {"epoch_0": scores})
+    page = write_report(folder / "report.html", {"dev": split}, "epoch_0")
+
+    source = page.read_text(encoding="utf-8")
+    return source, json.loads(source.split('id="data">')[1].split("</script>")[0])
+
+
+def shown_answer(folder, text):
+    """Return what the page shows of an answer, without its scores."""
+    _, data = page_of(folder, text)
+    answer = data["items"][0]["answers"]["epoch_0"]
+    return {name: value for name, value in answer.items() if name not in PARTS}
+
+
+HOSTILE_THOUGHT = "</details></div></script><script>window.hit = 1</script><details open>"
+
+
+def test_page_keeps_thought_and_answer_apart(tmp_path):
+    shown = shown_answer(tmp_path, "<think>음...</think>며칠")
+
+    assert shown == {"text": "며칠", "thought": "음...", "fault": ""}
+
+
+def test_page_says_what_is_wrong_with_a_thought(tmp_path):
+    assert shown_answer(tmp_path, "<think>음...") == {
+        "text": "",
+        "thought": "음...",
+        "fault": "not closed",
+    }
+
+
+def test_page_holds_no_thought_of_an_answer_without_one(tmp_path):
+    assert shown_answer(tmp_path, "며칠") == {"text": "며칠"}
+
+
+@pytest.mark.parametrize("closed", ["</think>며칠", ""])
+def test_thought_adds_no_tag_to_the_page(tmp_path, closed):
+    plain, _ = page_of(tmp_path, "며칠")
+    source, data = page_of(tmp_path, f"<think>{HOSTILE_THOUGHT}{closed}")
+
+    assert source.count("<") == plain.count("<")
+    assert data["items"][0]["answers"]["epoch_0"]["thought"] == HOSTILE_THOUGHT
+
+
+def test_page_puts_nothing_into_itself_as_html(tmp_path):
+    source, _ = page_of(tmp_path, "며칠")
+
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "srcdoc"):
+        assert way not in source
+
+
 def page_with(folder, reward, score):
     """Return the data of a page with one answer, which got ``score`` from ``reward``."""
     scores = {part: [1.0] for part in PARTS} | {reward: [score]}

@@ -9,6 +9,7 @@ import pytest
 
 from grpo_helpers.health import RULES, WINDOW, examine, main, panel_text
 from grpo_helpers.run_folder import read_log
+from grpo_helpers.thoughts import THOUGHT_RATIO, UNFINISHED_RATIO
 
 HEALTHY = {
     "reward": 1.0,
@@ -137,6 +138,45 @@ def test_rule_without_its_quantity_is_left_out():
         del row["kl"]
 
     assert "KL divergence" not in {finding.rule for finding in examine(rows)}
+
+
+# -- thoughts --------------------------------------------------------------------------------------
+
+
+def thinking_rows(last=None, unfinished=0.0):
+    """Return rows of a run whose completions all hold a thought."""
+    rows = rows_ending_with(last)
+    return [row | {THOUGHT_RATIO: 1.0, UNFINISHED_RATIO: unfinished} for row in rows]
+
+
+LONG = {"completions/mean_length": 300.0}
+
+
+def test_thoughts_that_grow_with_the_reward_are_healthy():
+    assert not alarms(thinking_rows(LONG | {"reward": 1.3}))
+
+
+def test_thoughts_that_grow_for_nothing_are_an_alarm():
+    assert alarms(thinking_rows(LONG)) == {"completion length"}
+
+
+def test_answers_that_grow_with_the_reward_are_an_alarm_where_nothing_thinks():
+    assert alarms(rows_ending_with(LONG | {"reward": 1.3})) == {"completion length"}
+
+
+def test_completions_that_end_inside_a_thought_are_an_alarm():
+    assert alarms(thinking_rows(unfinished=0.5)) == {"clipped completions"}
+
+
+def test_clipped_completions_are_an_alarm_also_where_some_think():
+    assert alarms(thinking_rows(FAULTS["clipped completions"])) == {"clipped completions"}
+
+
+def test_rules_look_at_steps_before_the_first_thought():
+    rows = rows_ending_with(FAULTS["clipped completions"])
+    rows[-1] |= {THOUGHT_RATIO: 0.1, UNFINISHED_RATIO: 0.0}
+
+    assert alarms(rows) == {"clipped completions"}
 
 
 # -- short runs ------------------------------------------------------------------------------------

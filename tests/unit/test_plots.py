@@ -13,6 +13,7 @@ from grpo_helpers import plots, rewards
 from grpo_helpers.run_folder import read_log
 from grpo_helpers.scoring import scores_table
 from grpo_helpers.selection import describe_choice
+from grpo_helpers.thoughts import THOUGHT_LENGTH, THOUGHT_RATIO, UNFINISHED_RATIO
 
 matplotlib.use("Agg")
 
@@ -131,6 +132,38 @@ def test_health_figure_hides_its_empty_panels(log):
 
     for ax in fig.axes:
         assert ax.axison == bool(ax.get_title())
+
+
+THOUGHTS = {THOUGHT_RATIO: 0.5, UNFINISHED_RATIO: 0.1, THOUGHT_LENGTH: 40.0}
+
+
+def test_thought_figure_has_one_axis_of_steps(log):
+    top, bottom = plots.plot_thoughts([row | THOUGHTS for row in log]).axes
+
+    assert top.get_shared_x_axes().joined(top, bottom)
+
+
+def test_thought_figure_draws_reward_share_and_lengths(log):
+    top, bottom = plots.plot_thoughts([row | THOUGHTS for row in log]).axes
+
+    shares = ["share that thinks", "share that ends inside its thought"]
+    assert labels_of(top) == ["reward (weighted sum)", *shares]
+    assert labels_of(bottom) == ["whole completion", "thought, of those that think"]
+
+
+def test_thought_figure_of_a_run_that_does_not_think_draws_no_thought(log):
+    top, bottom = plots.plot_thoughts(log).axes
+
+    assert labels_of(top) == ["reward (weighted sum)"]
+    assert labels_of(bottom) == ["whole completion"]
+
+
+def test_health_figure_of_a_run_that_thinks_has_the_same_panels(log):
+    thinking = plots.plot_health([row | THOUGHTS for row in log])
+
+    titles = [ax.get_title().removeprefix("ALARM: ") for ax in thinking.axes]
+    expected = [ax.get_title().removeprefix("ALARM: ") for ax in plots.plot_health(log).axes]
+    assert titles == expected
 
 
 # -- the choice ------------------------------------------------------------------------------------

@@ -569,7 +569,83 @@ def test_check_names_the_row_with_half_a_character(gold_file, capsys):
     assert "row 1 (id '1'): \\ud83d is half of a character" in capsys.readouterr().err
 
 
-def test_rewards_look_at_what_follows_a_thought():
-    completion = [{"role": "assistant", "content": f"<think>음\n</think>\n\n{GOLD}"}]
+# -- thoughts --------------------------------------------------------------------------------------
+
+ITEM = Item("1", "선택형", '"{며칠/몇일}이 걸렸다." 가운데', GOLD)
+THOUGHT = f"<think>\n{GOLD}\n답은 이것이다.\n</think>\n\n"  # gives sentence and reason away
+ANSWERS = {"gold": GOLD, "no reason": NO_REASON, "wrong form": WRONG_FORM, "nothing": ""}
+
+
+def message(text, **fields):
+    return [{"role": "assistant", "content": text, **fields}]
+
+
+def earned(completion):
+    """Return what a completion earns of every registered reward."""
+    columns = {"references": [GOLD], "question": [ITEM.question], "question_type": ["선택형"]}
+    values = {}
     for name, reward in rewards.registered().items():
-        assert reward.function(None, [completion], references=[GOLD]) == pytest.approx([1]), name
+        (values[name],) = reward.trl_function(prompts=None, completions=[completion], **columns)
+    return values
+
+
+@pytest.fixture
+def brevity():
+    """A reward of one's own that counts what it is shown."""
+
+    def count(prompts, completions, **_):
+        return [float(len(rewards.completion_text(completion))) for completion in completions]
+
+    return rewards.register("brevity", count)
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answer_after_a_thought_earns_what_it_earns_without(case, brevity):
+    text = ANSWERS[case]
+    assert earned(message(THOUGHT + text)) == earned(message(text))
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answer_after_a_thought_scores_what_it_scores_without(case):
+    text = ANSWERS[case]
+    scores = score_all({"plain": [text], "thinks": [THOUGHT + text]}, [ITEM])
+
+    for metric in score_answers([text], [ITEM]):
+        assert scores["thinks"][metric] == pytest.approx(scores["plain"][metric], nan_ok=True)
+
+
+def test_thought_that_was_cut_off_earns_nothing_whatever_it_says(brevity):
+    assert set(earned(message(f"<think>{GOLD}")).values()) == {0.0}
+
+
+def test_thought_after_an_answer_earns_nothing_but_costs_the_format(brevity):
+    late = earned(message(f"{WRONG_FORM}\n{THOUGHT}"))
+    assert late == earned(message(WRONG_FORM)) | {"format": 0.0}
+
+
+def test_thought_that_was_parsed_by_the_tokenizer_is_not_shown(brevity):
+    apart = message(WRONG_FORM, reasoning_content=GOLD)
+    assert earned(apart) == earned(message(WRONG_FORM))
+
+
+def test_own_reward_that_asks_for_thoughts_is_shown_them():
+    def thinks(prompts, completions, **_):
+        return [float(bool(rewards.split_completion(each).thought)) for each in completions]
+
+    rewards.register("thinks_aloud", thinks, sees_thought=True)
+    assert earned(message(THOUGHT + GOLD))["thinks_aloud"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "em"), [(GOLD, 0.0), (f"음</think>{GOLD}", 1.0), (f"<think>음</think>{GOLD}", 1.0)]
+)
+def test_what_follows_an_open_thought_is_a_thought_until_it_is_closed(text, em):
+    functions, _ = rewards.reward_functions("article", thought_is_open=True)
+    em_reward = {function.__name__: function for function in functions}["em_reward"]
+
+    assert em_reward(prompts=None, completions=[message(text)], references=[GOLD]) == [em]
+
+
+def test_completion_without_a_thought_is_passed_on_as_it_is():
+    completion = message(GOLD)
+    assert rewards.answer_alone(completion) is completion

@@ -75,7 +75,12 @@ def _nf4_layer(width: int, out: int, device: str) -> Any:
     import bitsandbytes as bnb
 
     layer = bnb.nn.Linear4bit(
-        width, out, bias=False, compute_dtype=torch.get_default_dtype(), quant_type="nf4", device="meta"
+        width,
+        out,
+        bias=False,
+        compute_dtype=torch.get_default_dtype(),
+        quant_type="nf4",
+        device="meta",
     )
     weight = torch.randn(out, width, device=device) * SIZE
     layer.weight = bnb.nn.Params4bit(

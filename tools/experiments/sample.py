@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from grpo_helpers.chat_template import dated, recorded_date, template_kwargs
+from grpo_helpers.chat_template import dated, recorded_date, template_kwargs, with_thinking
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import write_json
 from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts, suit_template
@@ -93,6 +93,7 @@ def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
     items, prompts = load_prompted(parameters["eval_data_path"], source)
     tokenizer = load_tokenizer(parameters["model_name"], run.chat_template_path)
     template = template_kwargs(parameters.get("extra_grpo_args", {}))
+    template = with_thinking(template, parameters.get("enable_thinking", False))
     template = dated(template, recorded_date(parameters))
     prompts = suit_template(tokenizer, prompts[:questions], template, run.chat_template_path)
     texts = prompt_texts(prompts, tokenizer, template)
