@@ -7,9 +7,9 @@ give the same bytes.
 Three things keep the splits apart. No two items of any files have a start and an end in common, be
 it as the right or as a wrong pair: so no chain, and no path between the same two words, is in two
 splits, and it helps nobody to remember which end a start had. Some words are held out: they are in
-no file but ``test_unseen_words.json``, in which every chain has at least two of them. And the
-careless teacher gets the pairs of all files, and the words, as what it must not use
-(:class:`Reserved`).
+no file but ``test_unseen_words.json``, where all starts and ends are such words, and many of those
+between them. And the careless teacher gets the pairs of all files, and the held-out words, as what
+it must not use (:class:`Reserved`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row, load_items
 from grpo_helpers.files import InputError, project_root, write_json
 from grpo_helpers.questions import Item
-from tools.word_chain.chains import ChainMaker, Puzzle, Tie
+from tools.word_chain.chains import ChainMaker, Tie
 from tools.word_chain.questions import make_item, puzzle_of, shuffled
 from tools.word_chain.words import load_words
 
@@ -35,7 +35,7 @@ HOPS = (4, 5, 6, 7, 8)
 COUNTS = {"few_shot": 20, "test_unseen_words": 150, "test": 300, "dev": 200, "train": 2000}
 UNSEEN_SPLIT = "test_unseen_words"
 HELD_OUT = 250  # words
-LEAST_HELD_OUT = 2  # words in each chain of test_unseen_words
+COMPANIONS = 750  # words seen in train that may stand between held-out words
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,15 @@ def build(
             raise InputError(f"{split}: {count} items cannot be divided: take {2 * len(hops)}s")
 
         rng = seeded(split)
-        needed = held_out if split == UNSEEN_SPLIT else frozenset()
-        maker = ChainMaker(glosses if needed else seen_words, rng, sealed=used)
-        order = _order(hops, count, rng)
+        if split == UNSEEN_SPLIT:
+            pool = [*sorted(held_out), *rng.sample(seen_words, COMPANIONS)]
+            maker = ChainMaker(pool, rng, sealed=used, outer=held_out)
+        else:
+            maker = ChainMaker(seen_words, rng, sealed=used)
 
         items = []
-        for number, (hop_count, right_first) in enumerate(order, 1):
-            puzzle = _puzzle_with(maker, hop_count, needed)
+        for number, (hop_count, right_first) in enumerate(_order(hops, count, rng), 1):
+            puzzle = maker.puzzle(hop_count)
             used.update(puzzle.ties)
             layout = shuffled(puzzle, rng, right_first)
             items.append(make_item(f"{split}-{number:04d}", puzzle, layout, glosses))
@@ -114,15 +116,6 @@ def _order(hops: Sequence[int], count: int, rng: random.Random) -> list[tuple[in
     order *= count // len(order)
     rng.shuffle(order)
     return order
-
-
-def _puzzle_with(maker: ChainMaker, hops: int, needed: frozenset[str]) -> Puzzle:
-    """Return a puzzle in which each chain has enough of the words ``needed``, if there are any."""
-    while True:
-        puzzle = maker.puzzle(hops)
-        least = min(len(needed.intersection(chain)) for chain in (puzzle.asked, puzzle.other))
-        if not needed or least >= LEAST_HELD_OUT:
-            return puzzle
 
 
 def reserved(folder: Path | None = None) -> Reserved:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from grpo_helpers.files import InputError
 from tools.word_chain.words import build_graph
@@ -92,7 +93,7 @@ def is_clear(puzzle: Puzzle) -> bool:
 
     links = set()
     for chain in (puzzle.asked, puzzle.other):
-        for word, following in zip(chain, chain[1:], strict=False):
+        for word, following in pairwise(chain):
             if word[-1] != following[0]:
                 return False
             links.add(word[-1])
@@ -106,15 +107,21 @@ class ChainMaker:
         words: The words that chains may have.
         rng: Source of all randomness.
         sealed: Pairs of a start and an end that no puzzle may have; see :attr:`Puzzle.ties`.
+        outer: The words that may be starts and ends; all words if not given.
     """
 
     def __init__(
-        self, words: Iterable[str], rng: random.Random, sealed: Collection[Tie] = ()
+        self,
+        words: Iterable[str],
+        rng: random.Random,
+        sealed: Collection[Tie] = (),
+        outer: Iterable[str] | None = None,
     ) -> None:
         """Build the graph."""
         self.graph = build_graph(words, longest=MOST_HOPS)
         self.rng = rng
         self.sealed = sealed
+        self.outer = self.graph.words if outer is None else tuple(sorted(set(outer)))
         self._steps = 0  # what is left of the steps of the path that is being looked for
 
     def puzzle(self, hops: int) -> Puzzle:
@@ -130,16 +137,22 @@ class ChainMaker:
             raise InputError(f"hops is {hops}; take {FEWEST_HOPS} to {MOST_HOPS}")
 
         for _ in range(_TRIES):
-            one_start, other_start, one_end, other_end = self.rng.sample(self.graph.words, 4)
+            one_start, other_start, one_end, other_end = self.rng.sample(self.outer, 4)
             starts = (one_start, other_start)
-            straight = self._join(starts, (one_end, other_end), hops)
-            crossed = straight and self._join(starts, (other_end, one_end), hops)
+            straight = self.join(starts, (one_end, other_end), hops)
+            crossed = straight and self.join(starts, (other_end, one_end), hops)
             if straight and crossed:
                 return self.rng.choice([straight, crossed])
         raise InputError(f"{len(self.graph.words)} words have no puzzle of {hops} hops: add words")
 
-    def _join(self, starts: Tie, ends: Tie, hops: int) -> Puzzle | None:
-        """Return chains from each start to the end of the same place, or None."""
+    def join(self, starts: Tie, ends: Tie, hops: int) -> Puzzle | None:
+        """Return chains from each start to the end of the same place, or None.
+
+        Args:
+            starts: The start that is asked about, and the other one.
+            ends: Their ends.
+            hops: Links in each chain.
+        """
         outer = (*starts, *ends)
         ties = [(start, end) for start in starts for end in ends]
         if not _may_be_outer(outer) or any(tie in self.sealed for tie in ties):

@@ -22,10 +22,11 @@ from grpo_helpers.answers import format_answer
 from grpo_helpers.questions import SELECTION, Item
 from tools.word_chain.chains import Puzzle, glossed
 
-QUESTION = '낱말: {words}\n"{sentence}"'
+LIST = "낱말: {words}"
+QUESTION = LIST + '\n"{sentence}"'
 SENTENCE = "{start}에서 {end}까지 이어진다."
 REASON = "끝말을 이으면 {end}에 이른다."  # linking the last syllables, one arrives at the end
-GLOSS = 'Words: {words}. "From \'{start}\', it goes on to \'{first}\' or \'{second}\'."'
+GLOSS = "Words: {words}. \"From '{start}', it goes on to '{first}' or '{second}'.\""
 CARD = "word-chain"
 CATEGORY = "끝말잇기"
 
@@ -132,4 +133,4 @@ def puzzle_of(item: Item) -> Puzzle:
 def listed_words(item: Item) -> tuple[str, ...]:
     """Return the words of an item's question in their order."""
     first_line = item.question.split("\n")[0]
-    return tuple(first_line.removeprefix("낱말: ").split())
+    return tuple(first_line.removeprefix(LIST.format(words="")).split())
