@@ -147,13 +147,16 @@ def test_maker_refuses_hops_out_of_range(maker, hops):
         maker.puzzle(hops)
 
 
-def test_maker_uses_no_sealed_pair(maker):
-    free = ChainMaker(GLOSSES, random.Random(1))
-    first = free.puzzle(5)
+@pytest.mark.parametrize("tie", range(4))
+def test_maker_joins_no_sealed_pair(maker, tie):
+    puzzle = maker.puzzle(5)
+    starts = (puzzle.asked[0], puzzle.other[0])
+    ends = (puzzle.asked[-1], puzzle.other[-1])
 
-    sealing = ChainMaker(GLOSSES, random.Random(1), sealed=set(first.ties))
+    sealing = ChainMaker(GLOSSES, random.Random(1), sealed={puzzle.ties[tie]})
 
-    assert sealing.puzzle(5) != first
+    assert any(maker.join(starts, ends, 5) for _ in range(20))
+    assert not any(sealing.join(starts, ends, 5) for _ in range(20))
 
 
 def test_coin_decides_which_end_belongs_to_a_start():
@@ -228,13 +231,12 @@ def test_right_option_is_first_in_half_of_the_items(split):
         assert sum(asked.right == asked.options[0] for asked in items) == len(items) / 2
 
 
-def test_either_end_could_have_been_right():
-    for item in ITEMS["dev"][:50]:
+def test_either_end_could_have_been_right(maker):
+    for item in ITEMS["dev"]:
         puzzle = puzzle_of(item)
         starts = (puzzle.asked[0], puzzle.other[0])
         crossed = (puzzle.other[-1], puzzle.asked[-1])
-        tries = (ChainMaker(GLOSSES, random.Random(n)) for n in range(20))
-        assert any(maker.join(starts, crossed, puzzle.hops) for maker in tries), item.id
+        assert any(maker.join(starts, crossed, puzzle.hops) for _ in range(20)), item.id
 
 
 @pytest.mark.parametrize(("one", "other"), combinations(COUNTS, 2))
@@ -267,7 +269,7 @@ def test_unseen_chains_begin_and_end_with_held_out_words():
 
 def test_unseen_chains_have_held_out_words_inside():
     inside = [word for item in ITEMS[UNSEEN_SPLIT] for word in puzzle_of(item).asked[1:-1]]
-    assert sum(word in HELD_OUT for word in inside) > 0.15 * len(inside)
+    assert sum(word in HELD_OUT for word in inside) > 0.25 * len(inside)
 
 
 @pytest.mark.parametrize("split", ["test", UNSEEN_SPLIT])

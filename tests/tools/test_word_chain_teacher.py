@@ -20,16 +20,24 @@ from tools.word_chain.words import load_words
 
 FOLDER = project_root() / "data" / "word_chain"
 THINK = "<think>"
+WORDS = load_words()
+INSTRUCT = load_instruct(str(FOLDER / "instruct.json"))
+RESERVED = reserved()
+
+
+def teacher_of(seed, reserved=RESERVED, **habits):
+    """Return a teacher without reading the files again."""
+    return ChainTeacher(WORDS, INSTRUCT, reserved, random.Random(seed), habits=Habits(**habits))
 
 
 @pytest.fixture
 def teacher():
-    return build_teacher(seed=0)
+    return teacher_of(seed=0)
 
 
 @pytest.fixture(scope="module")
 def lessons():
-    return build_teacher(seed=1).lessons(400, "full")
+    return teacher_of(seed=1).lessons(400, "full")
 
 
 def question_of(lesson):
@@ -88,7 +96,7 @@ def test_answer_after_a_thought_mostly_keeps_to_it(lessons):
 
 @pytest.mark.parametrize("keeps", [0.0, 1.0])
 def test_share_of_kept_thoughts_is_a_parameter(keeps):
-    teacher = build_teacher(seed=0, habits=Habits(keeps=keeps))
+    teacher = teacher_of(seed=0, keeps=keeps)
     for _ in range(50):
         lesson = teacher.thinking("full")
         assert (end_called_right(lesson) == true_chain(lesson)[-1]) == keeps
@@ -96,29 +104,25 @@ def test_share_of_kept_thoughts_is_a_parameter(keeps):
 
 def test_share_that_is_none_is_refused():
     with pytest.raises(InputError, match="keeps is 2"):
-        build_teacher(seed=0, habits=Habits(keeps=2))
+        teacher_of(seed=0, keeps=2)
 
 
 def test_hops_are_a_parameter():
-    teacher = build_teacher(seed=0, habits=Habits(hops=(3,)))
+    teacher = teacher_of(seed=0, hops=(3,))
     assert {len(true_chain(lesson)) for lesson in teacher.lessons(40, "full")} == {4}
 
 
 def test_no_lesson_is_about_what_files_reserve(lessons):
-    kept = reserved()
     for lesson in lessons:
         words = listed_words(question_of(lesson))
-        assert not kept.words & set(words)
-        assert (start_of(lesson), true_chain(lesson)[-1]) not in kept.ties
+        assert not RESERVED.words & set(words)
+        assert (start_of(lesson), true_chain(lesson)[-1]) not in RESERVED.ties
 
 
-def test_reserved_words_and_pairs_can_be_given():
-    instruct = load_instruct(str(FOLDER / "instruct.json"))
-    words = load_words()
-    held_out = frozenset(word for word in words if word.endswith("기"))
+def test_reserved_words_can_be_given():
+    held_out = frozenset(word for word in WORDS if word.endswith("기"))
 
-    kept = Reserved(frozenset(), held_out)
-    teacher = ChainTeacher(words, instruct, kept, random.Random(0))
+    teacher = teacher_of(seed=0, reserved=Reserved(frozenset(), held_out))
 
     shown = [listed_words(question_of(lesson)) for lesson in teacher.lessons(40, "question")]
     assert not held_out & {word for listed in shown for word in listed}
@@ -145,7 +149,7 @@ def test_lessons_of_a_frame_share_all_but_the_question(teacher):
 
 
 def test_same_seed_gives_the_same_lessons():
-    assert build_teacher(seed=3).lessons(40, "full") == build_teacher(seed=3).lessons(40, "full")
+    assert build_teacher(seed=3).lessons(40, "full") == teacher_of(seed=3).lessons(40, "full")
 
 
 def test_thought_is_what_comes_before_the_answer(lessons):

@@ -134,7 +134,7 @@ def reserved(folder: Path | None = None) -> Reserved:
 
 def write_files(folder: Path, hops: Sequence[int]) -> None:
     """Build and write every file; print their counts."""
-    for split, items in build(load_words(), hops).items():
+    for split, items in build(load_words(), hops, counts=COUNTS).items():
         write_json(folder / f"{split}.json", list(map(item_to_row, items)))
         kinds = Counter(str(item.extra["kind"]) for item in items)
         listing = ", ".join(f"{kinds[kind]} of {kind}" for kind in sorted(kinds))

@@ -45,18 +45,22 @@ class Layout:
 
 
 def shuffled(puzzle: Puzzle, rng: random.Random, right_first: bool | None = None) -> Layout:
-    """Return a layout with the words in random order.
+    """Return a layout with the words in random order; neither chain stands there in one piece.
 
     Args:
         puzzle: The puzzle.
         rng: Source of all randomness.
         right_first: Whether the right option is the first; a coin decides if not given.
     """
-    words = list(puzzle.words)
-    rng.shuffle(words)
     if right_first is None:
         right_first = rng.random() < 0.5
-    return Layout(tuple(words), right_first)
+
+    words = list(puzzle.words)
+    while True:
+        rng.shuffle(words)
+        line = " ".join(words)
+        if not any(" ".join(chain) in line for chain in (puzzle.asked, puzzle.other)):
+            return Layout(tuple(words), right_first)
 
 
 def options(puzzle: Puzzle, layout: Layout) -> tuple[str, str]:
