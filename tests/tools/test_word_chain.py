@@ -25,7 +25,7 @@ from tools.word_chain import build
 from tools.word_chain.build import COUNTS, HOPS, UNSEEN_SPLIT, held_out_words
 from tools.word_chain.chains import ChainMaker, Puzzle, follow, is_clear
 from tools.word_chain.questions import QUESTION, SENTENCE, answer, listed_words, puzzle_of, thought
-from tools.word_chain.shortcuts import asked_of, outcomes, solvers
+from tools.word_chain.shortcuts import asked_of, outcomes
 from tools.word_chain.words import SYLLABLES, build_graph, load_words
 
 FOLDER = project_root() / "data" / "word_chain"
@@ -278,11 +278,32 @@ def test_shortcuts_are_right_half_of_the_time(split):
         assert abs(outcome.deviation) < FARTHEST, outcome
 
 
-def test_deviation_finds_a_solver_that_knows_something():
-    train = [asked_of(item) for item in ITEMS["train"]]
-    knowing = solvers(train)["learned: the end"]
-    hits = sum(knowing(asked, asked.right) > 0.5 for asked in train)
-    assert hits > 0.6 * len(train)  # on the items that it learned from
+@pytest.mark.parametrize(
+    ("name", "leaks"),
+    [
+        ("first option", lambda asked: asked.right == asked.options[0]),
+        (
+            "place in the list",
+            lambda asked: asked.right == max(asked.options, key=asked.words.index),
+        ),
+        ("learned: first syllable", lambda asked: asked.right[0] < asked.wrong[0]),
+    ],
+)
+def test_shortcut_is_found_where_there_is_one(name, leaks):
+    leaky = [item for item in ITEMS["train"] if leaks(asked_of(item))]
+
+    (found,) = [each for each in outcomes(leaky, leaky) if each.name == name]
+
+    assert found.deviation > FARTHEST
+
+
+def test_remembered_pairs_say_nothing_about_test_items():
+    (pairs,) = [
+        outcome
+        for outcome in outcomes(ITEMS["train"], ITEMS["test"])
+        if outcome.name == "learned: start and end"
+    ]
+    assert pairs.decided == 0
 
 
 # -- parsers and rewards ----------------------------------------------------------------------

@@ -43,6 +43,12 @@ class Asked:
     options: tuple[str, ...]
     right: str
 
+    @property
+    def wrong(self) -> str:
+        """The other option."""
+        first, second = self.options
+        return second if self.right == first else first
+
 
 Score = Callable[[Asked, str], float]  # of an option: the one with the higher score is chosen
 
