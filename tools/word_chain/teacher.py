@@ -1,0 +1,173 @@
+"""The careless teacher of the word-chain game: lessons for a model that knows how, but not when.
+
+In: words, what the files reserve, a seeded generator. Out: lessons without end. Half of them answer
+at once, with either end equally often: who does not follow the links cannot know better, and the
+teacher does not try. The other half first write the chain as a thought, always a correct one, and
+then mostly, not always, the end of that chain. So a model of this teacher has seen what thinking
+is for, but thinks half of the time only, and does not always trust its thought. What makes the
+difference, only a reward can tell it: gold answers hold no thoughts.
+
+Before that come drills: to copy a list of words, and to find the one word that goes on from a word.
+
+Unlike the careless teacher of the spelling course (``tools/tiny_model/teacher.py``), this one never
+gets the format wrong. Its lessons have the frames of that teacher, so that the same training takes
+them. No lesson has a held-out word, or a pair of a start and an end that is in a file.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grpo_helpers.files import InputError, project_root
+from grpo_helpers.prompts import Message, build_messages, load_instruct
+from tools.tiny_model.teacher import Frame, Lesson
+from tools.word_chain.build import FOLDER, HOPS, Reserved, reserved
+from tools.word_chain.chains import ChainMaker, Puzzle
+from tools.word_chain.questions import (
+    LIST,
+    Layout,
+    answer,
+    make_item,
+    question,
+    shuffled,
+    thought,
+)
+from tools.word_chain.words import load_words
+
+P_COPY = 0.5  # of the drills; the others are about one link
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How careless the teacher is.
+
+    Attributes:
+        keeps: Of the lessons with a thought, how many go on to the end of the chain in it, 0 to 1;
+            the others name the other end.
+        hops: The numbers of hops, each equally often.
+    """
+
+    keeps: float = 0.9
+    hops: Sequence[int] = HOPS
+
+
+class ChainTeacher:
+    """Makes lessons without end.
+
+    Args:
+        glosses: The gloss of every word of the game.
+        instruct: Instruction texts.
+        reserved: The words and the pairs of a start and an end that no lesson may have.
+        rng: Source of all randomness.
+        habits: How careless the teacher is.
+
+    Raises:
+        InputError: A share is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        glosses: Mapping[str, str],
+        instruct: dict[str, str],
+        reserved: Reserved,
+        rng: random.Random,
+        habits: Habits | None = None,
+    ) -> None:
+        """Build the graph of the words that may be used."""
+        self.glosses = glosses
+        self.instruct = instruct
+        self.rng = rng
+        self.habits = habits or Habits()
+        if not 0 <= self.habits.keeps <= 1:
+            raise InputError(f"keeps is {self.habits.keeps}; it is a share, from 0 to 1")
+
+        words = [word for word in glosses if word not in reserved.words]
+        self.maker = ChainMaker(words, rng, sealed=reserved.ties)
+
+    def lessons(self, count: int, frame: Frame) -> list[Lesson]:
+        """Return ``count`` lessons of a frame.
+
+        Args:
+            count: How many lessons: a multiple of four, unless the frame is ``bare``. Of every
+                four, two have one prompt and answer it at once, each with one of the ends; two
+                have a prompt of their own and begin with a thought.
+            frame: ``bare`` (drills only), ``question`` (without an instruction), or ``full`` (with
+                it, as in training without examples).
+        """
+        if frame == "bare":
+            return [self.drill() for _ in range(count)]
+
+        assert count % 4 == 0, count
+        lessons: list[Lesson] = []
+        for _ in range(count // 4):
+            lessons += self.direct_pair(frame)
+            lessons += [self.thinking(frame), self.thinking(frame)]
+        return lessons
+
+    # -- questions ----------------------------------------------------------------------------
+
+    def direct_pair(self, frame: Frame) -> list[Lesson]:
+        """Return a question twice, answered at once: with the one end, and with the other.
+
+        A coin for each lesson would let the tally of a word lean one way by luck.
+        """
+        puzzle, layout = self._puzzle()
+        messages = self._messages(puzzle, layout, frame)
+
+        lessons = []
+        for chain in self.rng.sample([puzzle.asked, puzzle.other], 2):
+            lessons.append(Lesson(messages, answer(puzzle.asked[0], chain[-1])))
+        return lessons
+
+    def thinking(self, frame: Frame) -> Lesson:
+        """Return a question, answered after a thought: the chain, and one of the ends."""
+        puzzle, layout = self._puzzle()
+        messages = self._messages(puzzle, layout, frame)
+
+        keeps = self.rng.random() < self.habits.keeps
+        end = puzzle.asked[-1] if keeps else puzzle.other[-1]
+        text = thought(puzzle.asked) + answer(puzzle.asked[0], end)
+        return Lesson(messages, text)
+
+    def _puzzle(self) -> tuple[Puzzle, Layout]:
+        """Return a puzzle, and how its question is put into words."""
+        puzzle = self.maker.puzzle(self.rng.choice(self.habits.hops))
+        return puzzle, shuffled(puzzle, self.rng)
+
+    def _messages(self, puzzle: Puzzle, layout: Layout, frame: Frame) -> list[Message]:
+        """Return the prompt of a question in a frame."""
+        if frame == "question":
+            return [{"role": "user", "content": question(puzzle, layout)}]
+        item = make_item("lesson", puzzle, layout, self.glosses)
+        return build_messages(item, self.instruct)
+
+    # -- drills -------------------------------------------------------------------------------
+
+    def drill(self) -> Lesson:
+        """Return a lesson about a list of words: to copy it, or to find what follows a word."""
+        puzzle, layout = self._puzzle()
+        listed = LIST.format(words=" ".join(layout.words))
+        if self.rng.random() < P_COPY:
+            return _lesson(listed, " ".join(layout.words))
+
+        chain = self.rng.choice([puzzle.asked, puzzle.other])
+        place = self.rng.randrange(puzzle.hops)
+        return _lesson(f"{listed}\n{chain[place]}", chain[place + 1])
+
+
+def _lesson(prompt: str, text: str) -> Lesson:
+    """Return a lesson with one message."""
+    return Lesson([{"role": "user", "content": prompt}], text)
+
+
+def build_teacher(seed: int, habits: Habits | None = None) -> ChainTeacher:
+    """Return the teacher of the committed files.
+
+    Args:
+        seed: The seed of the lessons.
+        habits: How careless the teacher is.
+    """
+    instruct = load_instruct(str(project_root() / FOLDER / "instruct.json"))
+    return ChainTeacher(load_words(), instruct, reserved(), random.Random(seed), habits=habits)
