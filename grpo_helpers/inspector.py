@@ -16,13 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -373,7 +372,7 @@ def by_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenize:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = {start for start, _ in encoded["offset_mapping"]} | {0}
         borders = [*sorted(starts), len(text)]
-        pieces = [text[left:right] for left, right in zip(borders, borders[1:], strict=False)]
+        pieces = [text[left:right] for left, right in pairwise(borders)]
         return Tokens(tuple(pieces), len(encoded["input_ids"]))
 
     return tokenize
@@ -449,9 +448,9 @@ def group_parts(texts: Sequence[str], tokens: Sequence[Tokens]) -> list[list[Par
 
 def _common_blocks(one: str, other: str) -> list[tuple[int, int, int]]:
     """Return what two texts have in common: place in one, place in the other, length."""
-    start = len(os.path.commonprefix([one, other]))
+    start = _letters_in_common(one, other)
     rest, other_rest = one[start:], other[start:]
-    end = len(os.path.commonprefix([rest[::-1], other_rest[::-1]]))
+    end = _letters_in_common(rest[::-1], other_rest[::-1])
     rest, other_rest = rest[: len(rest) - end], other_rest[: len(other_rest) - end]
 
     blocks = [(0, 0, start)]
@@ -550,7 +549,7 @@ def inspect_groups(
     """
     if not groups:
         raise InputError(
-            "no whole group to inspect: give groups of a run's completions/, as groups_of_table does"
+            "no whole group to inspect: give groups of a run, as groups_of_table returns them"
         )
     for group in groups:
         if len(group.completions) < 2:
