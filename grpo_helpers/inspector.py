@@ -637,8 +637,9 @@ def _table_html(group: Group, start: Start | TrainSettings) -> str:
 
     body = []
     for row in rows:
-        cells = [*row.numbers.values(), row.text]
-        body.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+        cells = "".join(f"<td>{number}</td>" for number in row.numbers.values())
+        # JupyterLab aligns cells to the right.
+        body.append(f'{cells}<td><div align="left">{escape(row.text)}</div></td>')
 
     sentence = escape(_sentence(group))
     gloss = escape(_gloss(group) or "no gloss in this file")

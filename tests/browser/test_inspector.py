@@ -173,6 +173,13 @@ def test_key_moves_a_slider(opened):
     assert opened.numbers("reward")[0] > before[0]
 
 
+def test_controls_keep_their_keys_from_jupyterlab(opened):
+    script = "document.querySelectorAll('input, button').length"
+    kept = "document.querySelectorAll('[data-lm-suppress-shortcuts]').length"
+
+    assert opened.tab.evaluate(script) == opened.tab.evaluate(kept) > 0
+
+
 def test_page_says_that_equal_rewards_teach_nothing(opened):
     opened.press("next group ›")
 

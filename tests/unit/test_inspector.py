@@ -396,7 +396,7 @@ def test_two_groups_of_eight_stay_small():
 def test_table_is_there_without_a_script():
     before_script = inspect_groups([group_of(1, 0, texts=[RIGHT, WRONG])]).html.split("<script")[0]
 
-    assert f"<td>+0.71</td><td>{RIGHT}</td>" in before_script
+    assert f'<td>+0.71</td><td><div align="left">{RIGHT}</div></td>' in before_script
 
 
 def test_plain_text_has_a_line_per_completion():
