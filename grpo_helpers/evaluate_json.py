@@ -20,6 +20,7 @@ from pathlib import Path
 from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import check_output_folder, resolve_path, show_path
+from grpo_helpers.inspector import inspect_run
 from grpo_helpers.metrics import AGGREGATES, ENCODER, ENCODER_LAYERS
 from grpo_helpers.report import (
     ReportSplit,
@@ -29,6 +30,7 @@ from grpo_helpers.report import (
     write_report,
 )
 from grpo_helpers.reward_module import load_reward_module, recorded_reward_module
+from grpo_helpers.run_folder import RunFolder
 from grpo_helpers.scoring import evaluate_json as evaluate_json  # may be imported from here
 from grpo_helpers.scoring import require_answers, scan_folder, score_all, write_tables
 from grpo_helpers.selection import RULES, describe_choice
@@ -81,7 +83,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     tables = write_tables(scores, labels, output_dir)
     dev = ReportSplit(labels, folder.answers, scores)
-    page = write_report(output_dir / "report.html", {"dev": dev}, choice.best_checkpoint)
+    page = write_report(
+        output_dir / "report.html",
+        {"dev": dev},
+        choice.best_checkpoint,
+        inspector=inspect_run(RunFolder(run_dir)),
+    )
 
     for path in (*tables, chosen, page):
         print(f"written: {show_path(path)}")

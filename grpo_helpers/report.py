@@ -1,8 +1,8 @@
 """What readers get of an evaluation: the article's block, the choice in words, and two files.
 
 In: scores, and the choice made from them. Out: text for a terminal, ``best_checkpoint.json`` and
-``report.html``, in which every answer can be read beside the gold one. The article's own report is
-the block; the rest says how certain the choice is.
+``report.html``, in which every answer can be read beside the gold one, and groups of the training
+can be looked into. The article's own report is the block; the rest says how certain the choice is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_helpers.answers import split_thought
-from grpo_helpers.files import read_json, write_atomically, write_json
+from grpo_helpers.files import read_json, replace_halves, write_atomically, write_json
+from grpo_helpers.inspector import Inspector
 from grpo_helpers.metrics import ENCODER, ENCODER_LAYERS
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import registered
@@ -35,6 +37,7 @@ ARTICLE_ROWS = {  # metric -> its name in the article's block
 }
 PARTS = ("em", "choice", "format", "rouge1", "bertscore")  # scores shown beside an answer
 EXTRA = ("category", "gloss")  # what the page shows of an item's extra fields
+TRAINING_TITLE = "Training, group by group: drag the weights of the rewards"
 
 
 # -- text ----------------------------------------------------------------------------------------
@@ -239,6 +242,7 @@ def write_report(
     splits: Mapping[str, ReportSplit],
     best: str,
     title: str = "answers",
+    inspector: Inspector | None = None,
 ) -> Path:
     """Write ``report.html``: every answer beside the gold one, in one file that needs no network.
 
@@ -251,6 +255,7 @@ def write_report(
         splits: What the page shows, by the name of the split.
         best: The chosen checkpoint.
         title: The title of the page.
+        inspector: Groups of the run's completions, for a section above the answers.
 
     Returns:
         The path of the file.
@@ -271,7 +276,7 @@ def write_report(
         "parts": parts,
         "items": items,
     }
-    page = _filled_page(data)
+    page = _filled_page(data, inspector)
     return write_atomically(Path(path), lambda file: file.write(page))
 
 
@@ -328,14 +333,28 @@ def _shown_score(score: float) -> float | None:
     return round(score, 3)
 
 
-def _filled_page(data: Mapping[str, Any]) -> str:
-    """Return the page with its data, and with the hash of the one script that may run."""
+def _filled_page(data: Mapping[str, Any], inspector: Inspector | None) -> str:
+    """Return the page with its data, and with the hashes of the only scripts that may run."""
     page = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
-    script = page.split("<script>")[1].split("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    section = ""
+    if inspector is not None:
+        summary = f"<summary>{TRAINING_TITLE}</summary>"
+        section = f'<details class="training">{summary}\n{inspector.html}</details>\n'
 
     text = json.dumps(data, ensure_ascii=False)
     text = text.replace("<", "\\u003c")  # no tag can end or begin in the data
-    text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is not text
 
-    return page.replace("SCRIPT_DIGEST", digest).replace("PAGE_DATA", text)
+    fill = {
+        "SCRIPT_DIGESTS": " ".join(_script_digests(page + section)),
+        "PAGE_DATA": text,
+        "PAGE_INSPECTOR": section,
+    }
+    filled = re.sub("|".join(fill), lambda found: fill[found[0]], page)
+    return replace_halves(filled)  # half a surrogate pair is not text
+
+
+def _script_digests(page: str) -> Iterator[str]:
+    """Yield the hash of each script of a page, as its policy names it."""
+    for script in re.findall("<script>(.*?)</script>", page, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        yield f"'sha256-{digest}'"

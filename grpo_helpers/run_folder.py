@@ -49,6 +49,7 @@ SCORES_FILE = "scores.csv"
 ITEM_SCORES_FILE = "item_scores.csv"
 BEST_FILE = "best_checkpoint.json"
 COMPLETIONS_FOLDER = "completions"
+RECORDED_COMPLETIONS = "completions.json"  # some of them, in a recorded run
 TEMPLATE_FILE = "chat_template.jinja"  # the template that took the place of the model's, if one did
 COMPLETE = "complete.json"  # the last file of a save, in TRL's checkpoint folder
 TRAINER_STATE = "trainer_state.json"  # TRL's own, beside it

@@ -43,6 +43,7 @@ LOADS_MODEL = {
     "test_adversarial.py",
     "test_benchmark_rewards.py",
     "test_evaluate_json.py",
+    "test_inspector.py",
     "test_metrics.py",
     "test_profiles.py",
     "test_reward_lab.py",

@@ -19,8 +19,9 @@ from training_processes import TrainingProcess
 
 from grpo_helpers import evaluate_json
 from grpo_helpers.files import read_json, write_json
+from grpo_helpers.inspector import group_advantages, groups_of_run, weighted_sums
 from grpo_helpers.report import choice_lines
-from grpo_helpers.run_folder import BEST_FILE
+from grpo_helpers.run_folder import BEST_FILE, RunFolder
 from grpo_helpers.selection import Choice
 from tools.course.run import NOTEBOOKS, summary
 
@@ -129,6 +130,23 @@ def test_log_has_every_part_of_the_reward(step_rows, part):
 
 def test_log_has_the_share_of_groups_without_signal(step_rows):
     assert "frac_reward_zero_std" in step_rows[0]
+
+
+def test_advantages_of_the_inspector_are_those_of_trl(smoke_run):
+    run = RunFolder(smoke_run)
+    groups = groups_of_run(run)
+
+    assert groups
+    for group in groups:
+        sums = weighted_sums(group, run.settings["reward_weights"])
+        logged = [completion.logged for completion in group.completions]
+        # TRL's rewards have 24 bits: a deviation of one bit, divided by 1e-4, is 1e-3.
+        assert group_advantages(sums) == pytest.approx(logged, abs=5e-3)
+
+
+@pytest.mark.parametrize("page", ["report.html", "notebooks/04_train.ipynb"])
+def test_page_shows_groups_of_the_training(smoke_run, page):
+    assert "group-inspector" in (smoke_run / page).read_text(encoding="utf-8")
 
 
 def test_training_changes_the_adapter_between_saves(smoke_run):

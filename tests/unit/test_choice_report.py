@@ -12,6 +12,7 @@ from helpers import scores_of
 from grpo_helpers import rewards
 from grpo_helpers.data import load_items
 from grpo_helpers.files import read_json
+from grpo_helpers.inspector import Group, ScoredCompletion, inspect_groups
 from grpo_helpers.report import (
     PARTS,
     HeldOutResults,
@@ -246,6 +247,23 @@ def test_page_shows_a_reward_of_your_own(tmp_path, own_reward):
 
     assert data["parts"][-1] == own_reward
     assert data["items"][0]["answers"]["epoch_0"][own_reward] == 0.25
+
+
+def test_page_has_groups_of_the_training_if_there_are_any(tmp_path):
+    completions = (ScoredCompletion("a", {"em": 1.0}), ScoredCompletion("b", {"em": 0.0}))
+    inspector = inspect_groups([Group("", completions)])
+    split = ReportSplit(
+        LABELS[:1], {"epoch_0": ["a"]}, {"epoch_0": {part: [1.0] for part in PARTS}}
+    )
+
+    pages = []
+    for given in (None, inspector):
+        page = write_report(tmp_path / "report.html", {"dev": split}, "epoch_0", inspector=given)
+        pages.append(page.read_text(encoding="utf-8"))
+
+    assert [inspector.html in text for text in pages] == [False, True]
+    # The policy names every script that may run.
+    assert [text.count("'sha256-") for text in pages] == [1, 2]
 
 
 def test_page_leaves_out_a_score_that_was_not_given(tmp_path, own_reward):
