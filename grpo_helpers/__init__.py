@@ -7,7 +7,7 @@ prompts, metrics, rewards, reward_module, batch, architecture, memory, parameter
 devices, preflight, model_checks, models, preview, run_folder, device_memory, shared_prompts,
 inference, dev_answers, health, callbacks, launch_log, launch,
 shared_prefix, training, scoring, statistics, selection, report, evaluate_json, recorded,
-carry_over, plots.
+carry_over, coins, plots.
 
 Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers`` costs
 milliseconds and touches no network.
