@@ -4,8 +4,8 @@ In: ``data/reference_runs/coins/<run>.csv.gz`` (``python -m tools.experiments.co
 Out: :class:`Coins`, which figures draw, and counts for a table.
 
 Before training, each word is a coin toss. What is recorded is P(right form) / (P(right form) +
-P(wrong form)), the *share* of the right form, read from the logits: no answer is sampled, so a
-share has no noise. Every question is a 선택형 about one word, in a sentence that train does not have:
+P(wrong form)), the *share* of the right form, read from the logits: no answer is sampled. Every
+question is a 선택형 about one word, in a sentence that train does not have:
 
 * *rewarded*: the words of train, in the sentences of dev;
 * *real*: words of the same norms that train does not have;
@@ -104,7 +104,7 @@ class Coins:
         places = {key: place for place, key in enumerate(self._keys())}
         missing = [key for key in other._keys() if key not in places]
         if missing:
-            block, card, word = missing[0]
+            _, card, word = missing[0]
             raise InputError(f"the runs asked about other words: only one has {word} ({card})")
         return self.rows([places[key] for key in other._keys()])
 
@@ -236,25 +236,30 @@ def examples(coins: Coins) -> dict[str, str]:
     return shortest
 
 
-def by_family(coins: Coins) -> Coins:
-    """Return the words block by block and family by family; those that turn early come first."""
-    blocks = list(BLOCKS)
+def family_order(coins: Coins) -> list[str]:
+    """Return the families in the order of the figures: two-way, one-way, single words."""
     known = list(FAMILIES)
-    means = coins.shares.mean(axis=1)
-    families = list(coins.families)
+    kinds = dict(zip(coins.families, coins.words["kind"], strict=True))
 
-    def place(row: int) -> tuple[int, int, int, str, float]:
-        kind = coins.words["kind"][row]
-        family = families[row]
+    def place(family: str) -> tuple[int, int, str]:
+        kind = kinds[family]
         return (
-            blocks.index(coins.words["block"][row]),
             KINDS.index(kind) if kind in KINDS else len(KINDS),
             known.index(family) if family in known else len(known),
             family,
-            -means[row],
         )
 
-    return coins.rows(sorted(range(len(families)), key=place))
+    return sorted(kinds, key=place)
+
+
+def by_family(coins: Coins) -> Coins:
+    """Return the words block by block and family by family; those that turn early come first."""
+    blocks = [list(BLOCKS).index(block) for block in coins.words["block"]]
+    order = family_order(coins)
+    families = [order.index(family) for family in coins.families]
+    means = coins.shares.mean(axis=1)
+    keys = list(zip(blocks, families, -means, strict=True))
+    return coins.rows(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def groups(coins: Coins) -> list[Group]:

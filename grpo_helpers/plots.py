@@ -383,6 +383,7 @@ def plot_coins(runs: Mapping[str, Coins]) -> Figure:
     bar = fig.colorbar(image, ax=grid, location="bottom", shrink=0.45, aspect=45, pad=0.01)
     bar.outline.set_visible(False)
     bar.set_ticks([0, 0.5, 1], labels=["sure of the wrong form", "undecided", "sure of the right"])
+    _explain_kinds(fig)
     return fig
 
 
@@ -460,3 +461,11 @@ def _draw_kinds(ax: Axes, families: Sequence[Group]) -> None:
             clip_on=False,
         )
         ax.add_patch(strip)
+
+
+def _explain_kinds(fig: Figure) -> None:
+    """Write what the colours of the strip mean, in the lower left corner."""
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=color, label=kind) for kind, color in KIND_COLORS.items()]
+    fig.legend(handles=patches, title="norm", loc="lower left", frameon=False, fontsize="small")

@@ -3,11 +3,11 @@
 In: the data of a run. Out: :class:`Probe` objects, and their tokens. Three kinds of words are asked
 about (:data:`grpo_helpers.coins.BLOCKS`):
 
-* *rewarded*: every word of train that dev has a sentence of. If dev asks about it in a 교정형 only,
-  the same sentence is asked as a 선택형: the wrong form becomes a brace with both. A 교정형 shows only
-  the wrong form, and whoever always writes the other one is right.
-* *real* and *invented*: the 선택형 of the test sets of unseen and of invented words. They are asked
-  here to watch, and nothing is chosen by them.
+* *rewarded*: every word of train that dev has a sentence of. If dev asks about it in a 교정형
+  only, the same sentence is asked as a 선택형: the wrong form becomes a brace with both. A 교정형
+  shows only the wrong form, and whoever always writes the other one is right.
+* *real* and *invented*: the 선택형 of the test sets of unseen and of invented words. They are
+  asked here to watch, and nothing is chosen by them.
 
 Two answers are compared, the gold sentence and the sentence with the wrong form. They part where
 their tokens first differ; what they have in common before that is given, what they have in common
@@ -155,7 +155,8 @@ def as_choice(item: Item, right_first: bool) -> Item:
     Raises:
         InputError: The question's sentence is not the gold one with another form of the word.
 
-    >>> item = Item("1", "교정형", '"몇일 걸렸다."', '"며칠 걸렸다."가 옳다. 까닭.', {"word": "며칠"})
+    >>> answer = '"며칠 걸렸다."가 옳다. 까닭.'
+    >>> item = Item("1", "교정형", '"몇일 걸렸다."', answer, {"word": "며칠"})
     >>> as_choice(item, right_first=True).question
     '"{며칠/몇일} 걸렸다." 가운데 올바른 것을 선택하고, 그 이유를 설명하세요.'
     """
