@@ -53,8 +53,17 @@ class Measurement:
     masses: np.ndarray
 
 
+@dataclass(frozen=True)
+class LongForm:
+    """A form of several tokens: whose it is, and whether it is the right (0) or the wrong one."""
+
+    probe: int
+    side: int
+    tokens: Tokens
+
+
 class CachedRows:
-    """Rows of tokens that a model has read so far, which can be chosen from and read on."""
+    """Rows of tokens that a model has read so far; some of them can be chosen and read on."""
 
     def __init__(self, model: Any, pad: int) -> None:
         """Begin with nothing read.
@@ -68,12 +77,16 @@ class CachedRows:
         self.cache = DynamicCache(config=model.config.get_text_config())
         self.mask: Tensor | None = None
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows; a row may be there several times."""
-        places = torch.tensor(rows, device=self.model.device)
-        self.cache.batch_select_indices(places)
+    def selected(self, places: Sequence[int]) -> CachedRows:
+        """Return some of the rows, to read on; a row may be there several times."""
+        chosen = CachedRows(self.model, self.pad)
+        indices = torch.tensor(places, device=self.model.device)
+        for number, layer in enumerate(self.cache.layers):
+            chosen.cache.update(layer.keys[indices], layer.values[indices], number)
+
         if self.mask is not None:
-            self.mask = self.mask[places]
+            chosen.mask = self.mask[indices]
+        return chosen
 
     def read(self, rows: Sequence[Tokens], keep: int = 1) -> Tensor:
         """Read more tokens of every row.
@@ -118,19 +131,11 @@ def measure(model: Any, probes: Sequence[EncodedProbe], pad: int) -> Measurement
         probes: What it is asked.
         pad: Its token for padding.
     """
-    # What begins alike is asked together, and so is what has about the same length.
-    order = sorted(
-        range(len(probes)), key=lambda place: (probes[place].head, len(probes[place].middle))
-    )
-    logs = np.zeros((len(probes), 2))
-
     was_training = model.training
     model.train()
     try:
         with untouched_randomness(), torch.no_grad():
-            for start in range(0, len(order), BATCH_SIZE):
-                places = order[start : start + BATCH_SIZE]
-                logs[places] = _log_probabilities(model, [probes[place] for place in places], pad)
+            logs = _log_probabilities(model, probes, pad)
     finally:
         model.train(was_training)
 
@@ -141,34 +146,47 @@ def measure(model: Any, probes: Sequence[EncodedProbe], pad: int) -> Measurement
 def _log_probabilities(model: Any, probes: Sequence[EncodedProbe], pad: int) -> np.ndarray:
     """Return the log-probabilities of the right and the wrong form, (probes, 2)."""
     heads = list(dict.fromkeys(probe.head for probe in probes))
-    rows = CachedRows(model, pad)
-    rows.read(heads)
-    rows.select([heads.index(probe.head) for probe in probes])
-    next_token = rows.read([probe.middle for probe in probes])[:, -1]
+    shared = CachedRows(model, pad)
+    shared.read(heads)
 
+    # What has about the same length is asked together, so that little is padding.
+    order = sorted(range(len(probes)), key=lambda place: len(probes[place].middle))
     logs = np.zeros((len(probes), 2))
-    longer = []  # forms of several tokens, as (probe, side, tokens)
-    for number, probe in enumerate(probes):
-        for side, form in enumerate((probe.right, probe.wrong)):
-            logs[number, side] = next_token[number, form[0]]
-            if len(form) > 1:
-                longer.append((number, side, form))
-
-    if longer:
-        rows.select([number for number, _, _ in longer])
-        for (number, side, _), rest in zip(longer, _of_the_rest(rows, longer), strict=True):
-            logs[number, side] += rest
+    for start in range(0, len(order), BATCH_SIZE):
+        places = order[start : start + BATCH_SIZE]
+        batch = [probes[place] for place in places]
+        rows = shared.selected([heads.index(probe.head) for probe in batch])
+        logs[places] = _of_batch(rows, batch)
     return logs
 
 
-def _of_the_rest(rows: CachedRows, forms: Sequence[tuple[int, int, Tokens]]) -> list[float]:
+def _of_batch(rows: CachedRows, probes: Sequence[EncodedProbe]) -> np.ndarray:
+    """Return the log-probabilities of the forms of some probes whose heads are read."""
+    next_token = rows.read([probe.middle for probe in probes])[:, -1]
+
+    logs = np.zeros((len(probes), 2))
+    longer = []  # forms of several tokens
+    for number, probe in enumerate(probes):
+        for side, form in enumerate((probe.right, probe.wrong)):
+            logs[number, side] = float(next_token[number, form[0]])
+            if len(form) > 1:
+                longer.append(LongForm(number, side, form))
+
+    if longer:
+        read_on = rows.selected([form.probe for form in longer])
+        for form, rest in zip(longer, _of_the_rest(read_on, longer), strict=True):
+            logs[form.probe, form.side] += rest
+    return logs
+
+
+def _of_the_rest(rows: CachedRows, forms: Sequence[LongForm]) -> list[float]:
     """Return the log-probability of each form's tokens after its first."""
-    width = max(len(form) for _, _, form in forms) - 1
-    log_probs = rows.read([form[:-1] for _, _, form in forms], keep=width)
+    width = max(len(form.tokens) for form in forms) - 1
+    log_probs = rows.read([form.tokens[:-1] for form in forms], keep=width)
 
     sums = []
-    for number, (_, _, form) in enumerate(forms):
-        targets = torch.tensor(form[1:], device=log_probs.device)
+    for number, form in enumerate(forms):
+        targets = torch.tensor(form.tokens[1:], device=log_probs.device)
         of_form = log_probs[number, width - len(targets) :]  # rows are padded on the left
         sums.append(float(of_form.gather(1, targets[:, None]).sum()))
     return sums
