@@ -231,7 +231,7 @@ def examples(coins: Coins) -> dict[str, str]:
     shortest: dict[str, str] = {}
     for family, word in zip(coins.families, coins.words["word"], strict=True):
         known = shortest.setdefault(family, word)
-        if len(word) < len(known):
+        if (len(word), word) < (len(known), known):
             shortest[family] = word
     return shortest
 
@@ -290,15 +290,18 @@ def turned_table(coins: Coins) -> pd.DataFrame:
     import pandas as pd
 
     first, last = coins.shares[:, 0], coins.shares[:, -1]
-    each = coins.words[["block", "trained_as"]].assign(
-        words=1,
-        before=first >= SURE,
-        after=last >= SURE,
-        **{"wrong after": last <= 1 - SURE, "mean before": first, "mean after": last},
+    each = pd.DataFrame(
+        {
+            "block": pd.Categorical(coins.words["block"], categories=list(BLOCKS)),
+            "trained_as": coins.words["trained_as"],
+            "words": 1,
+            "before": first >= SURE,
+            "after": last >= SURE,
+            "wrong after": last <= 1 - SURE,
+            "mean before": first,
+            "mean after": last,
+        }
     )
     counts = dict.fromkeys(("words", "before", "after", "wrong after"), "sum")
     means = dict.fromkeys(("mean before", "mean after"), "mean")
-    table = each.groupby(["block", "trained_as"]).agg(counts | means)
-
-    order = pd.Index(BLOCKS)
-    return table.sort_index(level="block", key=order.get_indexer, sort_remaining=False)
+    return each.groupby(["block", "trained_as"], observed=True).agg(counts | means)

@@ -28,7 +28,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ class CachedRows:
         chosen = CachedRows(self.model, self.pad)
         indices = torch.tensor(places, device=self.model.device)
         for number, layer in enumerate(self.cache.layers):
-            chosen.cache.update(layer.keys[indices], layer.values[indices], number)
+            keys, values = cast(Tensor, layer.keys), cast(Tensor, layer.values)
+            chosen.cache.update(keys[indices], values[indices], number)
 
         if self.mask is not None:
             chosen.mask = self.mask[indices]
