@@ -5,11 +5,14 @@ Out: :class:`Coins`, which figures draw, and counts for a table.
 
 Before training, each word is a coin toss. What is recorded is P(right form) / (P(right form) +
 P(wrong form)), the *share* of the right form, read from the logits: no answer is sampled. Every
-question is a 선택형 about one word, in a sentence that train does not have:
+question is about one word, in a sentence that train does not have:
 
-* *rewarded*: the words of train, in the sentences of dev;
-* *real*: words of the same norms that train does not have;
-* *invented*: words of the same norms that nobody has ever seen.
+* *rewarded*: the words of train in 선택형 questions, which offer both forms, so that swapping what
+  the sentence has is no help;
+* *corrected*: the same words in 교정형 questions, which show the wrong form. A reward that pays for
+  quoting the question turns these the wrong way;
+* *real*: words of the same norms that train does not have, in 선택형 questions;
+* *invented*: words of the same norms that nobody has ever seen, in 선택형 questions.
 
 If the last two move with the first, training has taught more than words.
 """
@@ -31,11 +34,13 @@ if TYPE_CHECKING:
 FOLDER = "coins"  # in the folder of recorded runs
 COMMAND = "python -m tools.experiments.coins"
 BLOCKS = {  # what kinds of words are asked about, and what figures call them
-    "rewarded": "rewarded, in new sentences",
+    "rewarded": "rewarded words, asked to choose",
+    "corrected": "rewarded words, asked to correct",
     "real": "real words, never rewarded",
     "invented": "invented words, never rewarded",
 }
 REWARDED = "rewarded"
+CORRECTED = "corrected"
 COLUMNS = ("block", "kind", "card", "form", "word", "right", "wrong", "trained_as", "id")
 SURE = 0.9  # from this share on a word counts as turned
 LEXICAL = "lexical"

@@ -354,8 +354,9 @@ def share_colors() -> Colormap:
 def plot_coins(runs: Mapping[str, Coins]) -> Figure:
     """Return heat maps of one or more runs: a row for each word, a column for each step.
 
-    The upper map of a run has the rewarded words, family by family; the lower one has those that
-    were never rewarded. A word has the same row in every run; the first run decides the order.
+    The upper map of a run has the rewarded words, asked to choose, family by family. The lower one
+    has the same words, asked to correct, and those that were never rewarded. A word has the same
+    row in every run; the first run decides the order.
 
     Args:
         runs: The coins of runs about the same words, by the titles of their maps.
@@ -365,9 +366,9 @@ def plot_coins(runs: Mapping[str, Coins]) -> Figure:
     first = next(iter(runs.values()))
     rewarded = by_family(first.of_blocks(REWARDED))
     others = by_family(first.of_blocks(*[block for block in BLOCKS if block != REWARDED]))
-    size = (4.2 + 3.6 * len(runs), 11.5)
+    size = (4.2 + 3.6 * len(runs), 12)
     fig, grid = plt.subplots(
-        2, len(runs), figsize=size, height_ratios=[2.2, 1], layout="constrained", squeeze=False
+        2, len(runs), figsize=size, height_ratios=[3, 2], layout="constrained", squeeze=False
     )
 
     for column, (title, coins) in enumerate(runs.items()):
@@ -378,6 +379,7 @@ def plot_coins(runs: Mapping[str, Coins]) -> Figure:
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("optimizer step")
 
+    grid[0, 0].set_ylabel(BLOCKS[REWARDED], fontsize=9)
     _label_families(grid[0, 0], rewarded)
     _label_blocks(grid[1, 0], others)
     bar = fig.colorbar(image, ax=grid, location="bottom", shrink=0.45, aspect=45, pad=0.01)

@@ -12,6 +12,7 @@ from tools.experiments.coins import write_coins
 from tools.pages import coins as page
 
 SIZES = {"rewarded": 12, "real": 6, "invented": 8}  # words of a two-way family
+MANY = {"rewarded": 20, "real": 6, "invented": 3}
 STEPS = 126  # of the default run, with the state before
 
 
@@ -23,13 +24,13 @@ def field():
 
 
 def test_no_two_coins_lie_in_the_same_place():
-    layout = page.lay_out(by_family(made_up_coins(2, {"rewarded": 20, "real": 6, "invented": 3})))
+    layout = page.lay_out(by_family(made_up_coins(2, MANY)))
 
     assert len(np.unique(layout.places, axis=0)) == len(layout.places) == 29 * len(FAMILIES)
 
 
 def test_coins_lie_inside_the_field():
-    layout = page.lay_out(by_family(made_up_coins(2, {"rewarded": 20, "real": 6, "invented": 3})))
+    layout = page.lay_out(by_family(made_up_coins(2, MANY)))
 
     assert layout.places.min() == 0
     assert (layout.places.max(axis=0) < (layout.width, layout.height)).all()

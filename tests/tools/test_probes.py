@@ -1,11 +1,11 @@
-"""The questions with which coins are watched: one 선택형 a word, and where its answers part."""
+"""The questions with which coins are watched: one for each word, and where its answers part."""
 
 from types import SimpleNamespace
 
 import pytest
 from helpers import TINY_MODEL, smoke_settings
 
-from grpo_helpers.coins import BLOCKS, COLUMNS, FAMILIES, LEXICAL
+from grpo_helpers.coins import COLUMNS, FAMILIES, LEXICAL
 from grpo_helpers.files import InputError
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts
@@ -49,10 +49,17 @@ def choice(sentence, word="며칠", card="c"):
 # -- which words -----------------------------------------------------------------------------------
 
 
-def test_every_probe_is_a_choice_of_two(probes):
+def test_every_probe_is_a_choice_unless_it_is_to_be_corrected(probes):
     for probe in probes:
-        assert probe.item.question_type == SELECTION
-        assert probe.right != probe.wrong
+        expected = CORRECTION if probe.block == "corrected" else SELECTION
+        assert probe.item.question_type == expected
+
+
+def test_probe_of_a_correction_compares_with_what_its_question_shows(probes):
+    for probe in probes:
+        if probe.block == "corrected":
+            assert f'"{probe.wrong}"' in probe.item.question
+            assert probe.right not in probe.item.question
 
 
 def test_no_word_is_asked_about_twice(probes):
@@ -70,11 +77,12 @@ def test_only_rewarded_words_are_words_of_train(probes):
     train, _ = load_prompted(PATHS["train_data_path"], PromptSource())
     words = {item.extra["word"] for item in train}
     for probe in probes:
-        assert (probe.item.extra["word"] in words) == (probe.block == "rewarded"), probe.item
+        is_rewarded = probe.block in ("rewarded", "corrected")
+        assert (probe.item.extra["word"] in words) == is_rewarded, probe.item
 
 
 def test_right_form_comes_first_in_about_half_of_the_probes(probes):
-    for block in BLOCKS:
+    for block in ("rewarded", "real", "invented"):
         asked = [probe for probe in probes if probe.block == block]
         first = [f"{{{probe.item.extra['word']}/" in probe.item.question for probe in asked]
         assert 0.4 < sum(first) / len(first) < 0.6

@@ -1,11 +1,13 @@
-"""The questions with which coins are watched: one 선택형 for each word, and its two answers.
+"""The questions with which coins are watched: one for each word, and its two answers.
 
-In: the data of a run. Out: :class:`Probe` objects, and their tokens. Three kinds of words are asked
-about (:data:`grpo_helpers.coins.BLOCKS`):
+In: the data of a run. Out: :class:`Probe` objects, and their tokens. There are four kinds
+(:data:`grpo_helpers.coins.BLOCKS`):
 
 * *rewarded*: every word of train that dev has a sentence of. If dev asks about it in a 교정형
   only, the same sentence is asked as a 선택형: the wrong form becomes a brace with both. A 교정형
   shows only the wrong form, and whoever always writes the other one is right.
+* *corrected*: the same words where dev asks about them in a 교정형. Here a model can be right by
+  swapping, and a reward can be gamed by quoting.
 * *real* and *invented*: the 선택형 of the test sets of unseen and of invented words. They are
   asked here to watch, and nothing is chosen by them.
 
@@ -21,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from grpo_helpers.answers import parse_gold
-from grpo_helpers.coins import COLUMNS, REWARDED
+from grpo_helpers.coins import COLUMNS, CORRECTED, REWARDED
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError
 from grpo_helpers.prompts import (
@@ -32,7 +34,7 @@ from grpo_helpers.prompts import (
     prompt_texts,
     suit_template,
 )
-from grpo_helpers.questions import SELECTION, Item, choice_forms, question_sentences
+from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, question_sentences
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import TEST_NONCE, TEST_UNSEEN_WORDS
 from tools.corpus.questions import CHOOSE, option_order
@@ -55,7 +57,7 @@ class Probe:
 
     Attributes:
         block: One of :data:`grpo_helpers.coins.BLOCKS`.
-        item: The question, a 선택형.
+        item: The question: a 선택형 with two options, or a 교정형.
         trained_as: The type in which train asks about the word, :data:`BOTH`, or empty.
         right: The gold sentence.
         wrong: The sentence with the wrong form.
@@ -110,7 +112,8 @@ def load_probes(settings: TrainSettings) -> list[Probe]:
         settings: The run's parameters, whose train and dev files count.
     """
     train = load_items(settings.train_data_path)
-    probes = rewarded_probes(train, load_items(settings.eval_data_path))
+    dev = load_items(settings.eval_data_path)
+    probes = rewarded_probes(train, dev) + corrected_probes(train, dev)
 
     for block, split in NEVER_REWARDED.items():
         items = load_items(f"{EMBEDDED}/{split.file}")
@@ -126,11 +129,8 @@ def rewarded_probes(train: Sequence[Item], dev: Sequence[Item]) -> list[Probe]:
         train: The train items; where a word is in both types of question, both count.
         dev: The dev items; of a word with both types, the 선택형 is taken as it is.
     """
-    types: dict[tuple[str, str], set[str]] = {}
-    for item in train:
-        types.setdefault(_key(item), set()).add(item.question_type)
-
-    known = [item for item in dev if _key(item) in types]
+    ways = trained_ways(train)
+    known = [item for item in dev if _key(item) in ways]
     natural_first = sorted(known, key=lambda item: item.question_type != SELECTION)
     chosen = _one_a_word(natural_first)
 
@@ -140,9 +140,33 @@ def rewarded_probes(train: Sequence[Item], dev: Sequence[Item]) -> list[Probe]:
     probes = []
     for item in chosen:
         asked = item if item.question_type == SELECTION else as_choice(item, next(order))
-        trained = types[_key(item)]
-        probes.append(_probe(REWARDED, asked, BOTH if len(trained) > 1 else min(trained)))
+        probes.append(_probe(REWARDED, asked, ways[_key(item)]))
     return probes
+
+
+def corrected_probes(train: Sequence[Item], dev: Sequence[Item]) -> list[Probe]:
+    """Return a probe for every word of train that dev asks about in a 교정형.
+
+    Args:
+        train: The train items.
+        dev: The dev items.
+    """
+    ways = trained_ways(train)
+    probes = []
+    for item in _one_a_word(item for item in dev if item.question_type == CORRECTION):
+        if _key(item) in ways:
+            probes.append(_probe(CORRECTED, item, ways[_key(item)]))
+    return probes
+
+
+def trained_ways(train: Sequence[Item]) -> dict[tuple[str, str], str]:
+    """Return by card and word in which type of question train asks about it, or :data:`BOTH`."""
+    ways: dict[tuple[str, str], str] = {}
+    for item in train:
+        known = ways.setdefault(_key(item), item.question_type)
+        if known != item.question_type:
+            ways[_key(item)] = BOTH
+    return ways
 
 
 def as_choice(item: Item, right_first: bool) -> Item:
@@ -175,10 +199,10 @@ def as_choice(item: Item, right_first: bool) -> Item:
 
 
 def _probe(block: str, item: Item, trained_as: str = "") -> Probe:
-    """Return the probe of a 선택형 item with two options.
+    """Return the probe of an item.
 
     Raises:
-        InputError: It has not exactly one wrong option.
+        InputError: Its question does not show exactly one wrong sentence.
     """
     gold = _gold_sentence(item)
     others = [sentence for sentence in quotable(item.question) if sentence != gold]

@@ -26,6 +26,7 @@ import numpy as np
 
 from grpo_helpers.coins import (
     BLOCKS,
+    CORRECTED,
     Coins,
     by_family,
     coins_file,
@@ -61,6 +62,7 @@ LONGEST = 12_000  # milliseconds of the animation
 PALETTE = 64  # colours
 LEVELS = 20  # of a share that are told apart: a coin that stays the same costs no bytes
 
+SHOWN = [block for block in BLOCKS if block != CORRECTED]  # who swaps is always right there
 PER_ROW = 12  # coins of a block in a row; further ones are in the next row
 GAP = 1.3  # coins that would fit between two blocks
 KIND_GAP = 0.45  # rows that would fit between two kinds of families
@@ -96,7 +98,7 @@ def lay_out(coins: Coins) -> Layout:
     """Return where coins lie: the families below each other, the blocks side by side.
 
     Args:
-        coins: Words in the order of :func:`grpo_helpers.coins.by_family`.
+        coins: Words of :data:`SHOWN` in the order of :func:`grpo_helpers.coins.by_family`.
     """
     keys = list(zip(coins.words["block"], coins.families, strict=True))
     sizes = Counter(keys)
@@ -108,12 +110,12 @@ def lay_out(coins: Coins) -> Layout:
         if before and kinds[before] != kinds[family]:
             height += KIND_GAP
         rows[family] = height
-        longest = max(sizes[block, family] for block in BLOCKS)
+        longest = max(sizes[block, family] for block in SHOWN)
         height += math.ceil(longest / PER_ROW)
 
     columns = {}
     width = -GAP
-    for block in BLOCKS:
+    for block in SHOWN:
         columns[block] = width + GAP
         longest = max((size for key, size in sizes.items() if key[0] == block), default=0)
         width = columns[block] + min(longest, PER_ROW)
@@ -146,7 +148,7 @@ class Field:
         """
         import matplotlib.pyplot as plt
 
-        self.coins = by_family(coins)
+        self.coins = by_family(coins.of_blocks(*SHOWN))
         self.steps = coins.steps
         self.layout = lay_out(self.coins)
         self.figure: Figure = plt.figure(figsize=SIZE, dpi=DPI)
@@ -158,7 +160,7 @@ class Field:
         text(0.012, 0.98, f"{title}: every coin is a word", va="top", fontsize=15)
         self.clock = text(0.988, 0.98, "", va="top", ha="right", fontsize=15)
         self._label_families()
-        self.counts = {block: self._heading(block) for block in BLOCKS}
+        self.counts = {block: self._heading(block) for block in SHOWN}
         self.ellipses = self._draw_coins(self.layout.places)
         self._legend()
 
