@@ -59,6 +59,7 @@ FRAME = 60  # milliseconds of a frame, in tens: a GIF counts hundredths of a sec
 FIRST_PAUSE = 1_200  # milliseconds: the coins before training
 LAST_PAUSE = 2_800
 LONGEST = 12_000  # milliseconds of the animation
+STRIDES = (1, 2, 3, 4)  # show all steps, or every second ..., until the animation is small enough
 PALETTE = 64  # colours
 LEVELS = 20  # of a share that are told apart: a coin that stays the same costs no bytes
 
@@ -241,12 +242,23 @@ def frame_columns(count: int) -> list[int]:
     [0, 1, 2, 3]
     """
     room = (LONGEST - FIRST_PAUSE - LAST_PAUSE) // FRAME
-    stride = math.ceil(count / room)
-    return sorted({*range(0, count, stride), count - 1})
+    return thinned(range(count), math.ceil(count / room))
+
+
+def thinned(values: Sequence[Any], stride: int) -> list[Any]:
+    """Return every so many of the values, the first and the last among them.
+
+    >>> thinned([10, 11, 12, 13], 2)
+    [10, 12, 13]
+    """
+    last = len(values) - 1
+    return [values[place] for place in sorted({*range(0, last, stride), last})]
 
 
 def animate(coins: Coins, title: str, file: Path) -> Path:
     """Write the coins of a run as a GIF that repeats.
+
+    Where it would be too large, it shows fewer of the steps, each for longer.
 
     Args:
         coins: The coins.
@@ -254,7 +266,7 @@ def animate(coins: Coins, title: str, file: Path) -> Path:
         file: Where the animation goes.
 
     Raises:
-        InputError: It is larger than :data:`LARGEST`; nothing is written then.
+        InputError: It is larger than :data:`LARGEST` even so; nothing is written then.
     """
     import matplotlib.pyplot as plt
 
@@ -264,26 +276,32 @@ def animate(coins: Coins, title: str, file: Path) -> Path:
         field.show(column)
         frames.append(_picture(field.figure))
     plt.close(field.figure)
+    frames = _with_one_palette(frames)
 
-    durations = [FIRST_PAUSE, *[FRAME] * (len(frames) - 2), LAST_PAUSE]
     partial = file.with_name(f".{file.name}.partial")
-    first, *others = _with_one_palette(frames)
+    for stride in STRIDES:
+        _write_gif(partial, thinned(frames, stride), FRAME * stride)
+        if partial.stat().st_size <= LARGEST:
+            os.replace(partial, file)
+            return file
+
+    size = partial.stat().st_size
+    partial.unlink()
+    raise InputError(f"{file.name} would have {size} bytes, at most {LARGEST}: lower LEVELS")
+
+
+def _write_gif(file: Path, frames: Sequence[Image], milliseconds: int) -> None:
+    """Write frames as a GIF, each shown for so many milliseconds, the first and last for longer."""
+    first, *others = frames
     first.save(
-        partial,
+        file,
         format="GIF",
         save_all=True,
         append_images=others,
-        duration=durations,
+        duration=[FIRST_PAUSE, *[milliseconds] * (len(frames) - 2), LAST_PAUSE],
         loop=0,
         optimize=True,  # what stays the same from frame to frame is left out
     )
-
-    size = partial.stat().st_size
-    if size > LARGEST:
-        partial.unlink()
-        raise InputError(f"{file.name} would have {size} bytes, at most {LARGEST}: lower LEVELS")
-    os.replace(partial, file)
-    return file
 
 
 def _picture(figure: Figure) -> Image:
