@@ -157,7 +157,7 @@ def test_form_that_lacks_a_space_is_followed_by_the_next_token():
 def test_forms_begin_with_different_tokens_where_a_token_is_repeated():
     parting = part([1, 2, 2, 3], [1, 2, 3])
 
-    assert (parting.common, parting.right, parting.wrong) == ((1, 2), (2,), (3,))
+    assert (parting.common, parting.right, parting.wrong) == ((1, 2), (2, 3), (3,))
 
 
 def test_sentence_that_is_the_beginning_of_the_other_is_refused():
