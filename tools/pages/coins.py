@@ -60,7 +60,7 @@ FIRST_PAUSE = 1_200  # milliseconds: the coins before training
 LAST_PAUSE = 2_800
 LONGEST = 12_000  # milliseconds of the animation
 STRIDES = (1, 2, 3, 4)  # show all steps, or every second ..., until the animation is small enough
-PALETTE = 64  # colours
+PALETTE = 32  # colours
 LEVELS = 20  # of a share that are told apart: a coin that stays the same costs no bytes
 
 SHOWN = [block for block in BLOCKS if block != CORRECTED]  # who swaps is always right there
