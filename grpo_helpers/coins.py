@@ -179,7 +179,7 @@ def load_coins(file: Path) -> Coins:
 
     words = table[list(COLUMNS)]
     shares = table.drop(columns=list(COLUMNS))
-    return Coins(words, [int(step) for step in shares], shares.to_numpy(float))
+    return Coins(words, [int(str(step)) for step in shares], shares.to_numpy(float))
 
 
 def find_coins(folder: Path, runs: Sequence[str]) -> dict[str, Coins]:
@@ -278,7 +278,7 @@ def groups(coins: Coins) -> list[Group]:
     kinds = zip(coins.words["block"], coins.families, coins.words["kind"], strict=True)
     for (block, family, kind), words in itertools.groupby(kinds):
         end = start + len(list(words))
-        found.append(Group(block, family, kind, start, end))
+        found.append(Group(block, family, kind, start=start, end=end))
         start = end
     return found
 

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from tools.experiments.probes import EncodedProbe, Tokens
 
@@ -81,7 +82,8 @@ class CachedRows:
         """Return some of the rows, to read on; a row may be there several times."""
         chosen = CachedRows(self.model, self.pad)
         indices = torch.tensor(places, device=self.model.device)
-        for number, layer in enumerate(self.cache.layers):
+        for number, each in enumerate(self.cache.layers):
+            layer = cast(DynamicLayer, each)
             keys, values = cast(Tensor, layer.keys), cast(Tensor, layer.values)
             chosen.cache.update(keys[indices], values[indices], number)
 
@@ -174,9 +176,9 @@ def _of_batch(rows: CachedRows, probes: Sequence[EncodedProbe]) -> np.ndarray:
                 longer.append(LongForm(number, side, form))
 
     if longer:
-        read_on = rows.selected([form.probe for form in longer])
-        for form, rest in zip(longer, _of_the_rest(read_on, longer), strict=True):
-            logs[form.probe, form.side] += rest
+        read_on = rows.selected([long_form.probe for long_form in longer])
+        for long_form, rest in zip(longer, _of_the_rest(read_on, longer), strict=True):
+            logs[long_form.probe, long_form.side] += rest
     return logs
 
 

@@ -126,7 +126,7 @@ def lay_out(coins: Coins) -> Layout:
     for block, family in keys:
         down, right = divmod(next(numbers[block, family]), PER_ROW)
         places.append((columns[block] + right, rows[family] + down))
-    return Layout(np.array(places), rows, columns, width, height)
+    return Layout(np.array(places), rows, columns, width=width, height=height)
 
 
 # -- one picture -----------------------------------------------------------------------------------
