@@ -59,6 +59,18 @@ def test_counts_are_those_of_the_step(field):
     assert field.counts["rewarded"].get_text() == counted
 
 
+def test_example_of_a_family_is_a_rewarded_word():
+    coins = made_up_coins(2)
+    is_invented = coins.words["block"] == "invented"
+    coins.words.loc[is_invented, "word"] = "갿"
+    field = page.Field(coins, "a run")
+
+    labels = [text.get_text() for text in field.ax.texts]
+    plt.close(field.figure)
+
+    assert not any("갿" in label for label in labels)
+
+
 @pytest.mark.parametrize("count", [2, STEPS, 1000])
 def test_animation_is_at_most_twelve_seconds_long(count):
     frames = page.frame_columns(count)

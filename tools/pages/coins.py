@@ -27,6 +27,7 @@ import numpy as np
 from grpo_helpers.coins import (
     BLOCKS,
     CORRECTED,
+    REWARDED,
     Coins,
     by_family,
     coins_file,
@@ -180,7 +181,7 @@ class Field:
         self.clock.set_text(f"step {step} of {self.steps[-1]}" if step else "before training")
 
     def _label_families(self) -> None:
-        words = examples(self.coins)
+        words = examples(self.coins) | examples(self.coins.of_blocks(REWARDED))
         for family, row in self.layout.rows.items():
             label = f"{family_name(family)}  {words[family]}"
             self.ax.text(-0.9, row, label, ha="right", va="center", fontsize=8.5)
