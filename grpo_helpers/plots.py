@@ -16,6 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_helpers.coins import (
+    BLOCKS,
+    KINDS,
+    REWARDED,
+    Coins,
+    Group,
+    by_family,
+    examples,
+    family_name,
+    groups,
+)
 from grpo_helpers.health import CLIPPED, LENGTH, examine, rules_for
 from grpo_helpers.health import Rule as HealthRule
 from grpo_helpers.questions import CORRECTION, SELECTION
@@ -28,6 +39,7 @@ from grpo_helpers.thoughts import THOUGHT_LENGTH, THOUGHT_RATIO, UNFINISHED_RATI
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, Any]]
@@ -64,6 +76,11 @@ SPLIT_COLORS = {  # by the split's title
     TEST_NONCE.title: "#A818F0",
     TEST_UNSEEN_NORMS.title: "#A6DBA0",
 }
+
+# The share of the right form, from sure of the wrong one through undecided (.5) to sure of the
+# right one: orange and blue, which every reader can tell apart, and dark at both ends.
+SHARE_COLORS = ("#8F3B00", "#DD7A1E", "#F5CF9F", "#F4F2EC", "#A9CCEA", "#3D86C6", "#0B3C74")
+KIND_COLORS = dict(zip(KINDS, ("#5A5A5A", "#9A9A9A", "#CFCFCF"), strict=True))
 
 ALARM_COLOR = "#c00000"
 HEALTH_COLUMNS = 4  # panels side by side
@@ -354,3 +371,135 @@ def _draw_differences(ax: Axes, reference: str, rows: Sequence[Versus | None]) -
 
     ax.axvline(0, color="black", linewidth=1)
     ax.set(xlabel="points of Final Mean", title=f"Against {reference} (grey: not significant)")
+
+
+# -- coins: which word turns when ----------------------------------------------------------------
+
+
+def share_colors() -> Colormap:
+    """Return the colour map of a share of the right form: 0 is orange, 0.5 pale, 1 blue."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("share of the right form", SHARE_COLORS)
+
+
+def plot_coins(runs: Mapping[str, Coins]) -> Figure:
+    """Return heat maps of one or more runs: a row for each word, a column for each step.
+
+    The upper map of a run has the rewarded words, asked to choose, family by family. The lower one
+    has the same words, asked to correct, and those that were never rewarded. A word has the same
+    row in every run; the first run decides the order.
+
+    Args:
+        runs: The coins of runs about the same words, by the titles of their maps.
+    """
+    import matplotlib.pyplot as plt
+
+    first = next(iter(runs.values()))
+    rewarded = by_family(first.of_blocks(REWARDED))
+    others = by_family(first.of_blocks(*[block for block in BLOCKS if block != REWARDED]))
+    size = (4.2 + 3.6 * len(runs), 12)
+    fig, grid = plt.subplots(
+        2, len(runs), figsize=size, height_ratios=[3, 2], layout="constrained", squeeze=False
+    )
+
+    for column, (title, coins) in enumerate(runs.items()):
+        upper, lower = grid[:, column]
+        image = _draw_shares(upper, coins.in_order_of(rewarded))
+        _draw_shares(lower, coins.in_order_of(others))
+        upper.set_title(f"{title}\n{turned_line(coins.of_blocks(REWARDED))}")
+        upper.tick_params(labelbottom=False)
+        lower.set_xlabel("optimizer step")
+
+    grid[0, 0].set_ylabel(BLOCKS[REWARDED], fontsize=9)
+    _label_families(grid[0, 0], rewarded)
+    _label_blocks(grid[1, 0], others)
+    bar = fig.colorbar(image, ax=grid, location="bottom", shrink=0.45, aspect=45, pad=0.01)
+    bar.outline.set_visible(False)
+    bar.set_ticks([0, 0.5, 1], labels=["sure of the wrong form", "undecided", "sure of the right"])
+    _explain_kinds(fig)
+    return fig
+
+
+def turned_line(coins: Coins, column: int = -1) -> str:
+    """Return in words how many coins have turned.
+
+    Args:
+        coins: The coins of one block.
+        column: The place of the step that counts.
+    """
+    return f"{coins.turned(column)} of {len(coins.words)} words above .9"
+
+
+def _draw_shares(ax: Axes, coins: Coins) -> Any:
+    """Draw the heat map of some words, with a white line between families; return its image."""
+    words = len(coins.words)
+    image = ax.imshow(
+        coins.shares,
+        cmap=share_colors(),
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(coins.steps[0], coins.steps[-1], words, 0),
+    )
+    for group in groups(coins):
+        ax.axhline(group.end, color="white", linewidth=0.8)
+
+    ax.set_yticks([])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def _label_families(ax: Axes, coins: Coins) -> None:
+    """Write the families beside a heat map, each with an example, and draw the strip of kinds."""
+    words = examples(coins)
+    families = groups(coins)
+    labels = [f"{family_name(group.family)}  {words[group.family]}" for group in families]
+    centres = [(group.start + group.end) / 2 for group in families]
+    ax.set_yticks(centres, labels, fontsize=8)
+    ax.tick_params(axis="y", length=0, pad=14)
+    _draw_kinds(ax, families)
+
+
+def _label_blocks(ax: Axes, coins: Coins) -> None:
+    """Write beside a heat map what kinds of words it has, and draw the strip of kinds."""
+    families = groups(coins)
+    centres = []
+    labels = []
+    for block, name in BLOCKS.items():
+        of_block = [group for group in families if group.block == block]
+        if of_block:
+            centres.append((of_block[0].start + of_block[-1].end) / 2)
+            labels.append(name.replace(", ", ",\n"))
+            ax.axhline(of_block[-1].end, color="white", linewidth=4)
+
+    ax.set_yticks(centres, labels, fontsize=9)
+    ax.tick_params(axis="y", length=0, pad=14)
+    _draw_kinds(ax, families)
+
+
+def _draw_kinds(ax: Axes, families: Sequence[Group]) -> None:
+    """Draw a strip left of a heat map: which families are two-way, one-way, or single words."""
+    from matplotlib.patches import Rectangle
+
+    for group in families:
+        strip = Rectangle(
+            (-0.03, group.start),
+            width=0.018,
+            height=group.end - group.start,
+            transform=ax.get_yaxis_transform(),  # x in shares of the axes' width, y in rows
+            color=KIND_COLORS.get(group.kind, COLORS["other"]),
+            linewidth=0,
+            clip_on=False,
+        )
+        ax.add_patch(strip)
+
+
+def _explain_kinds(fig: Figure) -> None:
+    """Write what the colours of the strip mean, in the lower left corner."""
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=color, label=kind) for kind, color in KIND_COLORS.items()]
+    fig.legend(handles=patches, title="norm", loc="lower left", frameon=False, fontsize="small")

@@ -71,7 +71,7 @@ from grpo_helpers.settings import TrainSettings
 from grpo_helpers.thoughts import RoundThoughts
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     from grpo_helpers.callbacks import StopCallback
@@ -396,12 +396,18 @@ def _check_trainable(model: Any) -> None:
 # -- all stages ------------------------------------------------------------------------------------
 
 
-def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
+def train(
+    settings: TrainSettings,
+    prepared: Prepared | None = None,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """Run a whole training into its run folder, in as many processes as the settings say.
 
     Args:
         settings: The run's parameters.
         prepared: What :func:`prepare` returned, if it was called already.
+        callbacks: Callbacks of your own, called after the course's; this process has to train.
 
     Raises:
         InputError: The data, the model or the settings cannot be used, fewer processes were
@@ -411,18 +417,25 @@ def train(settings: TrainSettings, prepared: Prepared | None = None) -> None:
     prepared = prepared or prepare(settings)
 
     if will_launch(settings):
+        if callbacks:
+            raise InputError("callbacks of your own need num_processes=1")
         launch(settings)
         return
 
     check_processes(settings)
     config = grpo_config(settings)  # TRL's own verdict, before the run folder is touched
     try:
-        _train_here(settings, prepared, config)
+        _train_here(settings, prepared, config, callbacks)
     finally:
         free_memory()  # a notebook's kernel keeps nothing of the model
 
 
-def _train_here(settings: TrainSettings, prepared: Prepared, config: GRPOConfig) -> None:
+def _train_here(
+    settings: TrainSettings,
+    prepared: Prepared,
+    config: GRPOConfig,
+    callbacks: Sequence[TrainerCallback],
+) -> None:
     """Run a whole training in this process."""
     import torch
     from transformers import set_seed
@@ -449,7 +462,10 @@ def _train_here(settings: TrainSettings, prepared: Prepared, config: GRPOConfig)
                 print(f"loading {settings.model_name} in every process", flush=True)
             bert_scorer(settings.bertscore_model, settings.bertscore_layers)
             set_seed(settings.seed)
-            _train_from(checkpoint, build_trainer(settings, prepared, config, writer))
+            run_trainer = build_trainer(settings, prepared, config, writer)
+            for callback in callbacks:
+                run_trainer.trainer.add_callback(callback)
+            _train_from(checkpoint, run_trainer)
 
 
 def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:

@@ -7,11 +7,12 @@ that can be killed are in ``training_processes.py``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,32 @@ def scores_of(**right: Sequence[float]) -> dict[str, dict[str, list[float]]]:
         scores[name] = {"em": list(values), "choice": list(values), "rouge1": half}
         scores[name]["bertscore"] = list(half)
     return scores
+
+
+def made_up_coins(steps: int = 9, words: Mapping[str, int] | None = None) -> Any:
+    """Return coins of every family: those of rewarded words turn, the others stay as they are.
+
+    Args:
+        steps: How many steps are measured.
+        words: How many words of each block a family has; two of each if not given.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from grpo_helpers.coins import BLOCKS, COLUMNS, FAMILIES, LEXICAL, REWARDED, Coins
+
+    sizes = words or dict.fromkeys(BLOCKS, 2)
+    rng = np.random.default_rng(0)
+    times = np.arange(steps) / max(1, steps - 1)
+    rows = []
+    shares = []
+    for family, (block, size) in itertools.product(FAMILIES, sizes.items()):
+        for number in range(size):
+            word = f"{family}-{number}"
+            row = dict.fromkeys(COLUMNS, word)
+            row |= {"block": block, "card": family, "trained_as": ""}
+            rows.append(row | {"kind": LEXICAL if family == LEXICAL else "two-way"})
+            speed = rng.uniform(2, 9) if block == REWARDED else 0.0
+            shares.append(1 / (1 + np.exp(-rng.normal() - speed * times)))
+
+    return Coins(pd.DataFrame(rows), list(range(steps)), np.array(shares))

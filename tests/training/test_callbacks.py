@@ -9,6 +9,7 @@ from helpers import json_lines, smoke_settings
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from grpo_helpers import dev_answers
+from grpo_helpers import training as training_module
 from grpo_helpers.callbacks import (
     CheckpointCallback,
     CompleteCallback,
@@ -23,6 +24,7 @@ from grpo_helpers.callbacks import (
 )
 from grpo_helpers.data import load_items
 from grpo_helpers.dev_answers import DevAnswers
+from grpo_helpers.files import InputError
 from grpo_helpers.health import WINDOW
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.run_folder import RunFolder, RunLog, read_log
@@ -88,6 +90,17 @@ def test_dev_questions_get_the_template_arguments_of_the_rollouts(tmp_path, monk
     assert grpo_config(settings).chat_template_kwargs == settings.chat_template_kwargs
     assert settings.chat_template_kwargs.items() >= template.items()
     assert texts[0].endswith("skip")
+
+
+# -- callbacks of one's own ------------------------------------------------------------------------
+
+
+def test_own_callbacks_are_refused_where_other_processes_train(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_module, "will_launch", lambda settings: True)
+    prepared = SimpleNamespace()
+
+    with pytest.raises(InputError, match="callbacks of your own need num_processes=1"):
+        train(smoke_settings(tmp_path), prepared, callbacks=[LastSaveCallback()])
 
 
 # -- the log ---------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
-from helpers import ROOT, scores_of
+from helpers import ROOT, made_up_coins, scores_of
 
 from grpo_helpers import plots, rewards
+from grpo_helpers.coins import FAMILIES
 from grpo_helpers.run_folder import read_log
 from grpo_helpers.scoring import scores_table
 from grpo_helpers.selection import describe_choice
@@ -197,3 +198,70 @@ def test_difference_figure_compares_with_base_and_highest(choice):
     left, right = fig.axes
     assert left.get_title() == "Against the base (grey: not significant)"
     assert right.get_title() == "Against epoch_1 (grey: not significant)"
+
+
+# -- coins -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def heat_maps():
+    """The heat maps of two runs about the same words."""
+    coins = made_up_coins()
+    backwards = coins.rows(range(len(coins.words))[::-1])
+    return coins, plots.plot_coins({"one": coins, "the other": backwards})
+
+
+def images(fig):
+    """Return what is drawn as an image, map by map: the upper ones, then the lower ones."""
+    return [ax.images[0].get_array() for ax in fig.axes[:4]]
+
+
+def test_heat_maps_show_every_word_once_in_each_run(heat_maps):
+    coins, fig = heat_maps
+    words = len(coins.words)
+
+    upper, upper_beside, lower, lower_beside = images(fig)
+
+    assert len(upper) + len(lower) == words
+    assert len(upper_beside) + len(lower_beside) == words
+
+
+def test_word_has_the_same_row_in_every_run(heat_maps):
+    _, fig = heat_maps
+    upper, upper_beside, *_ = images(fig)
+
+    assert np.array_equal(upper, upper_beside)
+
+
+def test_title_of_a_heat_map_counts_what_has_turned(heat_maps):
+    coins, fig = heat_maps
+    rewarded = coins.of_blocks("rewarded")
+
+    counted = f"{rewarded.turned()} of {len(rewarded.words)} words above .9"
+
+    assert fig.axes[0].get_title() == f"one\n{counted}"
+
+
+def test_families_are_named_with_an_example(heat_maps):
+    _, fig = heat_maps
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+
+    assert len(labels) == len(FAMILIES)
+    assert labels[0] == "not: an / anh  an-anh-0"
+
+
+def test_colours_of_right_and_wrong_are_far_apart_for_every_reader():
+    low, *_, high = plots.SHARE_COLORS
+    middle = plots.SHARE_COLORS[len(plots.SHARE_COLORS) // 2]
+
+    assert distance(low, high) > 30
+    assert distance(low, middle) > 40
+    assert distance(high, middle) > 40
+
+
+def test_colours_of_a_share_grow_lighter_towards_the_middle():
+    lightness = [lab(color, "full")[0] for color in plots.SHARE_COLORS]
+    middle = len(lightness) // 2
+
+    assert lightness[: middle + 1] == sorted(lightness[: middle + 1])
+    assert lightness[middle:] == sorted(lightness[middle:], reverse=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from grpo_helpers import rewards
 from grpo_helpers.answers import normalize_quotes, parse
 from grpo_helpers.questions import question_sentences
 from grpo_helpers.rewards import Completion, completion_text
@@ -60,3 +62,18 @@ def quotable(question: str) -> list[str]:
 
         filled += ["".join(words) for words in itertools.product(*options)]
     return filled
+
+
+@contextmanager
+def knowing_quoted() -> Iterator[None]:
+    """Let the reward ``quoted`` be registered for a while; afterwards it is unknown again.
+
+    A registered reward also becomes a column of every table of scores, and recorded tables have
+    none.
+    """
+    before = rewards.registered()
+    rewards.register("quoted", quoted_reward)
+    try:
+        yield
+    finally:
+        rewards.restore(before)

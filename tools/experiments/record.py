@@ -26,7 +26,6 @@ from typing import Any
 
 import pandas as pd
 
-from grpo_helpers import rewards
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, project_root, read_json, write_json
@@ -38,7 +37,7 @@ from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import TEST_SPLITS
 from grpo_helpers.training import train
 from tools.course.run import run_course
-from tools.experiments.quoted import quoted_reward
+from tools.experiments.quoted import knowing_quoted
 from tools.experiments.recorded_runs import (
     FOLDER,
     RUNS,
@@ -89,17 +88,9 @@ def make_run(name: str, run_name: str = "") -> RunFolder:
 
 
 def train_with_quoted_reward(plan: PlannedRun, run_name: str) -> None:
-    """Train while the reward ``quoted`` is registered; afterwards it is unknown again.
-
-    A registered reward also becomes a column of every table of scores, and recorded tables have
-    none.
-    """
-    before = rewards.registered()
-    rewards.register("quoted", quoted_reward)
-    try:
+    """Train while the reward ``quoted`` is registered; afterwards it is unknown again."""
+    with knowing_quoted():
         train(TrainSettings(run_name=run_name, resume="auto", **plan.changed))
-    finally:
-        rewards.restore(before)
 
 
 def is_done(run: RunFolder) -> bool:
