@@ -156,6 +156,17 @@ def test_loss_by_hand_is_the_loss_of_trl(by_hand, build, variant, beta):
     assert ours == pytest.approx(expected, abs=1e-6)
 
 
+def test_kl_terms_average_to_the_kl_divergence(by_hand):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 50, generator=generator, dtype=torch.double)
+    new, reference = logits.log_softmax(dim=-1)
+    terms = by_hand["kl_terms"](new, new, reference)
+
+    assert (terms >= 0).all()
+    exact = (new.exp() * (new - reference)).sum().item()
+    assert (new.exp() * terms).sum().item() == pytest.approx(exact, abs=1e-9)
+
+
 def test_cispo_without_a_cap_of_its_own_shrinks_every_push(build):
     norms = {}
     for cap in (None, 1.2):
