@@ -146,7 +146,8 @@ def test_loss_by_hand_is_the_loss_of_trl(by_hand, build, variant, beta):
 
     new, old, reference = now.double(), old.double(), reference.double()
     mask = inputs["completion_mask"]
-    losses = by_hand["token_losses"](new, old, inputs["advantages"].double(), mask, method)
+    A = inputs["advantages"].double()
+    losses = by_hand["token_losses"](new, old, A, mask, method=method)
     if method == "gspo":  # the KL term, too, is then weighted by the ratio of the whole answer
         log_ratio = ((new - old) * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
         old = new - log_ratio
