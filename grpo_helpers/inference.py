@@ -289,6 +289,50 @@ def _generating(model: AnsweringModel) -> AbstractContextManager[None]:
     return sharing_generate(model)
 
 
+def sample_groups(
+    model: AnsweringModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    group_size: int,
+    temperature: float,
+    max_new_tokens: int,
+) -> list[list[str]]:
+    """Sample several completions of each prompt, as in training.
+
+    Args:
+        model: A causal language model, with or without an adapter.
+        tokenizer: Its tokenizer.
+        texts: Prompts as the model reads them.
+        group_size: Completions of each prompt (G).
+        temperature: Of the sampling.
+        max_new_tokens: Length at which a completion is cut off.
+
+    Returns:
+        ``group_size`` completions for each text, in order.
+    """
+    import torch
+
+    batch = tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
+    generator: Any = model
+    with torch.no_grad():
+        output = generator.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=True,
+            top_k=0,  # as TRL samples; transformers' own default is 50
+            temperature=temperature,
+            num_return_sequences=group_size,
+            max_new_tokens=max_new_tokens,
+        )
+
+    prompt_length = batch["input_ids"].shape[1]
+    completions = tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
+
+    starts = range(0, len(completions), group_size)
+    return [completions[start : start + group_size] for start in starts]
+
+
 def write_answers(path: str | Path, items: Sequence[Item], answers: Sequence[str]) -> Path:
     """Write answers in the contest's format, atomically.
 

@@ -275,8 +275,6 @@ class RewardLabSettings(PromptSettings):
     num_generations: int = 8
     temperature: float = 0.7
     max_completion_length: int = 96
-    recorded_encoders_path: str = "data/reward_lab/encoders.json"
-    recorded_completions_path: str = "data/reward_lab/completions.json"
     sliders: bool = True
 
     def check(self) -> None:

@@ -48,6 +48,7 @@ LOADS_MODEL = {
     "test_profiles.py",
     "test_reward_lab.py",
     "test_rewards.py",
+    "test_rewards_page.py",
     "test_scoring.py",
     "test_tiny_model.py",
 }

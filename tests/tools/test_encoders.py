@@ -1,4 +1,4 @@
-"""The archived tools behind notebook 02's table of encoders: packed file and comparison."""
+"""The archived tools behind the table of encoders (docs/rewards.md): packed file, comparison."""
 
 import struct
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The recorded files of notebook 02: how ``sample`` makes them."""
+"""The recorded files of the page on rewards: how ``sample`` makes them."""
 
 import pytest
 

@@ -232,6 +232,16 @@ def test_grpo_trainer_takes_what_training_passes():
     assert_has(passed, parameters(GRPOTrainer), "trl.GRPOTrainer (training.build_trainer)")
 
 
+def test_grpo_trainer_takes_the_answers_that_notebook_02_hands_in():
+    assert_has({"rollout_func"}, parameters(GRPOTrainer), "trl.GRPOTrainer (notebook 02)")
+
+
+def test_grpo_config_has_what_the_losses_of_notebook_02_set():
+    set_there = {"loss_type", "scale_rewards", "beta", "importance_sampling_level", "epsilon_high"}
+
+    assert_has(set_there, CONFIG_FIELDS, "trl.GRPOConfig (notebook 02)")
+
+
 def test_sft_trainer_takes_what_the_controls_pass():
     where = "trl.SFTTrainer (tools.experiments.supervised)"
 
@@ -248,10 +258,10 @@ def test_sft_config_has_the_fields_that_the_controls_set():
         ("_get_train_sampler", {"dataset"}),  # library_fixes.replay_shuffles
         ("_load_from_checkpoint", {"resume_from_checkpoint", "model"}),  # keep_adapter_dtypes
         ("get_train_dataloader", set()),  # library_fixes.apply_on_resume
-        ("_generate_and_score_completions", {"inputs"}),  # library_fixes.count_equal_groups
+        ("_generate_and_score_completions", {"inputs"}),  # count_equal_groups; notebook 02
         ("compute_loss", {"model", "inputs"}),  # notebooks 02 and 03
         (
-            "_get_per_token_logps_and_entropies",  # notebook 02
+            "_get_per_token_logps_and_entropies",  # tests/unit/test_loss_by_hand.py
             {"input_ids", "attention_mask", "logits_to_keep"},
         ),
     ],

@@ -1,13 +1,16 @@
-"""Notebook 02 writes GRPO's loss by hand: it is TRL's, and it clips as TRL does."""
+"""Notebook 02 writes advantages and losses by hand: they are TRL's, and they clip as TRL does."""
 
 from __future__ import annotations
 
-import nbformat
+import ast
+import copy
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from helpers import ROOT, TINY_MODEL
+from exercises import read_notebook
+from helpers import TINY_MODEL
 from trl import GRPOConfig, GRPOTrainer
 
 from grpo_helpers.models import load_model, load_tokenizer
@@ -16,58 +19,83 @@ pytestmark = pytest.mark.heavy  # every test builds TRL's trainer
 
 LENGTHS = (9, 4, 6, 2)  # tokens of the four completions of a group
 LONGEST = 12
-NOTEBOOK = ROOT / "notebooks/02_reward_exploration.ipynb"
+REWARDS = (1.0, 0.4, 0.5, 0.0)
+BY_HAND = ("advantages_of", "token_losses", "average", "kl_terms")
+VARIANTS = {  # options of GRPOConfig, and the method of ``token_losses`` that goes with them
+    "grpo": ({"loss_type": "grpo"}, "grpo"),
+    "dapo": ({"loss_type": "dapo"}, "grpo"),
+    "dr_grpo": ({"loss_type": "dr_grpo"}, "grpo"),
+    "gspo": ({"loss_type": "grpo", "importance_sampling_level": "sequence"}, "gspo"),
+    "cispo": ({"loss_type": "cispo", "epsilon_high": 1.2}, "cispo"),
+}
+
+
+def is_by_hand(statement):
+    """Return whether a statement is one of the functions, or the limits that they use."""
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name in BY_HAND
+    return isinstance(statement, ast.Assign) and "EPSILON" in ast.unparse(statement.targets[0])
 
 
 @pytest.fixture(scope="module")
 def by_hand():
-    """The functions of the notebook's cell, as a reader sees them."""
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    (cell,) = [cell for cell in cells if "by-hand" in cell.metadata.get("tags", [])]
+    """The functions as the notebook defines them, without the cells around them."""
+    statements = []
+    for cell in read_notebook("02_reward_exploration").cells:
+        if cell.cell_type == "code":
+            statements += filter(is_by_hand, ast.parse(cell.source).body)
 
-    names = {"np": np}
-    exec(cell.source, names)
-    return names["token_losses"], names["average"]
-
-
-def build_trainer(folder, loss_type, beta):
-    """Return TRL's trainer of the embedded model; only its loss is asked for."""
-    args = GRPOConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=4,
-        num_generations=4,
-        loss_type=loss_type,
-        beta=beta,
-        max_completion_length=LONGEST,
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-    )
-    return GRPOTrainer(
-        load_model(TINY_MODEL),
-        lambda completions, **_: [0.0] * len(completions),
-        args,
-        Dataset.from_list([{"prompt": [{"role": "user", "content": "며칠"}]}] * 4),
-        processing_class=load_tokenizer(TINY_MODEL),
-    )
+    names = {"np": np, "torch": torch}
+    exec(ast.unparse(ast.Module(statements, [])), names)
+    assert set(BY_HAND) <= names.keys()
+    return names
 
 
-def group_inputs():
-    """Return a group of random token ids as TRL's loss takes them."""
+@pytest.fixture(scope="module")
+def model():
+    return load_model(TINY_MODEL)
+
+
+@pytest.fixture(scope="module")
+def token_ids():
+    """Random tokens: the prompt, and four completions of different lengths."""
     rng = np.random.default_rng(0)
-    prompts = torch.tensor(rng.integers(10, 200, (4, 7)))
-    completions = torch.tensor(rng.integers(10, 200, (4, max(LENGTHS))))
+    prompt = rng.integers(10, 200, 7).tolist()
+    return prompt, [rng.integers(10, 200, length).tolist() for length in LENGTHS]
 
-    rows = [[1] * length + [0] * (max(LENGTHS) - length) for length in LENGTHS]
-    mask = torch.tensor(rows)
-    return {
-        "prompt_ids": prompts,
-        "prompt_mask": torch.ones_like(prompts),
-        "completion_ids": completions,
-        "completion_mask": mask,
-        "num_items_in_batch": mask.sum(),
-        "advantages": torch.tensor([1.2, -0.5, -0.9, 0.2]),
-    }
+
+@pytest.fixture
+def build(tmp_path, model, token_ids):
+    """Return a function that builds TRL's trainer, which is handed our tokens and rewards."""
+    prompt, completions = token_ids
+    row = {"prompt": [{"role": "user", "content": "며칠"}]}
+
+    def build_trainer(**options):
+        args = GRPOConfig(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=4,
+            num_generations=4,
+            max_completion_length=LONGEST,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            **options,
+        )
+        trainer = GRPOTrainer(
+            copy.deepcopy(model),
+            lambda completions, **_: list(REWARDS),
+            args,
+            Dataset.from_list([row] * 4),
+            processing_class=load_tokenizer(TINY_MODEL),
+            rollout_func=lambda prompts, trainer: {
+                "prompt_ids": [prompt] * 4,
+                "completion_ids": completions,
+                "logprobs": None,
+            },
+        )
+        return trainer, trainer._generate_and_score_completions([row] * 4)
+
+    return build_trainer
 
 
 def log_probabilities(trainer, inputs):
@@ -81,6 +109,12 @@ def log_probabilities(trainer, inputs):
     return values
 
 
+def moved_at_random(values, seed):
+    """Return log-probabilities that differ from ``values`` by about 0.3."""
+    generator = torch.Generator().manual_seed(seed)
+    return values + 0.3 * torch.randn(values.shape, generator=generator)
+
+
 def gradient_norm(trainer, inputs):
     trainer.model.zero_grad()
     trainer.compute_loss(trainer.model, inputs).backward()
@@ -89,52 +123,105 @@ def gradient_norm(trainer, inputs):
     return sum(norms)
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
-def test_loss_by_hand_is_the_loss_of_trl(by_hand, tmp_path, loss_type, beta):
-    token_losses, average = by_hand
-    trainer = build_trainer(tmp_path, loss_type, beta)
-    inputs = group_inputs()
-    now = log_probabilities(trainer, inputs)
+# -- the same numbers as TRL ---------------------------------------------------------------------
 
-    generator = torch.Generator().manual_seed(1)
-    old = now + 0.3 * torch.randn(now.shape, generator=generator)
-    reference = now + 0.3 * torch.randn(now.shape, generator=generator)
+
+@pytest.mark.parametrize("scale", ["group", "none"])
+def test_advantages_by_hand_are_those_of_trl(by_hand, build, scale):
+    _, inputs = build(scale_rewards=scale)
+    ours = by_hand["advantages_of"](np.array(REWARDS), scale)
+
+    assert inputs["advantages"].numpy() == pytest.approx(ours, abs=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_loss_by_hand_is_the_loss_of_trl(by_hand, build, variant, beta):
+    options, method = VARIANTS[variant]
+    trainer, inputs = build(beta=beta, **options)
+    now = log_probabilities(trainer, inputs)
+    old, reference = moved_at_random(now, seed=1), moved_at_random(now, seed=2)
     earlier = {"old_per_token_logps": old, "ref_per_token_logps": reference}
     expected = trainer.compute_loss(trainer.model, inputs | earlier).item()
 
-    tensors = (now, old, reference, inputs["advantages"])
-    arrays = [tensor.double().numpy() for tensor in tensors]
-    losses = token_losses(*arrays, beta)
-    mask = inputs["completion_mask"].numpy()
-    assert average(losses, mask, loss_type, LONGEST) == pytest.approx(expected, abs=1e-6)
+    new, old, reference = now.double(), old.double(), reference.double()
+    mask = inputs["completion_mask"]
+    A = inputs["advantages"].double()
+    losses = by_hand["token_losses"](new, old, A, mask, method=method)
+    if method == "gspo":  # the KL term, too, is then weighted by the ratio of the whole answer
+        log_ratio = ((new - old) * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
+        old = new - log_ratio
+    losses = losses + beta * by_hand["kl_terms"](new, old, reference)
+
+    ours = by_hand["average"](losses, mask, options["loss_type"], LONGEST).item()
+    assert ours == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.fixture
-def trainer(tmp_path):
-    return build_trainer(tmp_path, "grpo", beta=0.0)
+def test_kl_terms_average_to_the_kl_divergence(by_hand):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 50, generator=generator, dtype=torch.double)
+    new, reference = logits.log_softmax(dim=-1)
+    terms = by_hand["kl_terms"](new, new, reference)
+
+    assert (terms >= 0).all()
+    exact = (new.exp() * (new - reference)).sum().item()
+    assert (new.exp() * terms).sum().item() == pytest.approx(exact, abs=1e-9)
 
 
-def test_loss_before_any_update_is_zero(trainer):
-    loss = trainer.compute_loss(trainer.model, group_inputs())
+def test_cispo_without_a_cap_of_its_own_shrinks_every_push(build):
+    norms = {}
+    for cap in (None, 1.2):
+        trainer, inputs = build(loss_type="cispo", epsilon_high=cap)
+        norms[cap] = gradient_norm(trainer, inputs)
+
+    assert norms[None] == pytest.approx(0.2 * norms[1.2], rel=1e-3)
+
+
+# -- before any update ---------------------------------------------------------------------------
+
+
+def test_loss_before_any_update_is_zero(build):
+    trainer, inputs = build(loss_type="grpo")
+    loss = trainer.compute_loss(trainer.model, inputs)
+
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_gradient_before_any_update_is_not_zero(trainer):
-    assert gradient_norm(trainer, group_inputs()) > 1e-3
+def test_gradient_before_any_update_is_not_zero(build):
+    trainer, inputs = build(loss_type="grpo")
+
+    assert gradient_norm(trainer, inputs) > 1e-3
 
 
-def moved(trainer, along):
+# -- clipping ------------------------------------------------------------------------------------
+
+
+def moved(trainer, inputs, along):
     """Return inputs whose tokens moved since sampling, along their advantage or against it."""
-    inputs = group_inputs()
     now = log_probabilities(trainer, inputs)
     direction = torch.sign(inputs["advantages"])[:, None]
     return inputs | {"old_per_token_logps": now - 0.5 * along * direction}
 
 
-def test_tokens_far_along_their_advantage_have_no_gradient(trainer):
-    assert gradient_norm(trainer, moved(trainer, along=1)) == 0
+SEQUENCE = {"importance_sampling_level": "sequence"}
+CISPO = {"loss_type": "cispo", "epsilon_high": 1.2}
 
 
-def test_tokens_far_against_their_advantage_have_a_gradient(trainer):
-    assert gradient_norm(trainer, moved(trainer, along=-1)) > 1e-3
+@pytest.mark.parametrize("options", [{"loss_type": "grpo"}, SEQUENCE])
+def test_tokens_far_along_their_advantage_have_no_gradient(build, options):
+    trainer, inputs = build(**options)
+
+    assert gradient_norm(trainer, moved(trainer, inputs, along=1)) == 0
+
+
+@pytest.mark.parametrize("options", [{"loss_type": "grpo"}, SEQUENCE])
+def test_tokens_far_against_their_advantage_have_a_gradient(build, options):
+    trainer, inputs = build(**options)
+
+    assert gradient_norm(trainer, moved(trainer, inputs, along=-1)) > 1e-3
+
+
+def test_cispo_keeps_the_gradient_of_tokens_far_along(build):
+    trainer, inputs = build(**CISPO)
+
+    assert gradient_norm(trainer, moved(trainer, inputs, along=1)) > 1e-3

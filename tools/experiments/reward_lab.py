@@ -1,7 +1,8 @@
 """What the files of ``data/reward_lab`` share: where they are, and how each says what made it.
 
-``tools.experiments.sample`` and ``tools.experiments.archive.encoders`` write them; notebook 02
-shows them. They take minutes and are committed, so that a reader can look at them at once.
+``tools.experiments.sample`` and ``tools.experiments.archive.encoders`` write them;
+``docs/rewards.md`` shows them. They take minutes and are committed, so that a reader can look at
+them at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sample completions along a run: ``python -m tools.experiments.sample [--run runs/default]``.
 
 In: a finished default run. Out: ``data/reward_lab/completions.json`` with completions of the base
-model and of every checkpoint to the same dev questions, for notebook 02.
+model and of every checkpoint to the same dev questions, for the page on rewards.
 """
 
 from __future__ import annotations
@@ -9,63 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grpo_helpers.chat_template import dated, recorded_date, template_kwargs, with_thinking
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import write_json
+from grpo_helpers.inference import sample_groups
 from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts, suit_template
 from grpo_helpers.run_folder import RunFolder
 from tools.experiments.reward_lab import FOLDER, describe_making, mean_scores_on_dev
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 QUESTIONS = 24
 GROUP_SIZE = 8
-
-
-def sample_group(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
-    temperature: float,
-    max_new_tokens: int,
-    group_size: int = GROUP_SIZE,
-) -> list[list[str]]:
-    """Sample completions of each prompt as in training.
-
-    Args:
-        model: A causal language model, with or without an adapter.
-        tokenizer: Its tokenizer.
-        texts: Prompts as the model reads them.
-        temperature: The temperature of the run.
-        max_new_tokens: Length at which a completion is cut off.
-        group_size: Completions of each prompt.
-
-    Returns:
-        Per text ``group_size`` completions.
-    """
-    import torch
-
-    batch = tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
-    with torch.no_grad():
-        output = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            do_sample=True,
-            top_k=0,  # as TRL samples; transformers' own default is 50
-            temperature=temperature,
-            num_return_sequences=group_size,
-            max_new_tokens=max_new_tokens,
-        )
-
-    prompt_length = batch["input_ids"].shape[1]
-    completions = tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
-
-    starts = range(0, len(completions), group_size)
-    return [completions[start : start + group_size] for start in starts]
 
 
 def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
@@ -106,10 +61,11 @@ def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
             model = PeftModel.from_pretrained(model, str(adapter))
 
         set_seed(parameters["seed"])  # the same random numbers for every checkpoint
-        completions[name] = sample_group(
+        completions[name] = sample_groups(
             model.eval(),
             tokenizer,
             texts,
+            group_size=GROUP_SIZE,
             temperature=parameters["temperature"],
             max_new_tokens=parameters["max_completion_length"],
         )

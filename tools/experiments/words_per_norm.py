@@ -32,6 +32,7 @@ import pandas as pd
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row, load_items
 from grpo_helpers.files import project_root, write_json
+from grpo_helpers.inference import sample_groups
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.models import load_model, load_tokenizer, load_with_adapter
 from grpo_helpers.prompts import prompt_texts
@@ -152,7 +153,6 @@ def train_on_own_matches(settings: TrainSettings) -> Any:
     """Sample, keep what is an exact match in the required format, train on it; return the model."""
     from transformers import set_seed
 
-    from tools.experiments.sample import sample_group
     from tools.experiments.supervised import training_row
 
     prepared = prepare(settings)
@@ -163,7 +163,7 @@ def train_on_own_matches(settings: TrainSettings) -> Any:
 
     rows = []
     for text, prompt, item in zip(texts, prepared.train_prompts, prepared.train_items, strict=True):
-        (completions,) = sample_group(
+        (completions,) = sample_groups(
             model,
             tokenizer,
             [text],
