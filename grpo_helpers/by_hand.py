@@ -55,11 +55,11 @@ class Question:
 class Batch:
     """The completions of some prompts, one row each: G rows for the first prompt, then the next.
 
-    With N rows, prompts of L tokens and completions of T tokens:
+    With N rows, prompts of P tokens and completions of T tokens:
 
     Attributes:
-        input_ids: (N, L + T), prompt and completion.
-        attention_mask: (N, L + T), 1 on them, 0 on padding.
+        input_ids: (N, P + T), prompt and completion.
+        attention_mask: (N, P + T), 1 on them, 0 on padding.
         completion_mask: (N, T), 1 on the tokens of the completion, its end token included.
     """
 
@@ -97,7 +97,7 @@ def load_questions(settings: ByHandSettings, tokenizer: PreTrainedTokenizerBase)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> dict[str, Tensor]:
-    """Return ``input_ids`` and ``attention_mask`` of P prompts, both (P, L), padded on the left."""
+    """Return ``input_ids`` and ``attention_mask`` of Q prompts, both (Q, P), padded on the left."""
     texts = [question.prompt for question in questions]
     # The chat template has written the special tokens already.
     encoded = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
@@ -113,7 +113,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, batch: Batch) -> list[str]:
 
 
 def sample(model: PreTrainedModel, prompts: dict[str, Tensor], settings: ByHandSettings) -> Batch:
-    """Draw G completions of each of P prompts.
+    """Draw G completions of each of Q prompts.
 
     Args:
         model: The policy. It has one end token.
@@ -121,7 +121,7 @@ def sample(model: PreTrainedModel, prompts: dict[str, Tensor], settings: ByHandS
         settings: ``num_generations`` (G), ``temperature``, ``max_completion_length``.
 
     Returns:
-        P * G rows; those of a prompt follow one another.
+        Q * G rows; those of a prompt follow one another.
     """
     import torch
 
@@ -219,13 +219,13 @@ def step(
     questions: Sequence[Question],
     settings: ByHandSettings,
 ) -> Tensor:
-    """Train a model on P questions, once; return the rewards of its completions, (P * G,).
+    """Train a model on Q questions, once; return the rewards of its completions, (Q * G,).
 
     Args:
         model: The policy; its weights change.
         optimizer: Of its weights.
         tokenizer: Its tokenizer.
-        questions: P of them.
+        questions: Q of them.
         settings: As for :func:`sample`.
     """
     import torch

@@ -17,7 +17,7 @@ from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.rewards import em_reward
 from grpo_helpers.settings import ByHandSettings
 
-SETTINGS = ByHandSettings(num_generations=4, num_questions=4, max_completion_length=64)
+SETTINGS = ByHandSettings(num_generations=4, num_questions=4, max_completion_length=80)
 FUNCTIONS = ("sample", "score", "advantage", "loss", "step")  # exercises 8.1 to 8.5
 G = SETTINGS.num_generations
 
@@ -256,13 +256,12 @@ MISTAKES = {
     ),
     "one completion each": (
         "sample",
-        "num_return_sequences=settings.num_generations,",
-        "",
+        "return by_hand.Batch(sequences, attention_mask, completion_mask)",
+        "return by_hand.Batch(*(t[::4] for t in (sequences, attention_mask, completion_mask)))",
         "prompts with G = 4 make 8 rows, not 2",
     ),
     "end token left out": ("sample", "(ends_before == 0)", "(ends.cumsum(dim=1) == 0)", "with it"),
     "padding counted": ("sample", "(ends_before == 0)", "(ends_before >= 0)", "first end token"),
-    "greedy": ("sample", "do_sample=True", "do_sample=False", "all completions begin alike"),
     "temperature left out": (
         "sample",
         "temperature=settings.temperature,",
@@ -271,7 +270,7 @@ MISTAKES = {
     ),
     "usual top_k": ("sample", "top_k=0", "top_k=50", "top_k=0 lets all in"),
     "a list of rewards": ("score", "torch.tensor(rewards)", "rewards", "should return a tensor"),
-    "only the first half compared": ("score", "[:2]", "[1]", "the wrong form should earn 0, not 1"),
+    "only the verdict compared": ("score", "[:2]", "[1]", "the wrong form should earn 0, not 1"),
     "mean of the batch": (
         "advantage",
         "groups.mean(dim=1, keepdim=True)",
