@@ -28,7 +28,7 @@ Function = Callable[..., Any]  # what a reader has written
 HOT = 50.0  # a temperature at which all tokens are about equally likely
 COLD = 0.001  # a temperature at which the likeliest token is always drawn
 USUAL_TOP_K = 50  # what transformers keeps unless told otherwise
-TOLERANCE = 1e-4  # of a loss, and of a gradient in parts of its largest entry
+TOLERANCE = 1e-4  # of a loss, and of a gradient in parts of its length
 ADVANTAGE_TOLERANCE = 1e-3  # lets pass what is divided by the bare standard deviation
 RATE = 1e-3  # of the optimizer with which a step is checked
 
@@ -275,14 +275,17 @@ def made_up_advantages(batch: Batch, num_generations: int) -> Tensor:
 def moved(model: PreTrainedModel, batch: Batch, temperature: float) -> Tensor:
     """Return old log-probabilities, (N, T), as if the policy had changed since.
 
-    Every other answer has become likelier, the rest less likely, by enough to be clipped.
+    In every other answer, the first tokens have become less likely and the last ones likelier, in
+    the rest it is the other way round; the farther from the middle, the more, until ratios are
+    clipped.
     """
     import torch
 
     with torch.no_grad():
         now = by_hand.log_probabilities(model, batch, temperature)
-    signs = 1 - 2 * (torch.arange(len(now)) % 2)
-    return now - 0.3 * signs.unsqueeze(1)
+    rows, length = now.shape
+    signs = 1 - 2 * (torch.arange(rows) % 2)
+    return now - signs.unsqueeze(1) * torch.linspace(-0.5, 0.5, length)
 
 
 def _values_of_loss(
@@ -341,16 +344,16 @@ def gradients(model: PreTrainedModel, loss: Tensor) -> dict[str, Tensor]:
 
 
 def relative_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
-    """Return how far two gradients differ at most.
+    """Return the length of the difference of two gradients, in parts of the length of ``theirs``.
 
-    Of each weight matrix, the largest difference of two entries is taken in parts of the largest
-    entry of ``theirs``; the largest of these counts.
+    All weights of the model count as one long vector.
     """
-    largest = 0.0
+    difference = 0.0
+    whole = 0.0
     for name, expected in theirs.items():
-        difference = (ours[name] - expected).abs().max() / expected.abs().max()
-        largest = max(largest, difference.item())
-    return largest
+        difference += (ours[name] - expected).double().square().sum().item()
+        whole += expected.double().square().sum().item()
+    return math.sqrt(difference / whole)
 
 
 # -- step ------------------------------------------------------------------------------------------
@@ -374,26 +377,47 @@ def fault_of_step(
     """
     import torch
 
-    def rewards_of(function: Function, heat: float, policy: Any) -> Any:
+    def rewards_of(of: Sequence[Question], heat: float, policy: Any) -> Any:
         torch.manual_seed(settings.seed)
         optimizer = torch.optim.Adam(policy.parameters(), lr=RATE)
         changed = replace(settings, temperature=heat)
-        return function(policy, optimizer, tokenizer, questions, settings=changed)
+        return step(policy, optimizer, tokenizer, of, settings=changed)
 
-    cold = rewards_of(step, COLD, copy.deepcopy(model))
-    if cold is None:
+    answered = _with_its_own_answers(model, tokenizer, questions, settings)
+    rewards = rewards_of(answered, COLD, copy.deepcopy(model))
+    if rewards is None:
         return "step() returns None; it should return the rewards"
     rows = len(questions) * settings.num_generations
-    if fault := _fault_of_vector(cold, "step()", rows):
+    if fault := _fault_of_vector(rewards, "step()", rows):
         return fault
-    if not torch.equal(cold, rewards_of(by_hand.step, COLD, copy.deepcopy(model))):
+    if not (rewards == 1).all():
         return "each completion is to be scored against the gold answer of its own question"
 
     trained = copy.deepcopy(model)
     for weight in trained.parameters():
         weight.grad = torch.full_like(weight, math.nan)  # what an earlier step might have left
-    rewards_of(step, 1.0, trained)
+    rewards_of(answered, 1.0, trained)
     return _fault_of_update(model, trained)
+
+
+def _with_its_own_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: ByHandSettings,
+) -> list[Question]:
+    """Return the questions with what the model itself answers, greedily, in the place of gold.
+
+    Whatever the model knows, a cold sample then earns 1 by the right question, and 0 by another.
+    """
+    cold = replace(settings, temperature=COLD)
+    batch = by_hand.sample(model, by_hand.encode(tokenizer, questions), cold)
+    answers = by_hand.decode(tokenizer, batch)[:: settings.num_generations]
+
+    answered = []
+    for question, answer in zip(questions, answers, strict=True):
+        answered.append(replace(question, gold=answer))
+    return answered
 
 
 def _fault_of_update(before: PreTrainedModel, after: PreTrainedModel) -> str:

@@ -47,7 +47,7 @@ def test_unsolved_notebook_compares_gradients(unsolved):
     printed, _ = unsolved
 
     assert "- 0 of 5 functions are yours" in printed
-    assert "- Gradient against TRL's" in printed
+    assert "- The gradient of the loss differs from TRL's by" in printed
 
 
 def test_solved_notebook_trains_with_the_functions_of_its_reader(smoke_run):

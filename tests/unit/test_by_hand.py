@@ -19,6 +19,7 @@ from grpo_helpers.settings import ByHandSettings
 
 SETTINGS = ByHandSettings(num_generations=4, num_questions=4, max_completion_length=80)
 FUNCTIONS = ("sample", "score", "advantage", "loss", "step")  # exercises 8.1 to 8.5
+TRAINS = ("loss", "step")  # their checks compute gradients, which takes seconds
 G = SETTINGS.num_generations
 
 
@@ -112,6 +113,7 @@ def test_advantages_are_those_of_the_definition():
     assert found == pytest.approx([(reward - mean) / (std + 1e-4) for reward in rewards])
 
 
+@pytest.mark.heavy
 def test_step_makes_rewarded_completions_likelier(model, tokenizer, questions, monkeypatch):
     # Of each group, the first completion earns a reward and the others earn none.
     rewards = torch.zeros(4 * G)
@@ -197,6 +199,14 @@ def test_loss_and_its_gradient_are_those_of_trl(model, batch, trl_trainer, has_m
 # -- the checks: solutions pass -----------------------------------------------------------------
 
 
+def marked(case, name):
+    """Return a case of a test, marked as heavy if it checks one of the functions that train."""
+    return pytest.param(case, marks=pytest.mark.heavy if name in TRAINS else ())
+
+
+every_function = pytest.mark.parametrize("name", [marked(name, name) for name in FUNCTIONS])
+
+
 def namespace():
     """Return what the notebook has when a solution is pasted into it."""
     names = {"torch": torch, "by_hand": by_hand}
@@ -225,16 +235,17 @@ def faults(model, tokenizer, questions, prompts, batch):
     }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@every_function
 def test_solution_passes_its_check(faults, solved, name):
     assert faults[name](solved[name]) == ""
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@every_function
 def test_empty_function_is_told_that_it_returns_none(faults, name):
     assert f"{name}() returns None" in faults[name](lambda *args, **kwargs: None)
 
 
+@pytest.mark.heavy
 def test_check_leaves_the_model_as_it_was(model, faults, solved):
     before = copy.deepcopy(model.state_dict())
 
@@ -320,7 +331,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("mistake", [marked(key, MISTAKES[key][0]) for key in MISTAKES])
 def test_frequent_mistake_is_told(faults, solved, mistake):
     name, right, wrong, message = MISTAKES[mistake]
     number = f"8.{FUNCTIONS.index(name) + 1}"
