@@ -377,7 +377,7 @@ class ByHandSettings(Settings):
     num_generations: int = 8
     temperature: float = 0.7
     max_completion_length: int = 96
-    max_steps: int = 25
+    max_steps: int = 20
     learning_rate: float = 3e-4
     seed: int = 0
 
