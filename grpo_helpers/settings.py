@@ -387,6 +387,42 @@ class RecordedSettings(Settings):
 
 
 @dataclass(kw_only=True)
+class ByHandSettings(Settings):
+    """Parameters of notebook 08."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
+
+    train_data_path: str = "data/embedded/train.json"
+    few_shot_data_path: str = "data/embedded/few_shot.json"
+    instruct_path: str = "data/instruct.json"
+    model_name: str = "data/tiny_model"
+    num_few_shot: int = 1
+    num_questions: int = 32
+    prompts_per_step: int = 4
+    num_generations: int = 8
+    temperature: float = 0.7
+    max_completion_length: int = 96
+    max_steps: int = 20
+    learning_rate: float = 3e-4
+    seed: int = 0
+
+    def check(self) -> None:
+        """A step has questions to draw, a group something to compare, and sampling heat."""
+        _check_least(self, ("prompts_per_step", "max_completion_length", "max_steps"), least=1)
+        _check_least(self, ("num_few_shot", "learning_rate"), least=0)
+        _check_least(self, ("num_generations", "num_questions"), least=2)
+        _need(
+            self.prompts_per_step <= self.num_questions,
+            f"prompts_per_step is {self.prompts_per_step}, but num_questions is only "
+            f"{self.num_questions}: a step draws different questions",
+        )
+        _need(
+            self.temperature > 0,
+            f"temperature is {self.temperature}; sampling needs more than 0",
+        )
+
+
+@dataclass(kw_only=True)
 class TrainSettings(PromptSettings):
     """Parameters of notebook 04, explained there, under TRL's, transformers' and PEFT's names.
 

@@ -42,6 +42,7 @@ LOADS_MODEL = {
     "test_acceptance.py",
     "test_adversarial.py",
     "test_benchmark_rewards.py",
+    "test_by_hand.py",
     "test_evaluate_json.py",
     "test_inspector.py",
     "test_metrics.py",

@@ -24,11 +24,14 @@ CLASSES = {
     "04_train": settings.TrainSettings,
     "05_evaluate_and_select": settings.EvaluateSettings,
     "06_what_grpo_did": settings.RecordedSettings,
+    "08_write_grpo_yourself": settings.ByHandSettings,
 }
 PROFILES = sorted((ROOT / "params").glob("*/0*.yaml"))
 LONGEST_CELL = 40  # lines
+LONGEST_SCRIPT = 80  # lines of a cell tagged script, which is a whole program to be copied
 NINE_IN_TEN_CELLS = 20  # lines at most
 LARGEST_FILE = 500_000  # bytes
+WRITTEN_BY_READERS = "08_write_grpo_yourself"  # its exercises come before its findings
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 every_profile = pytest.mark.parametrize(
@@ -171,11 +174,18 @@ def test_24_gb_profile_is_accepted_by_the_settings():
 
 @every_notebook
 def test_code_cells_are_short(name):
-    lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(name)[1:])
+    cells = [cell for cell in code_cells(name)[1:] if "script" not in tags_of(cell)]
+    lengths = sorted(len(cell.source.splitlines()) for cell in cells)
     ninetieth = lengths[int(0.9 * (len(lengths) - 1))]
 
     assert ninetieth <= NINE_IN_TEN_CELLS
     assert lengths[-1] <= LONGEST_CELL
+
+
+def test_script_of_the_training_notebook_is_short():
+    (script,) = [cell for cell in code_cells("04_train") if "script" in tags_of(cell)]
+
+    assert len(script.source.splitlines()) <= LONGEST_SCRIPT
 
 
 @every_notebook
@@ -228,8 +238,10 @@ def test_notebook_ends_with_where_to_go_on(name):
 
 @every_notebook
 def test_parts_of_a_notebook_come_in_the_same_order(name):
-    signs = ["**The one question:**", "## Findings", "**Check your understanding", "## Exercises"]
-    places = [prose(name).index(sign) for sign in signs]
+    findings = ["## Findings", "**Check your understanding"]
+    exercises = ["## Exercises"]
+    rest = exercises + findings if name == WRITTEN_BY_READERS else findings + exercises
+    places = [prose(name).index(sign) for sign in ("**The one question:**", *rest)]
 
     assert places == sorted(places)
 

@@ -31,6 +31,7 @@ NOTEBOOKS = (
     "04_train",
     "05_evaluate_and_select",
     "06_what_grpo_did",
+    "08_write_grpo_yourself",
 )
 
 HEADLESS = {"sliders": False}  # nobody is there to move one
