@@ -152,8 +152,8 @@ def _fault_of_drawing(
     hot = replace(settings, temperature=HOT, max_completion_length=2)
     torch.manual_seed(settings.seed)
     first_tokens = sample(model, prompts, hot).completion_ids[:, 0]
-    if len(first_tokens.unique()) == 1:
-        return f"at a temperature of {HOT:g} all completions begin alike: is it passed on?"
+    if len(first_tokens.unique()) < len(first_tokens) / 2:
+        return f"at a temperature of {HOT:g} most completions begin alike: is it passed on?"
 
     policy: Any = model
     with torch.no_grad():

@@ -752,11 +752,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--input_path", required=True, help="contest file with the questions")
     parser.add_argument("--output_path", required=True, help="file for the answers")
+    _add_checkpoint_options(parser)
+    _add_model_options(parser)
+    return parser
 
+
+def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("a checkpoint of a run; everything below is read from the run")
     run.add_argument("--run", help="run folder, runs/default for one")
     run.add_argument("--checkpoint", help="epoch_3 for one; epoch_0 is the base model")
 
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("any model; with --run, options that replace the run's")
     model.add_argument("--model_id", help="model folder, hub id or GGUF file")
     model.add_argument("--lora_weights_path", help="adapter folder; left out: the base model")
@@ -787,7 +794,6 @@ def build_parser() -> argparse.ArgumentParser:
         type=_template_arguments,
         help="what the chat template gets besides messages, date and thinking, as JSON",
     )
-    return parser
 
 
 def _template_arguments(text: str) -> dict[str, Any]:

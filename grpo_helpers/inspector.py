@@ -576,6 +576,8 @@ def inspect_run(run: RunFolder, tokenize: Tokenize = by_character) -> Inspector 
     by_step: dict[int | None, list[Group]] = {}
     for group in groups_of_run(run):
         by_step.setdefault(group.step, []).append(group)
+    if not by_step:
+        return None
 
     settings = run.settings
     weights = settings["reward_weights"]

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
+import torch
 from helpers import ROOT
 from nbformat import NotebookNode
 
+BY_HAND = ("advantages_of", "token_losses", "average", "kl_terms")  # functions of notebook 02
 SOLUTION = re.compile(r"^## (\d\.\d) [^\n]*\n.*?```python\n(.*?)```", re.M | re.S)
 
 
 def read_notebook(name: str) -> NotebookNode:
     """Return a committed notebook."""
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def loss_by_hand() -> dict[str, Any]:
+    """Return the functions of notebook 02 that compute a loss by hand, by name."""
+    statements = []
+    for cell in read_notebook("02_reward_exploration").cells:
+        if cell.cell_type == "code":
+            statements += filter(_is_by_hand, ast.parse(cell.source).body)
+
+    names = {"np": np, "torch": torch}
+    exec(ast.unparse(ast.Module(statements, [])), names)
+    return names
+
+
+def _is_by_hand(statement: ast.stmt) -> bool:
+    """Return whether a statement is one of the functions, or the limits that they use."""
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name in BY_HAND
+    return isinstance(statement, ast.Assign) and "EPSILON" in ast.unparse(statement.targets[0])
 
 
 def solutions(name: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import pytest
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.health import examine
+from grpo_helpers.parameters import present_names
 from tools.experiments.quoted import quotable, quoted_reward
 from tools.experiments.recorded_runs import (
     FOLDER,
@@ -73,7 +74,8 @@ def test_command_of_a_recorded_run_names_it(name):
 @every_run
 def test_changes_of_a_recorded_run_are_in_its_settings(name):
     parameters = recorded_folder(name).settings
-    assert about(name)["changed"].items() <= parameters.items()
+    for key, value in present_names(about(name)["changed"]).items():
+        assert parameters[key] == value, key
 
 
 @every_run

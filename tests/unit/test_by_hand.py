@@ -277,7 +277,7 @@ MISTAKES = {
         "sample",
         "temperature=settings.temperature,",
         "",
-        "all completions begin alike",
+        "most completions begin alike",
     ),
     "usual top_k": ("sample", "top_k=0", "top_k=50", "top_k=0 lets all in"),
     "a list of rewards": ("score", "torch.tensor(rewards)", "rewards", "should return a tensor"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 
-import nbformat
-import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, TINY_MODEL
+import torch
+from exercises import loss_by_hand
+from helpers import TINY_MODEL
 
 from grpo_helpers import rewards
 from grpo_helpers.data import load_items
@@ -226,28 +226,21 @@ def test_spread_of_rewards_that_are_not_there_is_zero():
 @pytest.fixture(scope="module")
 def by_hand():
     """The loss of notebook 02, which another test compares with TRL's."""
-    cells = nbformat.read(ROOT / "notebooks/02_reward_exploration.ipynb", as_version=4).cells
-    (cell,) = [cell for cell in cells if "by-hand" in cell.metadata.get("tags", [])]
-    names = {"np": np}
-    exec(cell.source, names)
+    names = loss_by_hand()
     return names["token_losses"], names["average"]
 
 
 @pytest.mark.parametrize("loss_type", DIVISORS)
 def test_push_is_minus_the_slope_of_the_loss_by_hand(by_hand, loss_type):
     token_losses, average = by_hand
-    lengths, longest, step = np.array([4, 2, 3]), 6, 1e-4
-    advantages = np.array([1.2, -0.7, -0.5])
-    mask = (np.arange(4) < lengths[:, None]).astype(float)
-    old = np.full((3, 4), -1.0)
+    lengths, longest = torch.tensor([4, 2, 3]), 6
+    advantages = torch.tensor([1.2, -0.7, -0.5])
+    mask = (torch.arange(4) < lengths[:, None]).float()
+    old = torch.full((3, 4), -1.0)
 
-    slopes = []
-    for place in range(3):
-        moved = old.copy()
-        moved[place, 0] += step  # the first token of one completion
-        losses = [token_losses(new, old, old, advantages) for new in (old, moved)]
-        before, after = (average(loss, mask, loss_type, longest) for loss in losses)
-        slopes.append((after - before) / step)
+    new = old.clone().requires_grad_()
+    average(token_losses(new, old, advantages, mask), mask, loss_type, longest).backward()
+    slopes = new.grad[:, 0].tolist()  # at the first token of each completion
 
     pushes = token_pushes(advantages.tolist(), lengths.tolist(), loss_type, longest)
     assert pushes == pytest.approx([-slope for slope in slopes], rel=1e-3)

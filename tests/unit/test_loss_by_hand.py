@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from exercises import read_notebook
+from exercises import BY_HAND, loss_by_hand
 from helpers import TINY_MODEL
 from trl import GRPOConfig, GRPOTrainer
 
@@ -20,7 +19,6 @@ pytestmark = pytest.mark.heavy  # every test builds TRL's trainer
 LENGTHS = (9, 4, 6, 2)  # tokens of the four completions of a group
 LONGEST = 12
 REWARDS = (1.0, 0.4, 0.5, 0.0)
-BY_HAND = ("advantages_of", "token_losses", "average", "kl_terms")
 VARIANTS = {  # options of GRPOConfig, and the method of ``token_losses`` that goes with them
     "grpo": ({"loss_type": "grpo"}, "grpo"),
     "dapo": ({"loss_type": "dapo"}, "grpo"),
@@ -30,23 +28,10 @@ VARIANTS = {  # options of GRPOConfig, and the method of ``token_losses`` that g
 }
 
 
-def is_by_hand(statement):
-    """Return whether a statement is one of the functions, or the limits that they use."""
-    if isinstance(statement, ast.FunctionDef):
-        return statement.name in BY_HAND
-    return isinstance(statement, ast.Assign) and "EPSILON" in ast.unparse(statement.targets[0])
-
-
 @pytest.fixture(scope="module")
 def by_hand():
     """The functions as the notebook defines them, without the cells around them."""
-    statements = []
-    for cell in read_notebook("02_reward_exploration").cells:
-        if cell.cell_type == "code":
-            statements += filter(is_by_hand, ast.parse(cell.source).body)
-
-    names = {"np": np, "torch": torch}
-    exec(ast.unparse(ast.Module(statements, [])), names)
+    names = loss_by_hand()
     assert set(BY_HAND) <= names.keys()
     return names
 
