@@ -27,13 +27,13 @@ export TOKENIZERS_PARALLELISM = false
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.installed  ## run the seven notebooks, headless, into runs/default (PROFILE=name uses params/name)
+run: $(VENV)/.installed  ## run the eight notebooks, headless, into runs/default (PROFILE=name uses params/name)
 	$(PY) -m tools.course.run --profile $(PROFILE)
 
 quick: $(VENV)/.installed  ## the tests that train nothing; under a minute
 	$(PYTEST) $(LIGHT)
 
-test: check  ## lint, types, and every test that takes seconds, all seven notebooks at smoke size among them
+test: check  ## lint, types, and every test that takes seconds, all eight notebooks at smoke size among them
 	$(PYTEST) -m "not slow and not browser"
 
 test-all: check  ## the long tests too, and those in a browser

@@ -1,4 +1,4 @@
-"""The parameters of the seven notebooks, checked before anything costly starts.
+"""The parameters of the eight notebooks, checked before anything costly starts.
 
 Each notebook's parameters cell is its interface; the cell after it hands the namespace to one of
 these classes. An unknown name stops the run, and the error names the closest match (papermill
@@ -301,6 +301,38 @@ class BudgetSettings(Settings):
     quant: str = "4bit"
     lora_r: int = 64
     vram_gb: float = 24.0
+
+
+@dataclass(kw_only=True)
+class FirstRunSettings(Settings):
+    """Parameters of notebook 00, which trains a short run of its own beside that of notebook 04."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
+
+    train_data_path: str = "data/embedded/train.json"
+    eval_data_path: str = "data/embedded/dev.json"
+    model_name: str = "data/tiny_model"
+    max_steps: int = 25
+    seed: int = 0
+
+    def check(self) -> None:
+        """There is something to train."""
+        _check_least(self, ("max_steps",), least=1)
+
+    @property
+    def training(self) -> TrainSettings:
+        """The settings of the short run: those of the default run, ended earlier."""
+        return TrainSettings(
+            run_name=f"{self.run_name}-first",
+            output_dir=self.output_dir,
+            train_data_path=self.train_data_path,
+            eval_data_path=self.eval_data_path,
+            model_name=self.model_name,
+            max_steps=self.max_steps,
+            save_strategy="steps",
+            save_steps=self.max_steps,
+            seed=self.seed,
+        )
 
 
 @dataclass(kw_only=True)

@@ -18,6 +18,7 @@ from tools.course.notebook_hash import code_hash, store_hash, stored_hash
 from tools.course.run import NOTEBOOKS
 
 CLASSES = {
+    "00_first_run": settings.FirstRunSettings,
     "01_data_and_few_shot": settings.DataSettings,
     "02_reward_exploration": settings.RewardLabSettings,
     "03_memory_budget": settings.BudgetSettings,

@@ -25,6 +25,7 @@ from tools.course.publish import publish
 from tools.course.summary import summary
 
 NOTEBOOKS = (
+    "00_first_run",
     "01_data_and_few_shot",
     "02_reward_exploration",
     "03_memory_budget",
@@ -34,6 +35,7 @@ NOTEBOOKS = (
     "08_write_grpo_yourself",
 )
 
+TRAINING = ("00_first_run", "04_train")
 HEADLESS = {"sliders": False}  # nobody is there to move one
 SHOWN = ("step ", "note: ", "downloading: ")  # how lines begin that are worth seeing at once
 
@@ -122,7 +124,7 @@ def run_course(
 
         print(f"{notebook} ... ", end="", flush=True)
         seconds = run_notebook(notebook, parameters, run_dir / "notebooks" / f"{notebook}.ipynb")
-        if notebook == "04_train":  # step lines have come between
+        if notebook in TRAINING:  # step lines have come between
             print(f"\n{notebook}: ", end="")
         print(f"{seconds:.0f} s", flush=True)
     return run_dir
