@@ -16,7 +16,7 @@ PY := $(VENV)/bin/python
 # The tests of one file stay on one worker; the longest files start first (tests/conftest.py).
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Without the examples of the modules that load transformers' trainer: they run in make test.
-LIGHT := -m "not heavy and not slow and not browser" --ignore grpo_helpers/callbacks.py --ignore grpo_helpers/shared_prefix.py --ignore grpo_helpers/shared_prompts.py --ignore grpo_helpers/training.py
+LIGHT := -m "not heavy and not slow and not browser" --ignore grpo_helpers/callbacks.py --ignore grpo_helpers/live.py --ignore grpo_helpers/shared_prefix.py --ignore grpo_helpers/shared_prompts.py --ignore grpo_helpers/training.py
 # No model hub is needed: nothing is downloaded while the course runs.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
