@@ -7,6 +7,7 @@ from helpers import ROOT
 from grpo_helpers import carry_over
 from grpo_helpers.data import load_items
 from grpo_helpers.questions import SELECTION
+from grpo_helpers.run_folder import BASE
 from grpo_helpers.splits import TEST_NONCE
 from tools.experiments.recorded_runs import chosen_checkpoint, items_on_test, recorded_of_arm
 
@@ -33,6 +34,17 @@ def choices_of_the_default_run():
     return scores
 
 
+def invented_words_after_one_word():
+    """Return the answers about invented words of two-way families after training on one word."""
+    one = POINTS[(POINTS["words"] == 1) & (POINTS["kind"] == carry_over.TWO_WAY)]
+
+    trained = one[one["is_trained"]].drop_duplicates(["way", "seed", "card"])
+    trained = trained[["way", "seed", "card", "form"]].rename(columns={"form": "trained_form"})
+    is_asked = (one["split"] == TEST_NONCE.title) & (one["question_type"] == SELECTION)
+    invented = one[is_asked].merge(trained, on=["way", "seed", "card"])
+    return invented.assign(is_trained_form=invented["form"] == invented["trained_form"])
+
+
 def rule(way, words):
     return SHARES.loc[(way, words), "rule"]
 
@@ -49,21 +61,28 @@ def test_every_point_is_recorded():
 
 
 @every_way
-def test_one_word_is_known_in_new_sentences(way):
-    assert SHARES.loc[(way, 1), "memory"] > 0.9
+def test_one_word_teaches_a_preference_for_its_form(way):
+    scores = invented_words_after_one_word()
+    by_form = scores[scores["way"] == way].groupby("is_trained_form")["choice"].mean()
+
+    assert by_form[True] > 0.8
+    assert by_form[False] < 0.4
 
 
 @every_way
-def test_one_word_leaves_invented_words_to_a_guess(way):
+def test_two_words_make_more_than_a_guess(way):
     questions = carry_over.memory_and_rule(POINTS)["rule_questions"].max()
-    low, high = carry_over.chance_range(int(questions))
 
-    assert low <= rule(way, 1) <= high
+    assert rule(way, 2) > carry_over.chance_range(int(questions)).high
 
 
-@every_way
-def test_more_words_make_more_of_a_rule(way):
-    assert rule(way, MOST) > rule(way, 1) + 0.08
+@pytest.mark.parametrize("way", ["grpo", "rejection"])
+def test_more_than_two_words_add_nothing(way):
+    assert rule(way, MOST) == pytest.approx(rule(way, 2), abs=0.05)
+
+
+def test_gold_answers_go_on_teaching():
+    assert rule("gold", MOST) > rule("gold", 2) + 0.08
 
 
 def test_grpo_leads_at_two_words():
@@ -74,6 +93,12 @@ def test_gold_answers_lead_at_eight_words():
     assert rule("gold", MOST) > max(rule("grpo", MOST), rule("rejection", MOST))
 
 
+def test_memory_falls_with_the_words_under_grpo():
+    memory = SHARES.loc["grpo", "memory"]
+
+    assert memory.is_monotonic_decreasing
+
+
 def test_four_families_do_not_carry_over():
     shares = rule_of_two_way_families()
 
@@ -82,6 +107,23 @@ def test_four_families_do_not_carry_over():
 
 
 # -- what the README says ------------------------------------------------------------------------
+
+
+def choices_of_the_base():
+    """Return the scores of the base on invented words, once for each seed."""
+    tables = []
+    for name in recorded_of_arm("seed"):
+        tested = items_on_test(name)
+        tables.append(tested[tested["checkpoint"] == BASE])
+    return pd.concat(tables)
+
+
+def test_word_of_the_readme_is_wrong_before_training():
+    items = load_items(ROOT / "data/embedded" / TEST_NONCE.file)
+    (asked,) = [item.id for item in items if item.extra["word"] == "툽취예요"]
+    scores = choices_of_the_base()
+
+    assert scores[scores["id"] == asked]["choice"].tolist() == [0] * len(recorded_of_arm("seed"))
 
 
 @pytest.mark.parametrize("word", ["좀앙", "툽취"])
