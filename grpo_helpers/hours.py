@@ -175,7 +175,7 @@ def forward_flops(arch: Architecture, lora_rank: int, tokens: float, context: fl
         context: Tokens that each of them attends to, on average.
 
     >>> forward_flops(load_architecture("Qwen3-0.6B"), 0, tokens=1, context=0) / 1e9
-    0.880803840
+    0.88080384
     """
     weights = arch.linear_params
     if lora_rank:
