@@ -462,15 +462,19 @@ def _train_here(
                 print(f"loading {settings.model_name} in every process", flush=True)
             bert_scorer(settings.bertscore_model, settings.bertscore_layers)
             set_seed(settings.seed)
-            run_trainer = build_trainer(settings, prepared, config, writer)
-            for callback in callbacks:
-                run_trainer.trainer.add_callback(callback)
-            _train_from(checkpoint, run_trainer)
+            # No name for the trainer here: this function still runs when an error is explained,
+            # and what it names would stay in memory with the error.
+            _train_from(checkpoint, build_trainer(settings, prepared, config, writer), callbacks)
 
 
-def _train_from(checkpoint: Path | None, run_trainer: RunTrainer) -> None:
+def _train_from(
+    checkpoint: Path | None, run_trainer: RunTrainer, callbacks: Sequence[TrainerCallback]
+) -> None:
     """Train to the end, from the start or from one of TRL's checkpoints."""
     trainer = run_trainer.trainer
+    for callback in callbacks:
+        trainer.add_callback(callback)
+
     if checkpoint:
         library_fixes.apply_on_resume(trainer, step_of(checkpoint))
 
