@@ -37,6 +37,7 @@ from grpo_helpers.run_folder import (
     RunFolder,
 )
 from grpo_helpers.settings import TrainSettings
+from grpo_helpers.similarity import common_start
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -440,7 +441,7 @@ def group_parts(texts: Sequence[str], tokens: Sequence[Tokens]) -> list[list[Par
     parts = []
 
     for text, own in zip(texts, tokens, strict=True):
-        agreed = [_letters_in_common(own.pieces, other.pieces) for other in tokens]
+        agreed = [_letters_in_common(own, other) for other in tokens]
         parts.append(_cut(text, differences[text], agreed))
 
     return parts
@@ -448,9 +449,9 @@ def group_parts(texts: Sequence[str], tokens: Sequence[Tokens]) -> list[list[Par
 
 def _common_blocks(one: str, other: str) -> list[tuple[int, int, int]]:
     """Return what two texts have in common: place in one, place in the other, length."""
-    start = _letters_in_common(one, other)
+    start = common_start(one, other)
     rest, other_rest = one[start:], other[start:]
-    end = _letters_in_common(rest[::-1], other_rest[::-1])
+    end = common_start(rest[::-1], other_rest[::-1])
     rest, other_rest = rest[: len(rest) - end], other_rest[: len(other_rest) - end]
 
     blocks = [(0, 0, start)]
@@ -476,14 +477,10 @@ def _mark(one: Differences, other: Differences, blocks: list[tuple[int, int, int
         place, other_place = start + length, other_start + length
 
 
-def _letters_in_common(one: Sequence[str], other: Sequence[str]) -> int:
+def _letters_in_common(one: Tokens, other: Tokens) -> int:
     """Return how many letters the first tokens have that two texts share."""
-    letters = 0
-    for piece, other_piece in zip(one, other, strict=False):
-        if piece != other_piece:
-            break
-        letters += len(piece)
-    return letters
+    shared = one.pieces[: common_start(one.pieces, other.pieces)]
+    return sum(map(len, shared))
 
 
 def _cut(text: str, differences: Differences, agreed: Sequence[int]) -> list[Part]:

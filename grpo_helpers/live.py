@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from grpo_helpers.plots import COLORS, smoothed
+from grpo_helpers.health import EXACT_MATCH
+from grpo_helpers.plots import draw
 from grpo_helpers.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from transformers import TrainerControl, TrainerState, TrainingArguments
-
-EXACT_MATCH = "rewards/em_reward/mean"
 
 
 class LiveCurve(TrainerCallback):
@@ -92,13 +91,13 @@ def curve_so_far(rows: list[dict[str, Any]], steps: int) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    numbers = [row["step"] for row in rows]
-    shares = [row[EXACT_MATCH] for row in rows]
+    last = rows[-1]
 
     figure, ax = plt.subplots(figsize=(8, 3))
-    ax.plot(numbers, shares, color=COLORS["em"], alpha=0.35)
-    ax.plot(numbers, smoothed(shares), color=COLORS["em"], linewidth=2)
+    draw(ax, rows, EXACT_MATCH, "em")
     ax.set(xlim=(1, max(steps, 2)), ylim=(0, 1.02), xlabel="step")
     ax.set_ylabel("right answers among the samples")
-    ax.set_title(f"step {numbers[-1]} of {steps}: {shares[-1]:.0%} of the samples are right")
+    ax.set_title(
+        f"step {last['step']} of {steps}: {last[EXACT_MATCH]:.0%} of the samples are right"
+    )
     return figure

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from grpo_helpers.answers import normalize_quotes, parse_gold
+from grpo_helpers.similarity import common_start
 
 SELECTION = "선택형"  # "choose": pick one option of every {A/B} in a sentence
 CORRECTION = "교정형"  # "correct": find and fix the one error of a sentence
@@ -247,8 +248,8 @@ def _differing_words(gold: str, other: str) -> tuple[str, str]:
     "네, 내일", but "네 내일" is not.
     """
     # Lengths of the common start and of the common end, cut back to whole words.
-    head = _common_start(gold, other)
-    tail = _common_start(gold[head:][::-1], other[head:][::-1])
+    head = common_start(gold, other)
+    tail = common_start(gold[head:][::-1], other[head:][::-1])
     head = _up_to_last_space(gold, head)
     tail = _up_to_last_space(gold[::-1], tail)
 
@@ -266,18 +267,6 @@ def _differing_words(gold: str, other: str) -> tuple[str, str]:
             tail = _up_to_last_space(gold[::-1], tail - 1)
         else:
             head = _up_to_last_space(gold, head - 1)
-
-
-def _common_start(left: str, right: str) -> int:
-    """Return how many characters two texts have in common at their start."""
-    length = 0
-
-    for left_char, right_char in zip(left, right, strict=False):  # up to the end of the shorter
-        if left_char != right_char:
-            break
-        length += 1
-
-    return length
 
 
 def _up_to_last_space(text: str, length: int) -> int:

@@ -1,12 +1,13 @@
 """How similar two texts are, and where they differ.
 
 In: two texts. Out: the Jaccard similarity of their character n-grams, which finds near copies
-between splits, or the words that changed from one to the other. The article compares no sentences;
+between splits, the length of their common start, or the words that changed from one to the other. The article compares no sentences;
 here a near copy of a question must not be its few-shot example.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 NEAR_COPY = 0.6  # character 5-gram Jaccard above which two sentences count as copies of each other
@@ -20,6 +21,20 @@ def char_ngrams(text: str, n: int = 5) -> set[str]:
     """
     starts = range(len(text) - n + 1)
     return {text[start : start + n] for start in starts} or {text}
+
+
+def common_start(left: Sequence[object], right: Sequence[object]) -> int:
+    """Return how many characters, or tokens, two texts have in common at their start.
+
+    >>> common_start("며칠이다", "며칠밖에"), common_start([5, 6], [5, 6, 7])
+    (2, 2)
+    """
+    length = 0
+    for of_left, of_right in zip(left, right, strict=False):  # up to the end of the shorter
+        if of_left != of_right:
+            break
+        length += 1
+    return length
 
 
 def jaccard(left: set[str], right: set[str]) -> float:

@@ -36,6 +36,7 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, question_sentences
 from grpo_helpers.settings import TrainSettings
+from grpo_helpers.similarity import common_start
 from grpo_helpers.splits import TEST_NONCE, TEST_UNSEEN_WORDS
 from tools.corpus.questions import CHOOSE, option_order
 from tools.experiments.quoted import quotable
@@ -263,30 +264,20 @@ def part(right: Sequence[int], wrong: Sequence[int]) -> Parting:
     >>> part([5, 1, 6, 7, 9], [5, 6, 7, 9])
     Parting(common=(5,), right=(1, 6), wrong=(6,))
     """
-    start = _common_start(right, wrong)
+    start = common_start(right, wrong)
     right_rest = right[start:]
     wrong_rest = wrong[start:]
     shorter = min(len(right_rest), len(wrong_rest))
     if shorter == 0:
         raise InputError("the tokens of one sentence are the beginning of the other's")
 
-    common_end = _common_start(right_rest[::-1], wrong_rest[::-1])
+    common_end = common_start(right_rest[::-1], wrong_rest[::-1])
     tail = min(common_end, shorter - 1)
     return Parting(
         common=tuple(right[:start]),
         right=tuple(right_rest[: len(right_rest) - tail]),
         wrong=tuple(wrong_rest[: len(wrong_rest) - tail]),
     )
-
-
-def _common_start(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many tokens two texts have in common at their start."""
-    length = 0
-    for left_token, right_token in zip(left, right, strict=False):  # up to the end of the shorter
-        if left_token != right_token:
-            break
-        length += 1
-    return length
 
 
 def encode_probes(
