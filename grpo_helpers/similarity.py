@@ -1,8 +1,8 @@
 """How similar two texts are, and where they differ.
 
 In: two texts. Out: the Jaccard similarity of their character n-grams, which finds near copies
-between splits, the length of their common start, or the words that changed from one to the other. The article compares no sentences;
-here a near copy of a question must not be its few-shot example.
+between splits, the length of their common start, or the words that changed from one to the other.
+The article compares no sentences; here a near copy of a question must not be its few-shot example.
 """
 
 from __future__ import annotations
