@@ -14,6 +14,7 @@ from typing import Any
 from grpo_helpers.files import InputError, project_root, read_json, resolve_path
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output head
 # Bytes per number. NF4: 4 bits, a uint8 scale per 64 weights, a float32 per 64*256 of them.
 BF16 = 2
 FP32 = 4
@@ -227,7 +228,8 @@ def lora_params(arch: Architecture, rank: int, targets: Sequence[str] = ATTENTIO
     Args:
         arch: The model's shape.
         rank: Of the two trained matrices.
-        targets: Names of linear layers, as in :attr:`Architecture.linears`.
+        targets: Names of linear layers, as in :attr:`Architecture.linears`, or
+            :data:`ALL_LINEAR` alone.
 
     Raises:
         InputError: There is no target, or an unknown one.
@@ -236,6 +238,9 @@ def lora_params(arch: Architecture, rank: int, targets: Sequence[str] = ATTENTIO
     81788928
     """
     known = arch.linears
+    if list(targets) == [ALL_LINEAR]:
+        targets = list(known)
+
     unknown = [name for name in targets if name not in known]
     if unknown or not targets:
         raise InputError(f"lora targets {unknown[:1] or 'none'}; known are {', '.join(known)}")

@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from grpo_helpers.by_hand import NEVER_BY_ZERO
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, read_json, replace_halves, resolve_path
 from grpo_helpers.questions import SELECTION, Item, question_sentences
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 PAGE_FILE = "inspector.html"
 ENDING = "_reward"  # of the columns that hold rewards
-EPSILON = 1e-4  # what TRL adds to a standard deviation
 EQUAL = 1e-6  # rewards whose standard deviation is smaller differ by rounding only
 
 ALIKE = 2 / 3  # completions that share this part of the longer one are compared letter by letter
@@ -304,7 +304,7 @@ def group_advantages(sums: Sequence[float | None], scale_rewards: str = "group")
     [0.5, -0.5]
     """
     spread = spread_of(sums)
-    divisor = spread.std + EPSILON if scale_rewards == "group" else 1.0
+    divisor = spread.std + NEVER_BY_ZERO if scale_rewards == "group" else 1.0
     return [0.0 if value is None else (value - spread.mean) / divisor for value in sums]
 
 

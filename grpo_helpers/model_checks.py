@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_helpers.architecture import ALL_LINEAR
 from grpo_helpers.files import (
     InputError,
     first_line,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG = "adapter_config.json"  # the file that makes a folder an adapter
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output head
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"  # names the parts of a large model

@@ -3,7 +3,9 @@
 In: the name of a model (a folder, a hub id, a GGUF file) and, to answer with a checkpoint, its
 adapter folder. Out: objects of transformers and PEFT. The article wraps the model in LoRA itself;
 here the base model and a ``LoraConfig`` go to TRL, which wraps it once. Dropout defaults to 0 where
-the article has 0.05: TRL samples rollouts in training mode, where dropout distorts them.
+the article has 0.05: TRL samples rollouts in training mode, where dropout distorts them. By default
+all linear layers are adapted, because that teaches the embedded model faster; the article adapts
+the attention, and so do the GPU profiles.
 """
 
 from __future__ import annotations

@@ -132,7 +132,6 @@ def smoke_run(tmp_path_factory):
     course = tmp_path_factory.mktemp("course")
     folder = course / "notebooks"
     folder.mkdir()
-    (course / "data").symlink_to(ROOT / "data")  # the script in bare TRL of notebook 04 reads it
     for name in run.NOTEBOOKS:
         write_solved_notebook(name, folder / f"{name}.ipynb")
 

@@ -36,6 +36,7 @@ import numpy as np
 
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
+from grpo_helpers.model_checks import lora_targets
 from grpo_helpers.settings import TrainSettings
 from tools.benchmarks.pairs import TimesFaster
 from tools.benchmarks.targets import Target, add_record_option, record, report
@@ -253,7 +254,7 @@ def train_bare(settings: TrainSettings) -> None:
         peft_config=LoraConfig(
             r=settings.lora_r,
             lora_alpha=settings.lora_alpha,
-            target_modules=settings.lora_target_modules.split(","),
+            target_modules=lora_targets(settings.lora_target_modules),
             task_type="CAUSAL_LM",
         ),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from grpo_helpers import recorded
+from grpo_helpers.architecture import ATTENTION
 from grpo_helpers.files import project_root
 from grpo_helpers.recorded import ABOUT_FILE, RecordedRun
 from grpo_helpers.splits import TEST_SPLITS
@@ -28,7 +29,7 @@ TEMPERATURES = (0.6, 1.0)
 RATES = (3e-4, 1e-3)
 
 # The steps of the default run, and of one of its epochs: other group sizes have other epochs.
-SAME_STEPS: dict[str, Any] = {"max_steps": 100, "save_strategy": "steps", "save_steps": 25}
+SAME_STEPS: dict[str, Any] = {"max_steps": 75, "save_strategy": "steps", "save_steps": 25}
 
 # Weights that nobody should train with.
 FORMAT_ONLY_WEIGHTS = {"format": 1.0}
@@ -89,6 +90,9 @@ def _other_settings() -> dict[str, PlannedRun]:
             runs[f"temperature_{temperature}_rate_{rate}"] = PlannedRun(changed)
 
     runs["weights_code"] = PlannedRun({"reward_weights": "code"})
+
+    attention = ",".join(ATTENTION)
+    runs["attention_only"] = PlannedRun({"lora_target_modules": attention}, has_tests=True)
 
     for group_size in GROUP_SIZES:
         changed = {"num_generations": group_size} | SAME_STEPS

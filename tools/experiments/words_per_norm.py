@@ -3,8 +3,8 @@
 ``python -m tools.experiments.words_per_norm`` trains the embedded model on k words of each family,
 for k = 1, 2, 4 and 8, three seeds, in three ways:
 
-- ``grpo``: notebook 04's training, always for the same number of steps and completions, however few
-  prompts there are;
+- ``grpo``: notebook 04's training with an adapter on the attention layers, always for the same
+  number of steps and completions, however few prompts there are;
 - ``gold``: supervised training on the gold answers of the same prompts;
 - ``rejection``: supervised training on the base's own samples that are an exact match (rejection
   sampling, then fine-tuning).
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from grpo_helpers.architecture import ATTENTION
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row, load_items
 from grpo_helpers.files import project_root, write_json
@@ -55,6 +56,7 @@ WORDS = (1, 2, 4, 8)
 SPLITS = (TEST, TEST_UNSEEN_WORDS, TEST_NONCE)  # what is asked afterwards
 SEEDS = (0, 1, 2)
 STEPS = 50  # of GRPO: 16 prompts x 8 completions each
+PASSES_OF_A_ROUND = 4  # two rounds a step; with one, the samples are others
 SUPERVISED_STEPS = 100  # of 16 answers each
 SAMPLES = 16  # of each prompt, for rejection sampling
 COLUMNS = [
@@ -127,6 +129,8 @@ def settings_of(point: Point, items: Sequence[Item], threads: int) -> TrainSetti
         run_name=run_name,
         train_data_path=str(file),
         eval_data_path="data/smoke/dev.json",  # nothing is chosen: the last checkpoint counts
+        lora_target_modules=",".join(ATTENTION),
+        steps_per_generation=PASSES_OF_A_ROUND,
         max_steps=STEPS,
         save_strategy="steps",
         save_steps=STEPS,

@@ -133,7 +133,7 @@ def what_is_left(profile: dict[str, Any], bench: dict[str, Any]) -> dict[str, st
     return {
         "finished": f"{finished:.1%}",
         "finished_of_step": f"{finished * writing:.1%}",
-        "one_round": ratio_text(tried[alternatives.ONE_ROUND]),
+        "two_rounds": ratio_text(tried[alternatives.TWO_ROUNDS]),
         "merged": ratio_text(tried[alternatives.MERGED]),
         "tried_pairs": str(tried["pairs"]),
         "packed": ratio_text(bench["packed row"]),
@@ -176,7 +176,7 @@ def page() -> str:
         step=step_table(recorded),
         sharing=sharing_table(recorded_cases()),
         completions=completions,
-        round_rows=default.per_device_train_batch_size * default.steps_per_generation,
+        half_of_them=completions // 2,
         prompts=completions // default.num_generations,
         completions_each=sharing.MICRO_BATCH * sharing.MICRO_BATCHES,
         tokens_each=sharing.COMPLETION_TOKENS,
