@@ -312,7 +312,7 @@ class FirstRunSettings(Settings):
     train_data_path: str = "data/embedded/train.json"
     eval_data_path: str = "data/embedded/dev.json"
     model_name: str = "data/tiny_model"
-    max_steps: int = 25
+    max_steps: int = 24
     seed: int = 0
 
     def check(self) -> None:
