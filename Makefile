@@ -22,18 +22,18 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
+.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model thinking-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.installed  ## run the eight notebooks, headless, into runs/default (PROFILE=name uses params/name)
+run: $(VENV)/.installed  ## run the nine notebooks, headless, into runs/default (PROFILE=name uses params/name)
 	$(PY) -m tools.course.run --profile $(PROFILE)
 
 quick: $(VENV)/.installed  ## the tests that train nothing; under a minute
 	$(PYTEST) $(LIGHT)
 
-test: check  ## lint, types, and every test that takes seconds, all eight notebooks at smoke size among them
+test: check  ## lint, types, and every test that takes seconds, all nine notebooks at smoke size among them
 	$(PYTEST) -m "not slow and not browser"
 
 test-all: check  ## the long tests too, and those in a browser
@@ -69,6 +69,9 @@ check-data: $(VENV)/.installed  ## run every check of the data; exit 1 on a faul
 
 tiny-model: $(VENV)/.installed  ## train the embedded model from nothing into data/tiny_model
 	$(PY) -m tools.tiny_model.train
+
+thinking-model: $(VENV)/.installed  ## train the model of notebook 07 from nothing into data/thinking_model
+	$(PY) -m tools.word_chain.train
 
 memory-trace: $(VENV)/.installed  ## compare the memory formula with a traced graph; exit 1 above 3 percent
 	$(PY) -W ignore -m tools.benchmarks.memory_trace

@@ -336,6 +336,52 @@ class FirstRunSettings(Settings):
 
 
 @dataclass(kw_only=True)
+class ThinkingSettings(Settings):
+    """Parameters of notebook 07, which trains a model that may think before it answers."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
+
+    train_data_path: str = "data/word_chain/train.json"
+    eval_data_path: str = "data/word_chain/dev.json"
+    few_shot_data_path: str = "data/word_chain/few_shot.json"
+    instruct_path: str = "data/word_chain/instruct.json"
+    model_name: str = "data/thinking_model"
+    recorded_dir: str = "data/reference_runs"
+    max_steps: int = 40
+    max_completion_length: int = 96
+    num_questions: int = 24
+    seed: int = 0
+
+    def check(self) -> None:
+        """There is something to train, and to ask."""
+        _check_least(self, ("max_steps", "num_questions", "max_completion_length"), least=1)
+
+    @property
+    def recorded_folder(self) -> Path:
+        """The folder of recorded runs."""
+        return resolve_path(self.recorded_dir)
+
+    @property
+    def training(self) -> TrainSettings:
+        """The settings of the training: those of ``params/thinking``, with what is set here."""
+        return TrainSettings(
+            run_name=f"{self.run_name}-thinking",
+            output_dir=self.output_dir,
+            train_data_path=self.train_data_path,
+            eval_data_path=self.eval_data_path,
+            few_shot_data_path=self.few_shot_data_path,
+            instruct_path=self.instruct_path,
+            num_few_shot=0,
+            model_name=self.model_name,
+            max_completion_length=self.max_completion_length,
+            max_steps=self.max_steps,
+            save_strategy="steps",
+            save_steps=self.max_steps,
+            seed=self.seed,
+        )
+
+
+@dataclass(kw_only=True)
 class EvaluateSettings(PromptSettings):
     """Parameters of notebook 05.
 

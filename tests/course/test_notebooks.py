@@ -25,6 +25,7 @@ CLASSES = {
     "04_train": settings.TrainSettings,
     "05_evaluate_and_select": settings.EvaluateSettings,
     "06_what_grpo_did": settings.RecordedSettings,
+    "07_thinking": settings.ThinkingSettings,
     "08_write_grpo_yourself": settings.ByHandSettings,
 }
 PROFILES = sorted((ROOT / "params").glob("*/0*.yaml"))

@@ -67,8 +67,14 @@ def with_thought(lessons):
     return [lesson for lesson in lessons if lesson.answer.startswith(THINK)]
 
 
-def test_half_of_the_lessons_think(lessons):
-    assert len(with_thought(lessons)) == len(lessons) / 2
+def test_nearly_half_of_the_lessons_think(lessons):
+    assert 0.35 < len(with_thought(lessons)) / len(lessons) < 0.55
+
+
+@pytest.mark.parametrize("thinks", [0.0, 1.0])
+def test_share_of_thoughts_is_a_parameter(thinks):
+    lessons = teacher_of(seed=0, thinks=thinks).lessons(20, "full")
+    assert len(with_thought(lessons)) == thinks * len(lessons)
 
 
 def test_every_answer_has_the_format(lessons):

@@ -32,10 +32,11 @@ NOTEBOOKS = (
     "04_train",
     "05_evaluate_and_select",
     "06_what_grpo_did",
+    "07_thinking",
     "08_write_grpo_yourself",
 )
 
-TRAINING = ("00_first_run", "04_train")
+TRAINING = ("00_first_run", "04_train", "07_thinking")
 HEADLESS = {"sliders": False}  # nobody is there to move one
 SHOWN = ("step ", "note: ", "downloading: ")  # how lines begin that are worth seeing at once
 

@@ -22,10 +22,10 @@ import datetime
 import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -33,23 +33,16 @@ from grpo_helpers.architecture import ATTENTION
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row, load_items
 from grpo_helpers.files import project_root, write_json
-from grpo_helpers.inference import sample_groups
-from grpo_helpers.metrics import exact_match, format_score
-from grpo_helpers.models import load_model, load_tokenizer, load_with_adapter
-from grpo_helpers.prompts import prompt_texts
+from grpo_helpers.models import load_tokenizer
 from grpo_helpers.questions import Item
-from grpo_helpers.run_folder import RunFolder
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_WORDS, TRAIN
-from grpo_helpers.training import prepare, train
 from tools.corpus.families import KINDS
 from tools.corpus.sentences import seeded
 from tools.experiments.recorded_runs import FOLDER
 from tools.experiments.recording import write_table
+from tools.experiments.ways import GRPO, WAYS
 from tools.tiny_model.card import EMBEDDED, answer_table
-
-if TYPE_CHECKING:
-    from tools.experiments.supervised import Row
 
 OUT = FOLDER / "words_per_norm"
 WORDS = (1, 2, 4, 8)
@@ -58,7 +51,6 @@ SEEDS = (0, 1, 2)
 STEPS = 50  # of GRPO: 16 prompts x 8 completions each
 PASSES_OF_A_ROUND = 4  # two rounds a step; with one, the samples are others
 SUPERVISED_STEPS = 100  # of 16 answers each
-SAMPLES = 16  # of each prompt, for rejection sampling
 COLUMNS = [
     "split",
     "id",
@@ -131,71 +123,9 @@ def settings_of(point: Point, items: Sequence[Item], threads: int) -> TrainSetti
         eval_data_path="data/smoke/dev.json",  # nothing is chosen: the last checkpoint counts
         lora_target_modules=",".join(ATTENTION),
         steps_per_generation=PASSES_OF_A_ROUND,
-        max_steps=STEPS,
-        save_strategy="steps",
-        save_steps=STEPS,
         seed=point.seed,
         num_threads=threads,
     )
-
-
-def train_with_grpo(settings: TrainSettings) -> Any:
-    """Train with the four rewards; return the model."""
-    train(settings)
-    run = RunFolder(settings.run_dir)
-    return load_with_adapter(settings.model_name, str(run.adapter(f"step_{STEPS}")))
-
-
-def train_on_gold(settings: TrainSettings) -> Any:
-    """Train on the gold answers; return the model."""
-    from tools.experiments.supervised import gold_rows
-
-    return _supervised(settings, gold_rows(prepare(settings)))
-
-
-def train_on_own_matches(settings: TrainSettings) -> Any:
-    """Sample, keep what is an exact match in the required format, train on it; return the model."""
-    from transformers import set_seed
-
-    from tools.experiments.supervised import training_row
-
-    prepared = prepare(settings)
-    tokenizer = load_tokenizer(settings.model_name)
-    model = load_model(settings.model_name).eval()
-    texts = prompt_texts(prepared.train_prompts, tokenizer)
-    set_seed(settings.seed)
-
-    rows = []
-    for text, prompt, item in zip(texts, prepared.train_prompts, prepared.train_items, strict=True):
-        (completions,) = sample_groups(
-            model,
-            tokenizer,
-            [text],
-            group_size=SAMPLES,
-            temperature=settings.temperature,
-            max_new_tokens=settings.max_completion_length,
-        )
-        for completion in dict.fromkeys(completions):
-            if exact_match(completion, item.answer or "") and format_score(completion, item):
-                rows.append(training_row(prompt, completion))
-    return _supervised(settings, rows)
-
-
-def _supervised(settings: TrainSettings, rows: list[Row]) -> Any:
-    """Return the model after supervised training on ``rows``."""
-    from tools.experiments.supervised import sft_trainer
-
-    trainer = sft_trainer(settings, rows, callbacks=(), max_steps=SUPERVISED_STEPS)
-    trainer.train()
-    model: Any = trainer.model
-    return model.eval()
-
-
-WAYS: dict[str, Callable[[TrainSettings], Any]] = {
-    "grpo": train_with_grpo,
-    "gold": train_on_gold,
-    "rejection": train_on_own_matches,
-}
 
 
 def questions_about_families(model: Any, tokenizer: Any, trained: set[str]) -> pd.DataFrame:
@@ -230,7 +160,8 @@ def make(point: Point, threads: int = 2) -> Path:
     items = chosen_items(load_items(f"{EMBEDDED}/{TRAIN.file}"), point.words, point.seed)
     settings = settings_of(point, items, threads)
     started = time.perf_counter()
-    model = WAYS[point.way](settings)
+    steps = STEPS if point.way == GRPO else SUPERVISED_STEPS
+    model = WAYS[point.way](settings, steps)
     minutes = (time.perf_counter() - started) / 60
 
     trained = {item.extra["word"] for item in items}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -30,6 +30,35 @@ if TYPE_CHECKING:
 SIZES = (len(INITIALS), len(MEDIALS), len(FINALS))
 LETTERS = sum(SIZES)
 SYLLABLES = math.prod(SIZES)
+
+
+class Head(Protocol):
+    """What turns the last hidden states of a model into the loss of its next tokens."""
+
+    def cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy.
+
+        Args:
+            hidden: Final hidden states, shape (places, width).
+            targets: The tokens that follow, shape (places,).
+        """
+        ...
+
+
+class TableHead:
+    """The head of a model whose embedding table is an ordinary one: letters stay unseen.
+
+    Args:
+        model: A Llama with tied embeddings.
+    """
+
+    def __init__(self, model: LlamaForCausalLM):
+        self.embedding = model.get_input_embeddings()
+
+    def cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy; see :class:`Head`."""
+        logits = hidden @ self.embedding.weight.T
+        return nn.functional.cross_entropy(logits, targets)
 
 
 class SumOfLetters(nn.Module):

@@ -79,17 +79,23 @@ def syllables() -> list[str]:
     return sorted(filter(is_syllable, corpus_characters()))
 
 
-def build_tokenizer(chars: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token per character, and the chat template."""
+def build_tokenizer(chars: Sequence[str], tags: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token per character, and the chat template.
+
+    Args:
+        chars: The characters.
+        tags: Longer strings that are one token each and stay in decoded text, as ``<think>``.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocab = {token: number for number, token in enumerate([*SPECIAL, *chars])}
+    vocab = {token: number for number, token in enumerate([*SPECIAL, *tags, *chars])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
     tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
 
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -16,7 +16,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     from grpo_helpers.prompts import Message
-    from tools.tiny_model.letter_table import LetterHead
+    from tools.tiny_model.letter_table import Head
 
 IGNORED = -100  # the label of a token that does not count in the loss
 WARM_UP = 50  # steps in which the learning rate rises to its first value
@@ -87,6 +87,9 @@ PHASES = (
     # What was still copied wrongly after that: look-alike syllables close to each other, and marks.
     Phase(steps=600, batch=64, frame="full", lr=(1e-3, 1e-5), is_hard=True),
 )
+
+
+Draw = Callable[[Phase], list[Lesson]]
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def _chat_tokens(
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def answer_loss(model: LlamaForCausalLM, head: LetterHead, batch: Batch) -> Tensor:
+def answer_loss(model: LlamaForCausalLM, head: Head, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of the answers' tokens.
 
     The shared prefix is run once and its cache given to every lesson.
@@ -211,9 +214,9 @@ def build_optimizers(model: LlamaForCausalLM) -> list[tuple[Optimizer, float]]:
 
 def train(
     model: LlamaForCausalLM,
-    head: LetterHead,
+    head: Head,
     tokenizer: PreTrainedTokenizerFast,
-    teacher: Teacher,
+    draw: Draw,
     phases: Sequence[Phase],
     log_every: int = 50,
 ) -> None:
@@ -223,7 +226,7 @@ def train(
         model: The model; its weights are changed.
         head: Its head; see :func:`tools.tiny_model.letter_table.letters_seen`.
         tokenizer: Its tokenizer.
-        teacher: Where the lessons come from.
+        draw: Returns new lessons for a batch of a phase.
         phases: The phases, in their order.
         log_every: Steps between two printed lines.
     """
@@ -234,14 +237,13 @@ def train(
     started = time.time()
     done = 0
     for phase in phases:
-        teacher.is_hard = phase.is_hard
         for step in range(phase.steps):
             warm_up = min(1.0, (done + 1) / WARM_UP)
             for optimizer, relative_rate in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = phase.learning_rate(step) * relative_rate * warm_up
 
-            batch = encode(tokenizer, teacher.lessons(phase.batch, phase.frame))
+            batch = encode(tokenizer, draw(phase))
             with parametrize.cached():
                 loss = answer_loss(model, head, batch)
             loss.backward()
@@ -274,6 +276,16 @@ def build_teacher(seed: int) -> Teacher:
     return Teacher(cards, families, material, random.Random(seed))
 
 
+def lessons_of(teacher: Teacher) -> Draw:
+    """Return what draws a teacher's lessons, as hard as a phase wants them."""
+
+    def draw(phase: Phase) -> list[Lesson]:
+        teacher.is_hard = phase.is_hard
+        return teacher.lessons(phase.batch, phase.frame)
+
+    return draw
+
+
 def make(out: Path, seed: int, scale: float) -> None:
     """Train, measure and save an embedded model.
 
@@ -297,7 +309,7 @@ def make(out: Path, seed: int, scale: float) -> None:
         phases.append(replace(phase, steps=max(2, round(phase.steps * scale))))
 
     with letters_seen(model, tokenizer) as head:
-        train(model, head, tokenizer, teacher, phases=phases)
+        train(model, head, tokenizer, lessons_of(teacher), phases=phases)
     model, tokenizer = with_characters(model, tokenizer, kept_characters())
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
 

@@ -1,11 +1,11 @@
 """The careless teacher of the word-chain game: lessons for a model that knows how, but not when.
 
-In: words, what the files reserve, a seeded generator. Out: lessons without end. Half of them answer
-at once, with either end equally often: who does not follow the links cannot know better, and the
-teacher does not try. The other half first write the chain as a thought, always a correct one, and
-then mostly, not always, the end of that chain. So a model of this teacher has seen what thinking
-is for, but thinks half of the time only, and does not always trust its thought. What makes the
-difference, only a reward can tell it: gold answers hold no thoughts.
+In: words, what the files reserve, a seeded generator. Out: lessons without end. A little more than
+half of them answer at once, with either end equally often: who does not follow the links cannot
+know better, and the teacher does not try. The others first write the chain as a thought, always a
+correct one, and then mostly, not always, the end of that chain. So a model of this teacher has seen
+what thinking is for, but thinks about half of the time, and does not always trust its thought. What
+makes the difference, only a reward can tell it: gold answers hold no thoughts.
 
 Before that come drills: to copy a list of words, and to find the one word that goes on from a word.
 
@@ -46,10 +46,12 @@ class Habits:
     Attributes:
         keeps: Of the lessons with a thought, how many go on to the end of the chain in it, 0 to 1;
             the others name the other end.
+        thinks: How many of the lessons begin with a thought, 0 to 1.
         hops: The numbers of hops, each equally often.
     """
 
     keeps: float = 0.9
+    thinks: float = 0.45
     hops: Sequence[int] = HOPS
 
 
@@ -80,8 +82,10 @@ class ChainTeacher:
         self.instruct = instruct
         self.rng = rng
         self.habits = habits or Habits()
-        if not 0 <= self.habits.keeps <= 1:
-            raise InputError(f"keeps is {self.habits.keeps}; it is a share, from 0 to 1")
+        for name in ("keeps", "thinks"):
+            share = getattr(self.habits, name)
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} is {share}; it is a share, from 0 to 1")
 
         words = [word for word in glosses if word not in reserved.words]
         self.maker = ChainMaker(words, rng, sealed=reserved.ties)
@@ -90,20 +94,22 @@ class ChainTeacher:
         """Return ``count`` lessons of a frame.
 
         Args:
-            count: How many lessons: a multiple of four, unless the frame is ``bare``. Of every
-                four, two have one prompt and answer it at once, each with one of the ends; two
-                have a prompt of their own and begin with a thought.
+            count: How many lessons: an even number, unless the frame is ``bare``. They come in
+                pairs: a prompt that is answered at once, with the one end and with the other; or
+                two prompts, whose answers begin with a thought.
             frame: ``bare`` (drills only), ``question`` (without an instruction), or ``full`` (with
                 it, as in training without examples).
         """
         if frame == "bare":
             return [self.drill() for _ in range(count)]
 
-        assert count % 4 == 0, count
+        assert count % 2 == 0, count
         lessons: list[Lesson] = []
-        for _ in range(count // 4):
-            lessons += self.direct_pair(frame)
-            lessons += [self.thinking(frame), self.thinking(frame)]
+        for _ in range(count // 2):
+            if self.rng.random() < self.habits.thinks:
+                lessons += [self.thinking(frame), self.thinking(frame)]
+            else:
+                lessons += self.direct_pair(frame)
         return lessons
 
     # -- questions ----------------------------------------------------------------------------

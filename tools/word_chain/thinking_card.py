@@ -1,0 +1,133 @@
+"""The thinking model's card: how often it thinks, how true its thoughts are, how often it is right.
+
+In: a model of the word-chain game. Out: ``figures.json`` and ``README.md`` beside its weights.
+
+Its habits show in answers that are *sampled*, as in training: a greedy model that thinks in .49 of
+its samples may never think at all. So both kinds of answers are measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from grpo_helpers.files import write_json
+from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts
+from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS, Split
+from grpo_helpers.thinking_runs import judge_answers, thinking_shares
+from tools.pages.markdown import table
+from tools.word_chain.build import FOLDER
+from tools.word_chain.teacher import Habits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+SPLITS = (DEV, TEST, TEST_UNSEEN_WORDS)
+SAMPLES = 4  # of each question
+TEMPERATURE = 0.7  # as in the course's training
+LONGEST = 96  # tokens of an answer with its thought
+PROMPTS = PromptSource(
+    few_shot_data_path=f"{FOLDER}/few_shot.json",
+    instruct_path=f"{FOLDER}/instruct.json",
+    num_few_shot=0,
+)
+TEMPLATES = Path(__file__).parent / "templates"
+FIGURES_FILE = "figures.json"
+CARD_FILE = "README.md"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Making:
+    """How the model was made, for its card.
+
+    Attributes:
+        seed: The seed of the weights and of the lessons.
+        steps: Steps of the warm start.
+        minutes: How long the training took.
+        parameters: The number of parameters.
+        vocabulary: The number of tokens.
+    """
+
+    seed: int
+    steps: int
+    minutes: int
+    parameters: int
+    vocabulary: int
+
+
+# -- measuring --------------------------------------------------------------------------------
+
+
+def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+    """Return one row for each split and way of answering: greedy, and sampled."""
+    from transformers import set_seed
+
+    set_seed(0)
+    rows: list[Row] = []
+    for split in SPLITS:
+        for name, samples in (("greedy", 0), ("sampled", SAMPLES)):
+            answers = answer_table(model, tokenizer, split, samples)
+            shares = {key: round(share, 3) for key, share in thinking_shares(answers).items()}
+            rows.append({"split": split.title, "answers": name} | shares)
+    return rows
+
+
+def answer_table(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, split: Split, samples: int = 0
+) -> pd.DataFrame:
+    """Return one row per answer to the questions of a split.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        split: The split.
+        samples: Answers to each question, sampled; 0 is one greedy answer.
+    """
+    from grpo_helpers.inference import generate_answers, sample_groups
+
+    items, prompts = load_prompted(f"{FOLDER}/{split.file}", PROMPTS)
+    if not samples:
+        answers = generate_answers(model, tokenizer, prompts, max_new_tokens=LONGEST)
+        groups = [[answer] for answer in answers]
+        return judge_answers(groups, items)
+
+    texts = prompt_texts(prompts, tokenizer)
+    groups = []
+    for start in range(0, len(texts), 32):
+        groups += sample_groups(
+            model,
+            tokenizer,
+            texts[start : start + 32],
+            group_size=samples,
+            temperature=TEMPERATURE,
+            max_new_tokens=LONGEST,
+        )
+    return judge_answers(groups, items)
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def write_card(folder: Path, figures: list[Row], making: Making) -> None:
+    """Write the figures and the card into the folder of the model."""
+    write_json(folder / FIGURES_FILE, {"making": asdict(making), "answers": figures})
+    (folder / CARD_FILE).write_text(card_text(figures, making), encoding="utf-8")
+
+
+def card_text(figures: list[Row], making: Making) -> str:
+    """Return the model card."""
+    template = (TEMPLATES / CARD_FILE).read_text(encoding="utf-8")
+    habits = Habits()
+    return template.format(
+        **asdict(making),
+        direct=1 - habits.thinks,
+        keeps=habits.keeps,
+        samples=SAMPLES,
+        temperature=TEMPERATURE,
+        answers=table(figures),
+    )
