@@ -76,3 +76,22 @@ def test_loss_equals_that_of_the_whole_table():
     (our_gradient,) = torch.autograd.grad(ours, vectors)
     (whole_gradient,) = torch.autograd.grad(whole, vectors)
     assert torch.allclose(our_gradient, whole_gradient, atol=1e-5)
+
+
+def test_loss_of_an_ordinary_table_is_that_of_the_model():
+    import torch
+
+    from tools.tiny_model.letter_table import TableHead
+    from tools.tiny_model.model import build_model, build_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(list("격합 "))
+    model = build_model(tokenizer)
+    tokens = torch.tensor([tokenizer("격 합 격")["input_ids"]])
+    hidden = model.model(input_ids=tokens).last_hidden_state
+
+    loss = TableHead(model).cross_entropy(hidden[0, :-1], tokens[0, 1:])
+
+    assert loss.item() == pytest.approx(
+        model(input_ids=tokens, labels=tokens).loss.item(), rel=1e-5
+    )

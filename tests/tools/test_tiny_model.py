@@ -28,7 +28,7 @@ from tools.tiny_model.model import (
     kept_characters,
     with_characters,
 )
-from tools.tiny_model.train import Phase, build_teacher, train
+from tools.tiny_model.train import Phase, build_teacher, lessons_of, train
 
 DATA = project_root() / "data"
 TRAIN = load_items(DATA / "embedded/train.json")
@@ -201,7 +201,7 @@ def test_few_steps_of_the_warm_start_lower_the_loss(teacher, tokenizer, capsys):
     phase = Phase(steps=12, batch=8, frame="bare", lr=(3e-3, 3e-3))
     model = build_model(tokenizer)
     with letters_seen(model, tokenizer) as head:
-        train(model, head, tokenizer, teacher, phases=[phase], log_every=1)
+        train(model, head, tokenizer, lessons_of(teacher), phases=[phase], log_every=1)
     losses = [float(line.split()[3]) for line in capsys.readouterr().out.splitlines()]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.3
