@@ -8,6 +8,8 @@ what thinking is for, but thinks about half of the time, and does not always tru
 makes the difference, only a reward can tell it: gold answers hold no thoughts.
 
 Before that come drills: to copy a list of words, and to find the one word that goes on from a word.
+Half of all lessons have words that are made up of random syllables: whoever can follow those can
+follow any words, also ones that were never shown.
 
 Unlike the careless teacher of the spelling course (``tools/tiny_model/teacher.py``), this one never
 gets the format wrong. Its lessons have the frames of that teacher, so that the same training takes
@@ -37,6 +39,7 @@ from tools.word_chain.questions import (
 from tools.word_chain.words import load_words
 
 P_COPY = 0.5  # of the drills; the others are about one link
+VOCABULARIES = 8  # of made-up words, each as large as that of the game
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ class Habits:
         keeps: Of the lessons with a thought, how many go on to the end of the chain in it, 0 to 1;
             the others name the other end.
         thinks: How many of the lessons begin with a thought, 0 to 1.
+        made_up: How many of the lessons have words made up of random syllables, 0 to 1.
         hops: The numbers of hops, each equally often.
     """
 
     keeps: float = 0.9
     thinks: float = 0.45
+    made_up: float = 0.5
     hops: Sequence[int] = HOPS
 
 
@@ -82,13 +87,15 @@ class ChainTeacher:
         self.instruct = instruct
         self.rng = rng
         self.habits = habits or Habits()
-        for name in ("keeps", "thinks"):
+        for name in ("keeps", "thinks", "made_up"):
             share = getattr(self.habits, name)
             if not 0 <= share <= 1:
                 raise InputError(f"{name} is {share}; it is a share, from 0 to 1")
 
         words = [word for word in glosses if word not in reserved.words]
         self.maker = ChainMaker(words, rng, sealed=reserved.ties)
+        self.reserved = reserved
+        self.made_up: dict[int, ChainMaker] = {}  # by the number of the vocabulary
 
     def lessons(self, count: int, frame: Frame) -> list[Lesson]:
         """Return ``count`` lessons of a frame.
@@ -139,14 +146,36 @@ class ChainTeacher:
 
     def _puzzle(self) -> tuple[Puzzle, Layout]:
         """Return a puzzle, and how its question is put into words."""
-        puzzle = self.maker.puzzle(self.rng.choice(self.habits.hops))
+        maker = self.maker
+        if self.rng.random() < self.habits.made_up:
+            maker = self._made_up_maker(self.rng.randrange(VOCABULARIES))
+
+        puzzle = maker.puzzle(self.rng.choice(self.habits.hops))
         return puzzle, shuffled(puzzle, self.rng)
+
+    def _made_up_maker(self, number: int) -> ChainMaker:
+        """Return a maker of puzzles with as many words as the game has, of random syllables."""
+        if number in self.made_up:
+            return self.made_up[number]
+
+        syllables = sorted(set("".join(self.glosses)))
+        lengths = [len(word) for word in self.glosses]
+        words: set[str] = set()
+        while len(words) < len(self.glosses):
+            word = "".join(self.rng.choices(syllables, k=self.rng.choice(lengths)))
+            if word not in self.reserved.words:
+                words.add(word)
+
+        maker = ChainMaker(sorted(words), self.rng, sealed=self.reserved.ties)
+        self.made_up[number] = maker
+        return maker
 
     def _messages(self, puzzle: Puzzle, layout: Layout, frame: Frame) -> list[Message]:
         """Return the prompt of a question in a frame."""
         if frame == "question":
             return [{"role": "user", "content": question(puzzle, layout)}]
-        item = make_item("lesson", puzzle, layout, self.glosses)
+        glosses = {word: self.glosses.get(word, "") for word in puzzle.words}
+        item = make_item("lesson", puzzle, layout, glosses)
         return build_messages(item, self.instruct)
 
     # -- drills -------------------------------------------------------------------------------

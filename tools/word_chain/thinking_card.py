@@ -8,7 +8,9 @@ its samples may never think at all. So both kinds of answers are measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +74,18 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[
     for split in SPLITS:
         for name, samples in (("greedy", 0), ("sampled", SAMPLES)):
             answers = answer_table(model, tokenizer, split, samples)
-            shares = {key: round(share, 3) for key, share in thinking_shares(answers).items()}
+            shares = rounded(thinking_shares(answers))
             rows.append({"split": split.title, "answers": name} | shares)
     return rows
+
+
+def rounded(shares: Mapping[str, float]) -> Row:
+    """Return shares to three digits; empty where there was nothing to count.
+
+    >>> rounded({"thinks": 0.12345, "right with a thought": float("nan")})
+    {'thinks': 0.123, 'right with a thought': ''}
+    """
+    return {name: "" if isnan(share) else round(share, 3) for name, share in shares.items()}
 
 
 def answer_table(

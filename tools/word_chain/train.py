@@ -38,7 +38,7 @@ TAGS = ("<think>", "</think>")
 PHASES = (
     Phase(steps=200, batch=64, frame="bare", lr=(3e-3, 3e-3)),
     Phase(steps=200, batch=48, frame="question", lr=(3e-3, 3e-3)),
-    Phase(steps=800, batch=48, frame="full", lr=(3e-3, 1e-5)),
+    Phase(steps=1100, batch=48, frame="full", lr=(3e-3, 1e-5)),
 )
 
 
