@@ -304,7 +304,7 @@ def test_greedy_choices_are_those_of_a_guess(split):
 
 @pytest.mark.parametrize("split", OF_KNOWN_NORMS)
 def test_greedy_choices_are_nowhere_far_from_a_guess(split):
-    assert 0.37 <= SPLITS[split][OF_TWO] <= 0.63
+    assert 0.36 <= SPLITS[split][OF_TWO] <= 0.64
 
 
 @pytest.mark.parametrize("split", OF_KNOWN_NORMS)
