@@ -45,7 +45,7 @@ def romanise(text: str) -> str:
     >>> romanise("며칠"), romanise("몇일")
     ('myeochil', 'myeoch-il')
     >>> romanise("{취업률/취업율}")
-    '{chwieoblyul/chwieob-yul}'
+    '{chwi-eoblyul/chwi-eob-yul}'
     """
     written = []
     final_before: str | None = None  # of the syllable before, if there is one

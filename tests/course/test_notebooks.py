@@ -371,4 +371,4 @@ def test_notebook_without_a_fingerprint_is_not_up_to_date():
 )
 def test_latin_letters_in_the_prose_are_those_of_the_word(name, words):
     for word in words:
-        assert re.search(rf"{word}(,| is| \() ?\*{romanise(word)}\*", prose(name)), word
+        assert re.search(rf"{word}\W*(is )?\*{romanise(word)}\*", prose(name)), word
