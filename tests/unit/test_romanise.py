@@ -44,9 +44,9 @@ def test_no_two_syllables_look_the_same():
 
 def test_no_two_words_of_two_syllables_look_the_same():
     # The border between them is all that can be ambiguous: every final before every initial.
-    step = len(FINALS)
+    step = len(VOWELS) * len(FINALS)
     first = [chr(FIRST_SYLLABLE + final) for final in range(len(FINALS))]
-    second = [chr(FIRST_SYLLABLE + initial * len(VOWELS) * step) for initial in range(len(INITIALS))]
+    second = [chr(FIRST_SYLLABLE + initial * step) for initial in range(len(INITIALS))]
     words = ["".join(pair) for pair in product(first, second)]
 
     assert len({romanise(word) for word in words}) == len(words)
