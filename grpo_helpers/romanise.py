@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from itertools import product
 
-# In the order of Unicode: ㄱ ㄲ ㄴ ..., ㅏ ㅐ ㅑ ..., and, for a syllable without a final, "-" first.
+# In the order of Unicode. The first final stands for none.
 _INITIALS = "g kk n d tt l m b pp s ss - j jj ch k t p h"
 _VOWELS = "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i"
 _FINALS = "- g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h"
