@@ -19,6 +19,7 @@ from tools.course.league import UNTRAINED, find_files, main, rank
 from tools.course.league_entry import Rules
 
 DEV = "data/smoke/dev.json"
+SMALLEST = ("--params", SMOKE_PARAMS, "--questions", DEV, "--steps", "2")
 
 # An entry that works, although it has changed how answers are scored in its own process.
 PATCHES = """
@@ -39,7 +40,7 @@ rewards.register("share", share)
 TWO = """
 from grpo_helpers import rewards
 rewards.register("one", lambda completions, **_: [1.0 for _ in completions])
-rewards.register("other", lambda completions, **_: [0.0 for _ in completions])
+rewards.register("second", lambda completions, **_: [0.0 for _ in completions])
 """
 QUITS = "raise SystemExit(3)"
 FILES = {"patches": PATCHES, "quits": QUITS, "raises": RAISES, "two": TWO, "_helper": QUITS}
@@ -55,7 +56,7 @@ def run_main(*arguments):
     """Return the exit code of the command, and what it has printed."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        code = main([*map(str, arguments), "--params", SMOKE_PARAMS, "--questions", DEV])
+        code = main([*map(str, arguments), *SMALLEST])
     return code, printed.getvalue()
 
 
@@ -170,7 +171,7 @@ def test_league_with_a_failed_entry_ends_with_one(league):
     ("name", "told"),
     [
         ("raises", "line 6: ZeroDivisionError: division by zero"),
-        ("two", "two.py registers one, other"),
+        ("two", "two.py registers one, second"),
         ("quits", "exit code 3"),
     ],
 )
