@@ -362,7 +362,6 @@ def test_notebook_without_a_fingerprint_is_not_up_to_date():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("00_first_run", ["확률", "확율"]),
         ("01_data_and_few_shot", ["률", "율"]),
         ("02_reward_exploration", ["며칠", "몇일"]),
         ("05_evaluate_and_select", ["률", "율", "뎝률", "뎝율"]),
