@@ -82,6 +82,12 @@ def test_printed_lines_cannot_break_the_page(tmp_path):
     assert notebooks.output(Shown("one", "it", "printed")) == "<pre>a &lt; b</pre>"
 
 
+def test_long_output_is_cut_visibly(tmp_path):
+    notebooks = with_output(tmp_path, output_type="stream", name="stdout", text="a\nb\nc\n")
+
+    assert notebooks.output(Shown("one", "it", "printed", lines=2)) == "<pre>a\nb\n...</pre>"
+
+
 def test_table_loses_the_style_of_its_notebook(tmp_path):
     data = {"text/html": "<div><style>x</style><table border=1><tr></tr></table></div>"}
     notebooks = with_output(tmp_path, output_type="execute_result", execution_count=1, data=data)

@@ -21,7 +21,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,7 @@ def scores_of(entries: Sequence[Entry], questions: str) -> dict[str, dict[str, l
 def write_table(ranked: pd.DataFrame, entries: Sequence[Entry], folder: Path) -> str:
     """Write ``league.md`` and ``league.csv``; return the Markdown."""
     faults = [entry for entry in entries if entry.fault]
-    lines = [table([_shown(row) for row in ranked.to_dict("records")])]
+    lines = [table([_shown(dict(row)) for _, row in ranked.iterrows()])]
     lines += [f"\n{entry.name}: {entry.fault}" for entry in faults]
     text = "\n".join(lines) + "\n"
 
@@ -224,7 +224,7 @@ def write_table(ranked: pd.DataFrame, entries: Sequence[Entry], folder: Path) ->
     return text
 
 
-def _shown(row: dict[str, Any]) -> dict[str, str]:
+def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
     """Return a row of the table as it is read."""
     p_value = row["p against the first"]
     tied = "yes" if row["tied"] else "no"

@@ -43,11 +43,13 @@ class Shown:
         notebook: The name of the notebook.
         cell: The id of the cell.
         kind: ``figure``, ``table`` or ``printed``.
+        lines: Of what is printed, only so many lines; 0 shows all.
     """
 
     notebook: str
     cell: str
     kind: str
+    lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Notebooks:
             raise InputError(f"{place}: no such cell; correct {show_path(DECK)}")
 
         outputs = cells[0].get("outputs", [])
-        found = _RENDERERS[shown.kind](outputs)
+        found = _RENDERERS[shown.kind](outputs, shown.lines)
         if not found:
             raise InputError(f"{place} has no {shown.kind} in its output: run the notebook first")
         return found
@@ -146,7 +148,7 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _figure(outputs: Sequence[Any]) -> str:
+def _figure(outputs: Sequence[Any], _: int) -> str:
     """Return the last figure of a cell: one that is drawn anew while a cell runs ends with it."""
     images = [
         output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})
@@ -154,7 +156,7 @@ def _figure(outputs: Sequence[Any]) -> str:
     return f'<img alt="" src="data:image/png;base64,{images[-1].strip()}">' if images else ""
 
 
-def _table(outputs: Sequence[Any]) -> str:
+def _table(outputs: Sequence[Any], _: int) -> str:
     tables = [
         output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
@@ -164,9 +166,12 @@ def _table(outputs: Sequence[Any]) -> str:
     return found.group(0) if found else ""
 
 
-def _printed(outputs: Sequence[Any]) -> str:
-    text = "".join(output.text for output in outputs if output.output_type == "stream")
-    return f"<pre>{html.escape(text.strip())}</pre>" if text.strip() else ""
+def _printed(outputs: Sequence[Any], lines: int) -> str:
+    text = "".join(output.text for output in outputs if output.output_type == "stream").strip()
+    printed = text.splitlines()
+    if lines and len(printed) > lines:
+        text = "\n".join([*printed[:lines], "..."])
+    return f"<pre>{html.escape(text)}</pre>" if text else ""
 
 
 _RENDERERS = {"figure": _figure, "table": _table, "printed": _printed}
