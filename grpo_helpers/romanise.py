@@ -75,8 +75,6 @@ def _border(final_before: str | None, initial: str) -> str:
     """Return the initial of a syllable as it is written after the one before."""
     if final_before is None:  # at the beginning of a word, a silent letter is not written
         return initial.strip(SILENT)
-    if initial == SILENT:
-        return SILENT
 
     is_ambiguous = final_before.strip(SILENT) + initial in AMBIGUOUS
     if is_ambiguous and final_before != SILENT:
