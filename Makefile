@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
+.PHONY: help run quick test test-all coverage check bar bench lab slides outputs data check-data tiny-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: $(VENV)/.installed  ## time rewards, answering and training; exit 1 if a 
 
 lab: $(VENV)/.installed  ## open JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks
+
+slides: $(VENV)/.installed  ## slides for six sessions, made of the notebooks' figures, into runs/slides.html
+	$(PY) -m tools.course.slides
 
 outputs: $(VENV)/.installed  ## run the course; refresh the committed notebooks and both READMEs' results
 	$(PY) -m tools.course.run --profile default --write-outputs
