@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import unicodedata
 from pathlib import Path
 
 from grpo_helpers.files import project_root
@@ -107,5 +108,11 @@ def github_slug(heading: str, separator: str = "-") -> str:
     >>> github_slug("5. A format that rejects gold answers")
     '5-a-format-that-rejects-gold-answers'
     """
-    letters = re.sub(r"[^\w\- ]", "", heading.lower()).strip()
-    return letters.replace(" ", separator)
+    kept = [letter for letter in heading.lower() if letter in "- " or _is_word(letter)]
+    return "".join(kept).replace(" ", separator)
+
+
+def _is_word(letter: str) -> bool:
+    """Return whether Ruby, in which GitHub does it, takes a letter for a part of a word."""
+    category = unicodedata.category(letter)
+    return category[0] in "LM" or category in ("Nd", "Nl", "Pc")
