@@ -173,6 +173,18 @@ def test_front_page_says_what_the_readme_begins_with(front):
     assert README.split("\n\n")[1] in front
 
 
+@pytest.mark.parametrize("has_run", [True, False])
+def test_front_page_leads_to_the_report_of_a_run_that_was_made(monkeypatch, tmp_path, has_run):
+    report = tmp_path / "report.html"
+    if has_run:
+        report.write_text("<p>answers</p>")
+    monkeypatch.setattr(front_page, "REPORT", report)
+
+    page = front_page.front_page("{report}", README)
+
+    assert (front_page.REPORT_PAGE in page) == has_run
+
+
 def test_package_pages_are_in_import_order():
     listed = grpo_helpers.__doc__.split("listed above it:")[1].split(".")[0]
 

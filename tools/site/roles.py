@@ -14,7 +14,7 @@ from typing import Any
 from griffe import Extension
 
 _ROLE = re.compile(r":(?P<role>mod|func|class|meth|data|attr|exc):`~?(?P<name>[\w.]+)`")
-_EXAMPLE = re.compile(r"^(?P<indent> *)>>> .*?(?=^\s*$|\Z)", re.DOTALL | re.MULTILINE)
+_EXAMPLE = re.compile(r"^(?P<indent> *)>>>\s.*?(?=^\s*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
 class Roles(Extension):
