@@ -114,5 +114,4 @@ def github_slug(heading: str, separator: str = "-") -> str:
 
 def _is_word(letter: str) -> bool:
     """Return whether Ruby, in which GitHub does it, takes a letter for a part of a word."""
-    category = unicodedata.category(letter)
-    return category[0] in "LM" or category in ("Nd", "Nl", "Pc")
+    return bool(re.match(r"\w", letter)) and unicodedata.category(letter) != "No"  # such as ①
