@@ -67,9 +67,10 @@ check-data: $(VENV)/.installed  ## run every check of the data; exit 1 on a faul
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,check]"
 	$(PY) -m tools.corpus.check
 
+# Not with --quiet: it hides warnings from the strict mode, too, which would let every broken link pass.
 site: $(VENV)/.installed  ## build the course as a site of its own, into site/
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,site]"
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 	@echo "written: site/index.html (with a search: $(PYTHON) -m http.server --directory site)"
 
 tiny-model: $(VENV)/.installed  ## train the embedded model from nothing into data/tiny_model

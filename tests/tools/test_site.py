@@ -230,6 +230,16 @@ def links_of(path):
     return [html.unescape(link) for link in links if not re.match(r"https?:|mailto:", link)]
 
 
+def test_make_site_stops_at_a_link_that_leads_nowhere():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+    (build,) = re.findall(r"-m mkdocs build(.*)", makefile)
+
+    assert re.search(r"^strict: true\b", settings, re.MULTILINE)
+    assert build == "", "with --quiet, MkDocs ignores the warnings that strict mode stops at"
+
+
 @pytest.mark.slow
 def test_built_site_has_a_page_for_everything(site):
     modules = chain(*package_pages.rooms(README).values())
