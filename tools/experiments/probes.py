@@ -40,7 +40,7 @@ from grpo_helpers.similarity import common_start
 from grpo_helpers.splits import TEST_NONCE, TEST_UNSEEN_WORDS
 from tools.corpus.questions import CHOOSE, option_order
 from tools.experiments.quoted import quotable
-from tools.tiny_model.card import EMBEDDED
+from tools.tiny_model.copying import EMBEDDED
 
 if TYPE_CHECKING:
     import pandas as pd

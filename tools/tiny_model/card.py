@@ -28,13 +28,12 @@ from grpo_helpers.questions import SELECTION
 from grpo_helpers.splits import DEV, TEST_SPLITS, TEST_UNSEEN_NORMS, Split
 from tools.corpus.families import KINDS
 from tools.pages.markdown import table
-from tools.tiny_model.copying import copied
+from tools.tiny_model.copying import EMBEDDED, copied
 from tools.tiny_model.teacher import P_BAD_FORMAT, P_NONCE, P_OTHER_REASON
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-EMBEDDED = "data/embedded"  # the part of the data that the model is made for
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_FILE = "figures.json"
 CARD_FILE = "README.md"
@@ -91,11 +90,11 @@ def measure(
             share_tables.append(right_shares(model, tokenizer, folder, split))
     answers, right = pd.concat(answer_tables), pd.concat(share_tables)
 
-    by_split = right.groupby("split")["share"].mean().round(3)
+    by_split = right.groupby("split")["share"].mean().round(3).to_dict()
     splits: list[Row] = []
     for title, rows in answers.groupby("split", sort=False):
         row: Row = {"split": title, "questions": len(rows)} | _shares(rows)
-        splits.append(row | {P_RIGHT: by_split[title]})
+        splits.append(row | {P_RIGHT: by_split[str(title)]})
 
     of_families = answers[answers.kind.isin(KINDS) & (answers.split != TEST_UNSEEN_NORMS.title)]
     by_family = right[right.split != TEST_UNSEEN_NORMS.title].groupby("card")["share"].mean()
