@@ -90,21 +90,27 @@ def measure(
             share_tables.append(right_shares(model, tokenizer, folder, split))
     answers, right = pd.concat(answer_tables), pd.concat(share_tables)
 
-    by_split = right.groupby("split")["share"].mean().round(3).to_dict()
+    by_split = _means(right, "split")
     splits: list[Row] = []
     for title, rows in answers.groupby("split", sort=False):
         row: Row = {"split": title, "questions": len(rows)} | _shares(rows)
         splits.append(row | {P_RIGHT: by_split[str(title)]})
 
     of_families = answers[answers.kind.isin(KINDS) & (answers.split != TEST_UNSEEN_NORMS.title)]
-    by_family = right[right.split != TEST_UNSEEN_NORMS.title].groupby("card")["share"].mean()
+    by_family = _means(right[right.split != TEST_UNSEEN_NORMS.title], "card")
     families: list[Row] = []
     for (kind, card), rows in of_families.groupby(["kind", "card"], sort=False):
         choices = rows.groupby("split", sort=False).choice.mean().round(3)
         row = {"family": card, "kind": kind}
         row |= {str(split): choice for split, choice in choices.items()}
-        families.append(row | {P_RIGHT: round(by_family[card], 3)})
+        families.append(row | {P_RIGHT: by_family[str(card)]})
     return Figures(splits, families)
+
+
+def _means(shares: pd.DataFrame, column: str) -> dict[str, float]:
+    """Return the mean share of each value of a column, to three digits."""
+    means = shares.groupby(column)["share"].mean()
+    return {str(value): round(float(mean), 3) for value, mean in means.items()}
 
 
 def right_shares(
