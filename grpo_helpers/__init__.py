@@ -2,7 +2,7 @@
 
 Modules in import order; a module imports only modules listed above it:
 
-files, command_line, splits, library_fixes, answers, similarity, questions, romanise, data,
+files, command_line, splits, library_fixes, letters, answers, similarity, questions, romanise, data,
 chat_template, prompts, metrics, rewards, thoughts, reward_module, batch, architecture, parameters,
 memory, settings, hours, devices, preflight, model_checks, models, preview, run_folder,
 device_memory, kept_model, shared_prompts, inference, dev_answers, health, callbacks, launch_log,

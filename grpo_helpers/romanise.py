@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from itertools import product
 
-# In the order of Unicode. The first final stands for none.
+from grpo_helpers import letters
+
+# In the order of grpo_helpers.letters. The first final stands for none.
 _INITIALS = "g kk n d tt l m b pp s ss - j jj ch k t p h"
 _VOWELS = "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i"
 _FINALS = "- g kk gs n nj nh d l lg lm lb ls lt lp lh m b bs s ss ng j ch k t p h"
@@ -24,8 +26,9 @@ VOWELS = tuple(_VOWELS.split())
 FINALS = tuple(_FINALS.split())
 SILENT = "-"  # ㅇ before a vowel; as a final, none
 
-FIRST_SYLLABLE = ord("가")
-LAST_SYLLABLE = ord("힣")
+LATIN_INITIALS = dict(zip(letters.INITIALS, INITIALS, strict=True))
+LATIN_VOWELS = dict(zip(letters.MEDIALS, VOWELS, strict=True))
+LATIN_FINALS = dict(zip(letters.FINALS, FINALS, strict=True))
 
 
 def _ambiguous_borders() -> set[str]:
@@ -36,9 +39,9 @@ def _ambiguous_borders() -> set[str]:
     pairs: dict[str, int] = {}
     for final, initial in product(FINALS, INITIALS):
         if initial != SILENT:  # that one has its hyphen anyway
-            letters = final.strip(SILENT) + initial
-            pairs[letters] = pairs.get(letters, 0) + 1
-    return {letters for letters, count in pairs.items() if count > 1}
+            border = final.strip(SILENT) + initial
+            pairs[border] = pairs.get(border, 0) + 1
+    return {border for border, count in pairs.items() if count > 1}
 
 
 AMBIGUOUS = _ambiguous_borders()
@@ -56,15 +59,15 @@ def romanise(text: str) -> str:
     final_before: str | None = None  # of the syllable before, if there is one
 
     for character in text:
-        if not FIRST_SYLLABLE <= ord(character) <= LAST_SYLLABLE:
+        if not letters.is_syllable(character):
             written.append(character)
             final_before = None
             continue
 
-        index = ord(character) - FIRST_SYLLABLE
-        initial = INITIALS[index // (len(VOWELS) * len(FINALS))]
-        vowel = VOWELS[index // len(FINALS) % len(VOWELS)]
-        final = FINALS[index % len(FINALS)]
+        of_syllable = letters.letters_of(character)
+        initial = LATIN_INITIALS[of_syllable.initial]
+        vowel = LATIN_VOWELS[of_syllable.medial]
+        final = LATIN_FINALS[of_syllable.final]
 
         written.append(_border(final_before, initial) + vowel + final.strip(SILENT))
         final_before = final

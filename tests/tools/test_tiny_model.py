@@ -11,12 +11,12 @@ import pytest
 from grpo_helpers.answers import parse_gold
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json
+from grpo_helpers.letters import all_syllables, letters_of
 from grpo_helpers.metrics import exact_match, format_score
 from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.splits import UNSEEN_SPLITS
 from tools.corpus.check import gold_sentence
 from tools.corpus.families import TWO_WAY
-from tools.corpus.letters import all_syllables, letters_of
 from tools.corpus.nonce import invent
 from tools.tiny_model.card import OF_TWO, P_RIGHT, Figures, Making, card_text, measure
 from tools.tiny_model.model import (

@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 
-from grpo_helpers.romanise import FINALS, FIRST_SYLLABLE, INITIALS, LAST_SYLLABLE, VOWELS, romanise
+from grpo_helpers.letters import FIRST, LAST
+from grpo_helpers.romanise import FINALS, INITIALS, VOWELS, romanise
 
 # The examples of the notice itself (국어의 로마자 표기법, chapter 3, clause 8).
 OFFICIAL = {
@@ -31,13 +32,13 @@ def test_romanisation_agrees_with_the_examples_of_the_notice(word):
 
 
 def test_tables_cover_every_syllable_of_unicode():
-    syllables = LAST_SYLLABLE - FIRST_SYLLABLE + 1
+    syllables = ord(LAST) - ord(FIRST) + 1
 
     assert len(INITIALS) * len(VOWELS) * len(FINALS) == syllables
 
 
 def test_no_two_syllables_look_the_same():
-    syllables = [chr(code) for code in range(FIRST_SYLLABLE, LAST_SYLLABLE + 1)]
+    syllables = [chr(code) for code in range(ord(FIRST), ord(LAST) + 1)]
 
     assert len({romanise(syllable) for syllable in syllables}) == len(syllables)
 
@@ -45,8 +46,8 @@ def test_no_two_syllables_look_the_same():
 def test_no_two_words_of_two_syllables_look_the_same():
     # The border between them is all that can be ambiguous: every final before every initial.
     step = len(VOWELS) * len(FINALS)
-    first = [chr(FIRST_SYLLABLE + final) for final in range(len(FINALS))]
-    second = [chr(FIRST_SYLLABLE + initial * step) for initial in range(len(INITIALS))]
+    first = [chr(ord(FIRST) + final) for final in range(len(FINALS))]
+    second = [chr(ord(FIRST) + initial * step) for initial in range(len(INITIALS))]
     words = ["".join(pair) for pair in product(first, second)]
 
     assert len({romanise(word) for word in words}) == len(words)
