@@ -42,7 +42,8 @@ from tools.corpus.sentences import seeded
 from tools.experiments.recorded_runs import FOLDER
 from tools.experiments.recording import write_table
 from tools.experiments.ways import GRPO, WAYS
-from tools.tiny_model.card import EMBEDDED, answer_table
+from tools.tiny_model.card import answer_table
+from tools.tiny_model.copying import EMBEDDED
 
 OUT = FOLDER / "words_per_norm"
 WORDS = (1, 2, 4, 8)
