@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from helpers import ROOT
 
 import grpo_helpers
-from tools.course.run import NOTEBOOKS
+from grpo_helpers.headless import NOTEBOOKS
 from tools.pages import parameters
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
