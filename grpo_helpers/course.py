@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grpo_helpers import __version__
-from grpo_helpers.command_line import BAD_INPUT, COURSE, SUCCESS, run_command
+from grpo_helpers.command_line import BAD_INPUT, COURSE, SUCCESS, print_error, run_command
 from grpo_helpers.files import project_root
 
 FIRST_PAGE = "notebooks/00_first_run.ipynb"
@@ -87,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words[0]
     if name not in COMMANDS:
         parser.parse_args(words)  # --help, --version or an error: it ends the process
+        return BAD_INPUT
+
+    if sys.platform == "win32":  # the lock of a run folder is a Unix one
+        print_error("the course needs Linux or macOS: on Windows, use WSL 2 (docs/install.md)")
         return BAD_INPUT
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or a kernel warns at every fork
