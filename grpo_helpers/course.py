@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grpo_helpers import __version__
+import grpo_helpers
 from grpo_helpers.command_line import BAD_INPUT, COURSE, SUCCESS, print_error, run_command
 from grpo_helpers.files import project_root
 
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Exit codes: 0 success, 1 a negative result, 2 bad input (docs/install.md).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=grpo_helpers.__version__)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from grpo_helpers import __version__
+import grpo_helpers
 from grpo_helpers.command_line import COURSE, SUCCESS, program_name, run_command
 from grpo_helpers.files import (
     CARRIED,
@@ -49,7 +49,7 @@ def lay_out(folder: str | Path) -> Path:
 
     shutil.copytree(CARRIED, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
     # Last, so that a folder that was copied by half is no course folder.
-    write_json(target / MARKER, {"made_by": f"{COURSE} init", "version": __version__})
+    write_json(target / MARKER, {"made_by": f"{COURSE} init", "version": grpo_helpers.__version__})
     return target
 
 
