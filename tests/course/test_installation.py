@@ -250,7 +250,7 @@ def test_starter_installs_the_wheel_and_shows_a_smoke_run(wheel, tmp_path, monke
     assert (tmp_path / "grpo-course/runs/smoke/best_checkpoint.json").is_file()
     shown = [output for cell in executed.cells for output in cell.get("outputs", [])]
     pages = [output.data["text/html"] for output in shown if "text/html" in output.get("data", {})]
-    assert pages and pages[0].startswith("<iframe srcdoc=")
+    assert pages and pages[0].startswith("<div><iframe srcdoc=")
 
 
 # -- containers and the page -----------------------------------------------------------------------

@@ -78,9 +78,9 @@ def test_changed_parameter_is_read_as_yaml():
 
 
 def test_changed_text_stays_text():
-    values = headless.changed_parameters([["model_name", "1e3"]], ["04_train"])
+    values = headless.changed_parameters([["model_name", "2025"]], ["04_train"])
 
-    assert values == {"model_name": "1e3"}
+    assert values == {"model_name": "2025"}
 
 
 def test_parameter_that_no_chosen_notebook_has_is_refused():
