@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test test-all coverage check bar bench lab outputs data check-data tiny-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
+.PHONY: help run quick test test-all coverage check bar bench lab slides outputs data check-data site tiny-model memory-trace cpu-probe gpu-probe gpu-check lint types spelling clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: $(VENV)/.installed  ## time rewards, answering and training; exit 1 if a 
 lab: $(VENV)/.installed  ## open JupyterLab on the notebooks
 	$(VENV)/bin/jupyter lab notebooks
 
+slides: $(VENV)/.installed  ## slides for six sessions, made of the notebooks' figures, into runs/slides.html
+	$(PY) -m tools.course.slides
+
 outputs: $(VENV)/.installed  ## run the course; refresh the committed notebooks and both READMEs' results
 	$(PY) -m tools.course.run --profile default --write-outputs
 
@@ -66,6 +69,12 @@ data: $(VENV)/.installed  ## rebuild data/*.json from the norm cards
 check-data: $(VENV)/.installed  ## run every check of the data; exit 1 on a fault
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,check]"
 	$(PY) -m tools.corpus.check
+
+# Not with --quiet: it hides warnings from the strict mode, too, which would let every broken link pass.
+site: $(VENV)/.installed  ## build the course as a site of its own, into site/
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,site]"
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+	@echo "written: site/index.html (with a search: $(PYTHON) -m http.server --directory site)"
 
 tiny-model: $(VENV)/.installed  ## train the embedded model from nothing into data/tiny_model
 	$(PY) -m tools.tiny_model.train

@@ -2,11 +2,11 @@
 
 Modules in import order; a module imports only modules listed above it:
 
-files, command_line, splits, library_fixes, answers, similarity, questions, data, chat_template,
-prompts, metrics, rewards, thoughts, reward_module, batch, architecture, parameters, memory,
-settings, hours, devices, preflight, model_checks, models, preview, run_folder, device_memory,
-kept_model, shared_prompts, inference, dev_answers, health, callbacks, launch_log, launch,
-shared_prefix, training, by_hand, by_hand_checks, scoring, statistics, selection, inspector,
+files, command_line, splits, library_fixes, letters, answers, similarity, questions, romanise, data,
+chat_template, prompts, metrics, rewards, thoughts, reward_module, batch, architecture, parameters,
+memory, settings, hours, devices, preflight, model_checks, models, preview, run_folder,
+device_memory, kept_model, shared_prompts, inference, dev_answers, health, callbacks, launch_log,
+launch, shared_prefix, training, by_hand, by_hand_checks, scoring, statistics, selection, inspector,
 report, evaluate_json, recorded, carry_over, coins, plots, live, course_folder, course_summary,
 headless, course.
 

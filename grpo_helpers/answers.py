@@ -17,6 +17,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from grpo_helpers.letters import is_syllable, letters_of
+
 _STRAIGHT_QUOTES = str.maketrans(
     {
         "“": '"',
@@ -60,8 +62,6 @@ _OUTER_QUOTE = re.compile(r"""^["']|["']$""")
 _ALTERNATIVE = re.compile(r"""(["'])\s*(?:혹은|또는|[와과]\s*같이\s*쓰거나|이나|나|,)\s*\1""")
 
 # Hangul syllables are ordered by their final consonant; the first of every 28 has none.
-_FIRST_SYLLABLE, _LAST_SYLLABLE = "가", "힣"
-_FINALS = 28
 _DIGITS_WITH_FINAL = "013678"  # 영, 일, 삼, 육, 칠, 팔 (and 십, 백, 천, 만 after a 0)
 _DIGITS = "0123456789"
 _CLOCK_TIME = re.compile(r"\d:[0-5]\d\W*$")
@@ -399,9 +399,8 @@ def subject_particle(text: str) -> str:
     for char in reversed(text):
         if char in _DIGITS:
             return "이" if char in _DIGITS_WITH_FINAL else "가"
-        if _FIRST_SYLLABLE <= char <= _LAST_SYLLABLE:
-            has_final = (ord(char) - ord(_FIRST_SYLLABLE)) % _FINALS != 0
-            return "이" if has_final else "가"
+        if is_syllable(char):
+            return "이" if letters_of(char).final else "가"
 
     return "가"
 

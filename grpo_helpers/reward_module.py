@@ -50,7 +50,7 @@ def load_reward_module(path: str) -> None:
         _run_file(file)
     except Exception as error:
         restore(before)
-        raise InputError(f"reward_module {path}: {_describe_error(error, file)}") from error
+        raise InputError(f"reward_module {path}: {describe_error(error, file)}") from error
 
     added = {name: reward for name, reward in registered().items() if before.get(name) != reward}
     if not added:
@@ -82,8 +82,13 @@ def _run_file(file: Path) -> None:
     exec(compile(source, str(file), "exec"), module.__dict__)
 
 
-def _describe_error(error: Exception, file: Path) -> str:
-    """Return in one line what went wrong, and in which line of ``file``."""
+def describe_error(error: Exception, file: Path) -> str:
+    """Return in one line what went wrong, and in which line of ``file``.
+
+    Args:
+        error: What running the file, or calling a function of it, has raised.
+        file: The file, as it was given to :func:`load_reward_module` and resolved.
+    """
     line = None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(file):

@@ -81,7 +81,7 @@ EXAMPLE = '"em 1 format 0.2"'  # what error messages recommend
 THOUGHT_FIELDS = ("reasoning_content", "thinking")
 
 # Colours of Okabe and Ito, then of Paul Tol, that no built-in quantity has (grpo_helpers.plots).
-EXTRA_COLORS = ("#F0E442", "#882255", "#44AA99", "#332288")
+EXTRA_COLORS = ("#F0E442", "#882255", "#664422", "#332288")
 # Columns of the score tables and names of plotted quantities that are no rewards.
 RESERVED = (
     "checkpoint",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import OFFLINE, ROOT
+from helpers import OFFLINE, ROOT, run_offline
 
 # Set before torch and the hub's client are imported: they read these once. Threads that wait leave
 # their core to the other worker.
@@ -141,6 +141,19 @@ def smoke_run(tmp_path_factory):
         run_dir = headless.run_course("smoke", "test-smoke")
     yield run_dir
     shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site, built once as ``make site`` builds it; skipped where its extra is not installed."""
+    for package in ("mkdocs", "material", "mkdocstrings_handlers.python", "latex2mathml"):
+        pytest.importorskip(package, reason="pip install -e .[site]")
+
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", folder]
+    done = run_offline(command, NO_MKDOCS_2_WARNING="1")
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from colour_vision import contrast, distance
 
 from grpo_helpers.questions import Item
 from grpo_helpers.report import PARTS, ReportSplit, write_report
@@ -112,7 +113,37 @@ def test_page_keeps_an_answer_as_it_is(data):
     assert data["items"][0]["answers"]["epoch_0"]["text"] == PAYLOADS[0]
 
 
+# -- colours ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def colours(source):
+    """The colours that the page gives a name."""
+    return dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", source))
+
+
+def test_right_and_wrong_are_far_apart_for_every_reader(colours):
+    assert distance(colours["good"], colours["bad"]) > 30
+
+
+def test_added_and_missing_are_far_apart_for_every_reader(colours):
+    assert distance(colours["added"], colours["missing"]) > 15
+
+
+@pytest.mark.parametrize("name", ["added", "missing"])
+def test_mark_is_seen_beside_unmarked_text(colours, name):
+    assert distance(colours[name], "#ffffff") > 10
+
+
+@pytest.mark.parametrize("name", ["good", "bad"])
+def test_score_can_be_read_on_the_page(colours, name):
+    assert contrast(colours[name], "#ffffff") > 4.5
+
+
 # -- in a browser ----------------------------------------------------------------------------------
+
+LAPTOP = {"width": 1366, "height": 768}
+PHONE = {"width": 390, "height": 844}
 
 
 @dataclass
@@ -135,17 +166,30 @@ class OpenPage:
         return self.tab.locator("article").first.locator("tr", has_text=checkpoint)
 
 
-@pytest.fixture
-def opened(browser, page):
-    """The page in a window as wide as a laptop's screen."""
-    tab = browser.new_page(viewport={"width": 1366, "height": 768})
+def open_page(browser, page, viewport):
+    tab = browser.new_page(viewport=viewport)
     opened = OpenPage(tab)
     tab.on("console", lambda message: opened.messages.append(message.text))
     tab.on("pageerror", lambda error: opened.messages.append(str(error)))
     tab.on("request", lambda request: opened.requests.append(request.url))
     tab.goto(page.as_uri())
+    return opened
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page in a window as wide as a laptop's screen."""
+    opened = open_page(browser, page, LAPTOP)
     yield opened
-    tab.close()
+    opened.tab.close()
+
+
+@pytest.fixture
+def phone(browser, page):
+    """The page in a window as wide as a phone's screen."""
+    opened = open_page(browser, page, PHONE)
+    yield opened
+    opened.tab.close()
 
 
 @pytest.mark.browser
@@ -181,6 +225,28 @@ def test_payload_is_shown_as_text(opened):
 @pytest.mark.browser
 def test_page_fits_a_laptop_screen(opened):
     assert opened.tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.browser
+def test_page_fits_a_phone_screen(phone):
+    assert phone.tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.browser
+def test_answer_needs_no_scrolling_sideways_on_a_phone(phone):
+    script = (
+        "[...document.querySelectorAll('article')].every((a) => a.scrollWidth <= a.clientWidth)"
+    )
+
+    assert phone.tab.evaluate(script)
+
+
+@pytest.mark.browser
+def test_score_has_its_name_beside_it_on_a_phone(phone):
+    script = "(cell) => getComputedStyle(cell, '::before').content"
+    cells = phone.row("epoch_1").locator("td.num").all()
+
+    assert [cell.evaluate(script) for cell in cells] == [f'"{part} "' for part in PARTS]
 
 
 @pytest.mark.browser

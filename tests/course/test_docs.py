@@ -24,6 +24,7 @@ PAGES = [
     ROOT / "tests/README.md",
     ROOT / "tools/README.md",
 ]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAGES = set("①②③④⑤⑥⑦")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -33,10 +34,15 @@ def text_of(path):
     return path.read_text(encoding="utf-8")
 
 
+def links_in(text):
+    """Return the targets of the links in a text, those to other sites left out."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in targets if "://" not in target]
+
+
 def links_of(page):
     """Return the targets of a page's links, those to other sites left out."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
-    return [target for target in targets if "://" not in target]
+    return links_in(text_of(page))
 
 
 def anchors_of(page):
@@ -67,6 +73,19 @@ def test_link_inside_a_page_leads_to_a_heading(page):
     for target in links_of(page):
         if target.startswith("#"):
             assert target.removeprefix("#") in anchors_of(page), target
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_link_of_a_notebook_leads_to_a_file(notebook):
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            for target in links_in(cell.source):
+                assert (notebook.parent / target.split("#")[0]).exists(), target
+
+
+@every_page
+def test_picture_of_a_page_is_described(page):
+    assert not re.search(r"!\[\s*\]\(|<img(?![^>]*\balt=\"\w)", text_of(page))
 
 
 @every_page
@@ -176,9 +195,7 @@ def test_package_marks_all_seven_stages():
     assert marked == STAGES
 
 
-@pytest.mark.parametrize(
-    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_shows_all_seven_stages(notebook):
     assert stages_in(text_of(notebook)) == STAGES
 

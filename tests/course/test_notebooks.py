@@ -15,6 +15,7 @@ from grpo_helpers import settings
 from grpo_helpers.files import read_yaml
 from grpo_helpers.headless import NOTEBOOKS
 from grpo_helpers.parameters import parameter_names
+from grpo_helpers.romanise import romanise
 from tools.course.notebook_hash import code_hash, store_hash, stored_hash
 
 CLASSES = {
@@ -230,6 +231,27 @@ def test_notebook_asks_five_questions(name):
     assert questions.count("?") >= 5
 
 
+def test_a_third_of_the_questions_are_predictions_or_diagnoses():
+    questions = []
+    for name in NOTEBOOKS:
+        section = prose(name).split("**Check your understanding**")[1]
+        questions += re.findall(r"^[1-5]\. (.+)", section, re.M)[:5]
+
+    asked_to_think = [text for text in questions if text.startswith(("Predict: ", "Diagnose: "))]
+
+    assert len(questions) == 5 * len(NOTEBOOKS)
+    assert len(asked_to_think) >= len(questions) / 3
+
+
+@every_notebook
+def test_solutions_answer_the_five_questions(name):
+    key = (ROOT / "solutions" / f"{name}.md").read_text(encoding="utf-8")
+
+    answers = key.rpartition("\n## ")[2]
+
+    assert re.findall(r"^(\d)\. ", answers, re.M) == list("12345")
+
+
 @every_notebook
 def test_notebook_ends_with_where_to_go_on(name):
     last = cells_of(name, "markdown")[-1].source
@@ -332,3 +354,20 @@ def test_stored_fingerprint_is_read_back():
 
 def test_notebook_without_a_fingerprint_is_not_up_to_date():
     assert stored_hash(notebook_of("x = 1")) is None
+
+
+# -- Latin letters ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("01_data_and_few_shot", ["률", "율"]),
+        ("02_reward_exploration", ["며칠", "몇일"]),
+        ("05_evaluate_and_select", ["률", "율", "뎝률", "뎝율"]),
+        ("06_what_grpo_did", ["취업", "할인"]),
+    ],
+)
+def test_latin_letters_in_the_prose_are_those_of_the_word(name, words):
+    for word in words:
+        assert re.search(rf"{word}\W*(is )?\*{romanise(word)}\*", prose(name)), word

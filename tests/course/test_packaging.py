@@ -68,7 +68,7 @@ def test_every_package_of_the_environment_has_a_reason():
 
 def pinned_requirements():
     """Return what must be pinned: all but torch, whose CPU and CUDA builds differ in version."""
-    lines = PROJECT["dependencies"] + EXTRAS["dev"]
+    lines = PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["site"]
     return [line for line in lines if Requirement(line).name != "torch"]
 
 

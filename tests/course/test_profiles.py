@@ -144,7 +144,7 @@ def test_adapter_of_a_profile_has_the_predicted_parameters(profile, tmp_path):
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     arch = load_architecture(settings.model_name)
-    targets = settings.lora_target_modules.split(",")  # all-linear is one of its own
+    targets = settings.lora_target_modules.split(",")
     assert trained == lora_params(arch, settings.lora_r, targets)
 
 

@@ -166,7 +166,7 @@ def deciding(word):
 
 @pytest.mark.parametrize("family_id", ["ryul-yul", "ji-chi", "i-hi", "plain-tense"])
 def test_final_consonant_decides_the_invented_word(family_id):
-    from tools.corpus.letters import letters_of
+    from grpo_helpers.letters import letters_of
 
     (family,) = [family for family in FAMILIES if family.card.id == family_id]
     rng = random.Random(4)

@@ -7,6 +7,7 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.health import examine
 from grpo_helpers.parameters import present_names
+from grpo_helpers.statistics import LEVEL, holm
 from tools.experiments.quoted import quotable, quoted_reward
 from tools.experiments.recorded_runs import (
     FOLDER,
@@ -19,6 +20,7 @@ from tools.experiments.recorded_runs import (
     recorded_real_model_runs,
     recorded_runs,
 )
+from tools.pages.real_model import comparisons_with_warm_start
 
 FILES = {
     "about.json",
@@ -122,3 +124,26 @@ def test_quotable_fills_every_brace_with_every_option():
         "몇일 걸려 왔다.",
         "몇일 걸례 왔다.",
     ]
+
+
+# What notebook 06 and docs/experiments.md say of the real model.
+
+
+def test_of_eight_comparisons_of_the_real_model_one_survives_holm():
+    made = comparisons_with_warm_start()
+
+    corrected = holm([comparison.p_value for comparison in made])
+
+    assert [p_value <= LEVEL for p_value in corrected] == [True] + [False] * 7
+
+
+def test_interval_of_the_fast_real_run_contains_zero_on_every_set():
+    of_fast_run = comparisons_with_warm_start()[4:]
+
+    assert all(comparison.low <= 0 <= comparison.high for comparison in of_fast_run)
+
+
+def test_fast_real_run_loses_rouge_on_dev():
+    means = means_on_dev(recorded_real_model_runs()[1])
+
+    assert means["rouge1"].iloc[-1] < means["rouge1"]["warm"] - 0.05

@@ -125,10 +125,10 @@ def test_words_of_the_readme_are_right_with_every_seed(word):
     assert of_word["choice"].tolist() == [1] * len(recorded_of_arm("seed"))
 
 
-def test_one_form_of_ryul_and_yul_is_preferred():
+def test_compounds_get_a_siot_whether_they_need_it_or_not():
     scores = choices_of_the_default_run()
-    of_family = scores[(scores["card"] == "ryul-yul") & (scores["question_type"] == SELECTION)]
+    of_family = scores[(scores["card"] == "saisiot") & (scores["question_type"] == SELECTION)]
     by_form = of_family.groupby("form")["choice"].mean()
 
-    assert by_form["율"] > 0.9
-    assert by_form["률"] < 0.5
+    assert by_form["사이시옷"] > 0.85
+    assert by_form["사이시옷 없이"] < 0.25

@@ -323,6 +323,27 @@ def test_accumulation_costs_memory_where_s_follows_it(tmp_path):
     assert following > fixed
 
 
+def test_doubling_the_rows_costs_what_doubling_the_length_costs(midm):
+    """What notebook 03 says of its table of cards."""
+    twice_the_rows = replace(BUDGET, B=2 * BUDGET.B)
+    twice_the_length = replace(
+        BUDGET,
+        prompt_tokens=2 * BUDGET.prompt_tokens,
+        completion_tokens=2 * BUDGET.completion_tokens,
+    )
+
+    peaks = [predict(midm, budget).peak for budget in (twice_the_rows, twice_the_length)]
+
+    assert peaks[0] == pytest.approx(peaks[1], rel=1e-6)
+
+
+def test_prefill_is_ahead_of_decode_by_less_than_the_error_of_the_formula(midm):
+    """What notebook 03 says of the settings at its top; the band of the trace is 3 percent."""
+    phases = predict(midm, BUDGET).phases
+
+    assert 1 < phases["prefill"] / phases["decode"] < 1.03
+
+
 @pytest.mark.parametrize("knob", ["B", "S", "prompt_tokens", "completion_tokens", "lora_rank"])
 @pytest.mark.parametrize("quant", [None, "8bit", "4bit"])
 @pytest.mark.parametrize("checkpointing", [True, False])

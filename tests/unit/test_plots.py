@@ -7,6 +7,7 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
+from colour_vision import distance, lab
 from helpers import ROOT, made_up_coins, scores_of
 
 from grpo_helpers import plots, rewards
@@ -18,42 +19,12 @@ from grpo_helpers.thoughts import THOUGHT_LENGTH, THOUGHT_RATIO, UNFINISHED_RATI
 
 matplotlib.use("Agg")
 
-# How each kind of colour blindness sees linear RGB: Machado, Oliveira and Fernandes (2009).
-SIGHT = {
-    "full": np.eye(3),
-    "protanopia": np.array(
-        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
-    ),
-    "deuteranopia": np.array(
-        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
-    ),
-    "tritanopia": np.array(
-        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]
-    ),
-}
-TO_XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]])
 PALETTES = {
     "arms": list(plots.ARMS.values()),
     "settings": list(plots.SETTINGS),
     "question types": list(plots.QUESTION_TYPES.values()),
     "splits": list(plots.SPLIT_COLORS.values()),
 }
-
-
-def lab(color, sight):
-    """Return a hex colour in CIE Lab, as seen with ``sight``."""
-    rgb = np.array(matplotlib.colors.to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    x, y, z = np.cbrt(TO_XYZ @ np.clip(SIGHT[sight] @ linear, 0, 1))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-def distance(first, second):
-    """Return how far two colours are apart for the reader who sees them closest together."""
-    distances = []
-    for sight in SIGHT:
-        distances.append(np.linalg.norm(lab(first, sight) - lab(second, sight)))
-    return min(distances)
 
 
 @pytest.mark.parametrize("palette", PALETTES)
@@ -72,6 +43,22 @@ def test_colours_of_named_quantities_are_far_apart():
     named = [quantity for quantity in plots.COLORS if quantity != "other"]
     for first, second in itertools.combinations(named, 2):
         assert distance(plots.COLORS[first], plots.COLORS[second]) > 15, (first, second)
+
+
+def test_colours_of_own_rewards_are_far_apart():
+    for first, second in itertools.combinations(rewards.EXTRA_COLORS, 2):
+        assert distance(first, second) > 15, (first, second)
+
+
+@pytest.mark.parametrize("color", rewards.EXTRA_COLORS)
+def test_colour_of_an_own_reward_is_distinct_from_the_quantities(color):
+    for quantity, other in plots.COLORS.items():
+        assert distance(color, other) > 15, quantity
+
+
+def test_greys_of_the_kinds_of_norm_are_far_apart():
+    for first, second in itertools.combinations(plots.KIND_COLORS.values(), 2):
+        assert distance(first, second) > 15, (first, second)
 
 
 @pytest.mark.parametrize("quantity", plots.COLORS)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from grpo_helpers.files import InputError, project_root
-from tools.corpus.letters import is_syllable, letters_of
+from grpo_helpers.letters import is_syllable, letters_of
 
 CATEGORIES = {
     "hangul_orthography": "한글 맞춤법",

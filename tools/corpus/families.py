@@ -20,8 +20,8 @@ from typing import Any
 import yaml
 
 from grpo_helpers.files import InputError, project_root
+from grpo_helpers.letters import is_syllable, letters_of
 from tools.corpus.cards import CATEGORIES, Card, Entry, check_reason, check_sentences
-from tools.corpus.letters import is_syllable, letters_of
 
 TWO_WAY = "two-way"
 ONE_WAY = "one-way"

@@ -20,8 +20,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from grpo_helpers.letters import Letters, letters_of
 from tools.corpus.families import Family, Word
-from tools.corpus.letters import Letters, letters_of
 
 PLAIN_TO_TENSE = {"ㄱ": "ㄲ", "ㄷ": "ㄸ", "ㅂ": "ㅃ", "ㅅ": "ㅆ", "ㅈ": "ㅉ"}
 TENSE_TO_ASPIRATED = {"ㄲ": "ㅋ", "ㄸ": "ㅌ", "ㅃ": "ㅍ"}

@@ -71,7 +71,6 @@ CHANGES: dict[str, Any] = {
     "num_few_shot": 0,
     "dtype": "float32",  # processors without bfloat16 instructions take 50 times as long in it
     "gradient_checkpointing": False,
-    "lora_target_modules": "q_proj,k_proj,v_proj,o_proj",
     "steps_per_generation": 4,
     "max_completion_length": 96,
     "learning_rate": 1e-4,

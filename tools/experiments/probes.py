@@ -40,7 +40,7 @@ from grpo_helpers.similarity import common_start
 from grpo_helpers.splits import TEST_NONCE, TEST_UNSEEN_WORDS
 from tools.corpus.questions import CHOOSE, option_order
 from tools.experiments.quoted import quotable
-from tools.tiny_model.card import EMBEDDED
+from tools.tiny_model.copying import EMBEDDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class Probe:
     """A question about one word, and the two sentences that its answer can state.
 
     Attributes:
-        block: One of :data:`grpo_helpers.coins.BLOCKS`.
+        block: One of :data:`grpo_helpers.coins.BLOCKS`, or empty where no coin is recorded.
         item: The question: a 선택형 with two options, or a 교정형.
         trained_as: The type in which train asks about the word, :data:`BOTH`, or empty.
         right: The gold sentence.
@@ -158,6 +158,19 @@ def corrected_probes(train: Sequence[Item], dev: Sequence[Item]) -> list[Probe]:
         if _key(item) in ways:
             probes.append(_probe(CORRECTED, item, ways[_key(item)]))
     return probes
+
+
+def choice_probes(items: Iterable[Item]) -> list[Probe]:
+    """Return a probe for each 선택형 question that offers two forms, as it is.
+
+    Args:
+        items: The questions; others than such are left out.
+    """
+    of_two = []
+    for item in items:
+        if item.question_type == SELECTION and len(choice_forms(item)[1]) == 1:
+            of_two.append(_probe("", item))
+    return of_two
 
 
 def trained_ways(train: Sequence[Item]) -> dict[tuple[str, str], str]:

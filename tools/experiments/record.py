@@ -56,7 +56,7 @@ from tools.experiments.recording import (
     train_seconds,
     write_table,
 )
-from tools.tiny_model.card import EMBEDDED
+from tools.tiny_model.copying import EMBEDDED
 
 
 def make_run(name: str, run_name: str = "") -> RunFolder:

@@ -46,7 +46,8 @@ from tools.corpus.families import KINDS
 from tools.corpus.sentences import seeded
 from tools.experiments.recorded_runs import FOLDER
 from tools.experiments.recording import write_table
-from tools.tiny_model.card import EMBEDDED, answer_table
+from tools.tiny_model.card import answer_table
+from tools.tiny_model.copying import EMBEDDED
 
 if TYPE_CHECKING:
     from tools.experiments.supervised import Row

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from grpo_helpers.health import EXACT_MATCH
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.scoring import scores_from_table
 from grpo_helpers.selection import compare
 from grpo_helpers.splits import TEST, Split
-from grpo_helpers.statistics import paired_bootstrap
+from grpo_helpers.statistics import Comparison, holm, paired_bootstrap
 from tools.experiments.recorded_runs import (
     TEST_SETS,
     about,
@@ -28,6 +29,8 @@ from tools.experiments.recorded_runs import (
     recorded_real_model_runs,
 )
 from tools.pages.markdown import table
+
+STEPS = 10  # at either end of a run, whose mean is quoted
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
@@ -126,7 +129,49 @@ def figures() -> dict[str, str]:
         "real_points": f"{points:.1f}",
         "real_minutes": f"{minutes:.0f}",
         "real_cost": f"{minutes / points:.1f}",
+        "real_dev_points": f"{100 * (means['em'][chosen] - means['em']['warm']):.1f}",
+        **_first_and_last("real_train", run, EXACT_MATCH),
+        **_first_and_last("fast", recorded_real_model_runs()[1], "reward"),
+        **_corrected_in_text(),
         **_settings_in_text(run),
+    }
+
+
+def _first_and_last(name: str, run: str, key: str) -> dict[str, str]:
+    """Return the mean of a logged quantity over the first ten steps, and over the last ten."""
+    values = [row[key] for row in recorded_folder(run).log.step_rows()]
+    return {
+        f"{name}_first": f"{np.mean(values[:STEPS]):.3f}",
+        f"{name}_last": f"{np.mean(values[-STEPS:]):.3f}",
+    }
+
+
+def comparisons_with_warm_start() -> list[Comparison]:
+    """Return what notebook 06 compares: each run's chosen checkpoint with its start, on each set.
+
+    The first run's comes first, its test set before the others.
+    """
+    made = []
+    for run in recorded_real_model_runs():
+        tested = items_on_test(run)
+        chosen = chosen_checkpoint(tested)
+        sets = [tested[tested["split"] == split.key] for split in TEST_SETS]
+        for items in [*sets, items_on_dev(run)]:
+            if len(items):
+                made.append(compare(scores_from_table(items), chosen, "warm", "em"))
+    return made
+
+
+def _corrected_in_text() -> dict[str, str]:
+    made = comparisons_with_warm_start()
+    on_test, *others = holm([comparison.p_value for comparison in made])
+    return {
+        "real_comparisons": str(len(made)),
+        "real_others": str(len(others)),
+        "real_wins": str(made[0].wins),
+        "real_losses": str(made[0].losses),
+        "real_holm": f"{on_test:.3f}",
+        "real_other_holm": f"{min(others):.2f}",
     }
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from grpo_helpers.answers import normalize_quotes, parse_gold
 from grpo_helpers.questions import Item, choice_forms
 
+EMBEDDED = "data/embedded"  # the part of the data that the model is made for
+
 
 def copied(answer: str, item: Item) -> bool:
     """Return whether ``answer`` contains the item's sentence, letter by letter, with either form.

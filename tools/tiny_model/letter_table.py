@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from tools.corpus.letters import FINALS, INITIALS, MEDIALS, all_syllables
+from grpo_helpers.letters import FINALS, INITIALS, MEDIALS, all_syllables
 
 if TYPE_CHECKING:
     from torch import Tensor

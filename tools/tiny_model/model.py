@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grpo_helpers.files import project_root
-from tools.corpus.letters import all_syllables, is_syllable
+from grpo_helpers.letters import all_syllables, is_syllable
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

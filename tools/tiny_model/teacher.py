@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from grpo_helpers.answers import format_answer, subject_particle
+from grpo_helpers.letters import FINALS, INITIALS, MEDIALS, all_syllables, letters_of
 from grpo_helpers.prompts import Message, build_messages
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from tools.corpus.cards import Card, Entry, reason
 from tools.corpus.families import Family, Word
-from tools.corpus.letters import FINALS, INITIALS, MEDIALS, all_syllables, letters_of
 from tools.corpus.nonce import invent
 from tools.corpus.questions import Draft, make_item
 from tools.corpus.sentences import Use

@@ -29,7 +29,8 @@ from grpo_helpers.splits import UNSEEN_SPLITS
 from tools.corpus.cards import load_cards
 from tools.corpus.families import load_families
 from tools.corpus.family_splits import held_out_forms
-from tools.tiny_model.card import EMBEDDED, Making, measure, write_card
+from tools.tiny_model.card import Making, measure, write_card
+from tools.tiny_model.copying import EMBEDDED
 from tools.tiny_model.model import (
     END,
     alphabet,

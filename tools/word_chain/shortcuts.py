@@ -19,8 +19,8 @@ from functools import partial
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
+from grpo_helpers.letters import letters_of
 from grpo_helpers.questions import Item, offered_choices
-from tools.corpus.letters import letters_of
 from tools.word_chain.build import FOLDER
 from tools.word_chain.questions import listed_words, puzzle_of
 

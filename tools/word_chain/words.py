@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from grpo_helpers.files import InputError, project_root
-from tools.corpus.letters import is_syllable
+from grpo_helpers.letters import is_syllable
 
 SYLLABLES = (2, 3)  # the lengths that a word may have
 _ENTRY = re.compile(r"^(\S+):", re.MULTILINE)

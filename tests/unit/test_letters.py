@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from tools.corpus.letters import all_syllables, is_syllable, letters_of
+from grpo_helpers.letters import all_syllables, is_syllable, letters_of
 
 
 def test_letters_of_every_syllable_make_up_the_syllable():

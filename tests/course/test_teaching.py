@@ -1,0 +1,87 @@
+"""The page for teachers names what there is, and agrees with the slides."""
+
+import re
+
+import pytest
+from exercises import read_notebook
+from helpers import ROOT
+
+from grpo_helpers.data import load_items
+from grpo_helpers.rewards import registered, restore
+from tools.course.league_entry import only_reward, try_reward
+from tools.course.run import NOTEBOOKS
+from tools.course.slides import read_deck
+
+PAGE = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")
+BY_NUMBER = {name[:2]: name for name in NOTEBOOKS}
+SESSIONS = re.split(r"^### \d\. ", PAGE, flags=re.M)[1:]
+
+
+def prose(number):
+    """Return all Markdown of the notebook with this number."""
+    cells = read_notebook(BY_NUMBER[number]).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def row(session, name):
+    """Return what a session's table says under a name."""
+    return re.search(rf"^\| {name} \| (.*) \|$", session, re.M).group(1)
+
+
+def numbers(text):
+    """Return the single digits of a text: of *questions 3 and 5*, for one."""
+    return [int(digit) for digit in re.findall(r"\b\d\b", text)]
+
+
+def test_plan_has_the_sessions_of_the_slides():
+    titles = [session.splitlines()[0] for session in SESSIONS]
+
+    assert titles == [session.title for session in read_deck()]
+
+
+@pytest.mark.parametrize("place", range(len(SESSIONS)))
+def test_session_discusses_the_questions_of_its_slides(place):
+    named = {}
+    for number, asked in re.findall(
+        r"(\d\d): questions? ([\d and,]+)", row(SESSIONS[place], "discuss")
+    ):
+        named[BY_NUMBER[number]] = numbers(asked)
+
+    assert named == dict(read_deck()[place].discuss)
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.splitlines()[0])
+def test_exercise_that_a_session_names_exists(session):
+    for exercise in re.findall(r"\b\d\.\d\b", row(session, "exercises") + row(session, "homework")):
+        assert f"**Exercise {exercise}**" in prose(f"0{exercise[0]}"), exercise
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.splitlines()[0])
+def test_section_that_a_session_names_exists(session):
+    for number, listed in re.findall(
+        r"notebook (\d\d), sections? ([\d, andto]+)", row(session, "sections")
+    ):
+        for section in numbers(listed):
+            assert f"## {section}. " in prose(number), (number, section)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_answer_key_links_the_answers_to_every_notebook(name):
+    key = PAGE.split("## Answer key")[1]
+
+    assert f"(../solutions/{name}.md)" in key
+
+
+def test_answer_key_has_a_row_for_the_notebook_on_thoughts():
+    assert "\n| 07 | " in PAGE
+
+
+def test_example_of_an_entry_can_be_handed_in(tmp_path):
+    file = tmp_path / "entry.py"
+    file.write_text(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL).group(1), encoding="utf-8")
+    before = registered()
+
+    try:
+        try_reward(only_reward(file), load_items("data/smoke/train.json")[:2])
+    finally:
+        restore(before)

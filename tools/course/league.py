@@ -1,0 +1,297 @@
+"""A league of rewards: ``python -m tools.course.league FOLDER`` ranks what each of them teaches.
+
+In: a folder of Python files. Each registers one reward of its own, as ``reward_module`` takes it
+(:mod:`grpo_helpers.rewards` shows such a file). Out: a table, as Markdown and as CSV, and a run
+folder for each entry.
+
+Every entry trains the same model for the same number of steps with the settings of notebook 00
+(about three minutes on two cores), in a process of its own. Then it answers the dev questions. What
+counts is exact match, which no entry can change: it is computed here, where no entry is loaded. An
+entry that fails gets one line, and the others go on. What is complete is not trained again, so a
+league that was stopped continues, and a file that was edited is a new entry.
+
+Dev is for the weeks in which students hand in again and again. Whoever does that long enough learns
+the questions, so the last round is for questions that nobody has been ranked on
+(``--questions data/embedded/test.json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
+from grpo_helpers.files import (
+    InputError,
+    check_output_folder,
+    project_root,
+    resolve_path,
+    show_path,
+    write_atomically,
+)
+from grpo_helpers.run_folder import BASE, RunFolder, is_finished
+from grpo_helpers.scoring import Scores, evaluate_json
+from grpo_helpers.selection import compare
+from grpo_helpers.splits import DEV
+from grpo_helpers.statistics import LEVEL, holm, mcnemar, paired_bootstrap
+from tools.course.league_entry import Rules
+from tools.pages.markdown import table
+
+WARNING = (
+    "Each file is run as it is, with your rights on this machine: read them first, or run the "
+    "league where nothing can be lost."
+)
+UNTRAINED = "(the model before training)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one file.
+
+    Attributes:
+        name: The file without its ending.
+        run: Its run folder.
+        fault: Why there is nothing to rank, in one line; empty if there is.
+    """
+
+    name: str
+    run: RunFolder
+    fault: str = ""
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def find_files(folder: str) -> list[Path]:
+    """Return the Python files of a folder by name, without those that begin with ``_``.
+
+    Raises:
+        InputError: There is no such folder, or nothing in it.
+    """
+    place = resolve_path(folder)
+    files = sorted(file for file in place.glob("*.py") if not file.name.startswith("_"))
+    if not files:
+        raise InputError(f"no Python file in {folder}: an entry is a file that registers a reward")
+    return files
+
+
+def is_complete(run: RunFolder) -> bool:
+    """Return whether a run has come to its end, its answers included."""
+    last = run.last_complete()
+    return last is not None and is_finished(last) and not run.unanswered(last)
+
+
+def train_files(files: Sequence[Path], rules: Rules, minutes: float) -> list[Entry]:
+    """Train with the reward of each file, one after the other.
+
+    Args:
+        files: The entries.
+        rules: What they have in common.
+        minutes: After how long an entry is ended.
+
+    Returns:
+        An entry for each file, in their order.
+    """
+    entries = []
+    for number, file in enumerate(files, start=1):
+        run = RunFolder(Path(rules.output_dir) / rules.run_name(file))
+        position = f"{file.name} ({number} of {len(files)})"
+
+        if is_complete(run):
+            print(f"{position}: trained already", flush=True)
+            entries.append(Entry(file.stem, run))
+            continue
+
+        log = Path(rules.output_dir) / "logs" / f"{run.path.name}.log"
+        print(f"{position}: training; see {show_path(log)}", flush=True)
+        fault = _train(file, rules, log, 60 * minutes)
+        if not fault and not is_complete(run):
+            fault = "was stopped before its end"
+        if fault:
+            print(f"{position}: {fault}", flush=True)
+        entries.append(Entry(file.stem, run, fault))
+    return entries
+
+
+def _train(file: Path, rules: Rules, log: Path, seconds: float) -> str:
+    """Train one entry in a process of its own; return what went wrong, in one line."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "tools.course.league_entry"]
+    command += [str(file), json.dumps(asdict(rules))]
+
+    with log.open("w", encoding="utf-8") as written:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=project_root(),
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"took longer than {seconds / 60:g} minutes"
+
+    if done.returncode == SUCCESS:
+        return ""
+    errors = [line for line in log.read_text(encoding="utf-8").splitlines() if "error: " in line]
+    if not errors:
+        return f"its process ended with exit code {done.returncode}"
+    return errors[-1].removeprefix("error: ")
+
+
+# -- ranking ---------------------------------------------------------------------------------------
+
+
+def rank(scores: Scores) -> pd.DataFrame:
+    """Return the table of a league, the best first.
+
+    Args:
+        scores: For each entry and for :data:`UNTRAINED`: metric -> one score per question.
+
+    Returns:
+        One row for each, with exact match and its 95 % interval, the points gained over the model
+        before training with theirs, and the p-value against the first (McNemar, with Holm's
+        correction for the number of comparisons). Places are those of exact match; ``tied`` says
+        whether these questions can tell an entry from the first.
+    """
+    rows = [_row(scores, name) for name in scores]
+    ranked = pd.DataFrame(rows).sort_values("exact match", ascending=False, kind="stable")
+    is_entry = ranked["entry"] != UNTRAINED
+    places = ranked.loc[is_entry, "exact match"].rank(method="min", ascending=False)
+    ranked.insert(0, "place", places.astype(int))
+    ranked["place"] = ranked["place"].astype("Int64")
+
+    first, *others = ranked.loc[is_entry, "entry"]
+    tests = [mcnemar(scores[first]["em"], scores[other]["em"]).p_value for other in others]
+    corrected = dict(zip(others, holm(tests) if tests else [], strict=True))
+    ranked["p against the first"] = ranked["entry"].map(corrected)
+    ranked["tied"] = ranked["p against the first"] > LEVEL
+    ranked.loc[ranked["entry"] == first, "tied"] = True
+    return ranked.reset_index(drop=True)
+
+
+def _row(scores: Scores, name: str) -> dict[str, Any]:
+    em = scores[name]["em"]
+    alone = paired_bootstrap(em, [0.0] * len(em))
+    gain = compare(scores, name, UNTRAINED, "em")
+    return {
+        "entry": name,
+        "questions": gain.items,
+        "exact match": gain.mean,
+        "low": alone.low,
+        "high": alone.high,
+        "points": 100 * gain.difference,
+        "points low": 100 * gain.low,
+        "points high": 100 * gain.high,
+        "format": sum(scores[name]["format"]) / gain.items,
+    }
+
+
+def scores_of(entries: Sequence[Entry], questions: str) -> dict[str, dict[str, list[float]]]:
+    """Return the scores of the answers of each entry, and those of the model before training."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for entry in entries:
+        if entry.fault:
+            continue
+        of_run = evaluate_json(DEV.answer_folder(entry.run.path), questions)
+        last = entry.run.checkpoints()[-1]
+        scores[entry.name] = of_run[last]
+        scores.setdefault(UNTRAINED, of_run[BASE])
+    return scores
+
+
+def write_table(ranked: pd.DataFrame, entries: Sequence[Entry], folder: Path) -> str:
+    """Write ``league.md`` and ``league.csv``; return the Markdown."""
+    faults = [entry for entry in entries if entry.fault]
+    lines = [table([_shown(dict(row)) for _, row in ranked.iterrows()])]
+    lines += [f"\n{entry.name}: {entry.fault}" for entry in faults]
+    text = "\n".join(lines) + "\n"
+
+    write_atomically(folder / "league.md", lambda file: file.write(text))
+    failed = pd.DataFrame([{"entry": entry.name, "fault": entry.fault} for entry in faults])
+    both = pd.concat([ranked, failed]) if faults else ranked
+    write_atomically(folder / "league.csv", lambda file: both.to_csv(file, index=False))
+    return text
+
+
+def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Return a row of the table as it is read."""
+    p_value = row["p against the first"]
+    tied = "yes" if row["tied"] else "no"
+    return {
+        "place": "-" if pd.isna(row["place"]) else str(row["place"]),
+        "entry": row["entry"],
+        "exact match [95 %]": f"{row['exact match']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+        "points gained [95 %]": (
+            f"{row['points']:+.1f} [{row['points low']:+.1f}, {row['points high']:+.1f}]"
+        ),
+        "format": f"{row['format']:.3f}",
+        "tied with the first": "-" if row["entry"] == UNTRAINED else tied,
+        "p (Holm)": "-" if pd.isna(p_value) else f"{p_value:.2g}",
+    }
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def run_league(folder: str, rules: Rules, minutes: float) -> int:
+    """Train and rank the entries of a folder; return 1 if one of them failed, else 0."""
+    files = find_files(folder)
+    check_output_folder(rules.output_dir)
+    settings = rules.settings()
+    print(f"{len(files)} entries, {settings.max_steps} steps each. {WARNING}", flush=True)
+
+    entries = train_files(files, rules, minutes)
+    scores = scores_of(entries, rules.questions)
+    if not scores:
+        raise InputError("no entry has come to its end, so there is nothing to rank")
+
+    text = write_table(rank(scores), entries, Path(rules.output_dir))
+    print(f"\n{text}\nwritten to {show_path(rules.output_dir)}: league.md, league.csv")
+    return FAILURE if any(entry.fault for entry in entries) else SUCCESS
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.course.league", description=__doc__.splitlines()[0]
+    )
+    add = parser.add_argument
+    add("folder", help="a folder of Python files, each of which registers one reward")
+    add("--out", default="runs/league", help="where run folders and tables go")
+    add(
+        "--questions",
+        default="data/embedded/dev.json",
+        help="contest JSON whose answers are ranked (for the last round: data/embedded/test.json)",
+    )
+    add("--steps", type=int, default=0, help="optimizer steps (default: those of notebook 00)")
+    add("--seed", type=int, default=0, help="seed of every training")
+    add("--params", default="", help="a profile of notebook 04, for another model or machine")
+    add("--minutes", type=float, default=15, help="after how long an entry is ended")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a league; return 0, 1 if an entry failed, or 2 on bad input."""
+    args = _parser().parse_args(argv)
+    rules = Rules(
+        output_dir=str(resolve_path(args.out)),
+        questions=str(resolve_path(args.questions)),
+        steps=args.steps,
+        seed=args.seed,
+        params=str(resolve_path(args.params)) if args.params else "",
+    )
+    return run_command(lambda: run_league(args.folder, rules, args.minutes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
