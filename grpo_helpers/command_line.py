@@ -9,12 +9,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from grpo_helpers.files import InputError
 
 SUCCESS = 0
 FAILURE = 1  # the command worked, and its result is negative: a check failed, a file was skipped
 BAD_INPUT = 2  # the command could not work; argparse uses the same code for wrong arguments
+
+
+COURSE = "grpo-course"  # the command that pip installs
+
+
+def program_name(module: str, command: str = "") -> str:
+    """Return how a command of this package was started, for the first line of its ``--help``.
+
+    Args:
+        module: The module of the command.
+        command: Its name after ``grpo-course``; the module's if not given.
+
+    >>> program_name("health")
+    'python -m grpo_helpers.health'
+    """
+    if Path(sys.argv[0]).stem == COURSE:  # on Windows, its file ends in .exe
+        return f"{COURSE} {command or module}"
+    return f"python -m grpo_helpers.{module}"
 
 
 def print_error(message: object) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,8 +54,8 @@ def peak_memory() -> PeakMemory:
 
     import resource
 
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux
-    held = kibibytes * 1024 / GIB
+    unit = 1 if sys.platform == "darwin" else 1024  # a Mac counts bytes, Linux kibibytes
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
     return PeakMemory(held, held)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
+from grpo_helpers.command_line import FAILURE, SUCCESS, program_name, run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import check_output_folder, resolve_path, show_path
 from grpo_helpers.inspector import inspect_run
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.evaluate_json", description=__doc__.splitlines()[0]
+        prog=program_name("evaluate_json"), description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
     add("--input_dir", required=True, help="folder with the inference_*.json of a run")

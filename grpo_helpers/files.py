@@ -24,6 +24,10 @@ PAGES = (".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg")
 PAGE_NAMES = ("readme", "license", "licence", "notice", "copying")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+# Where a wheel carries notebooks, data and the like; a checkout has them beside the package.
+CARRIED = Path(__file__).resolve().parent / "course_files"
+MARKER = "grpo-course.json"  # in the root of a folder that `grpo-course init` has laid out
+
 
 class InputError(ValueError):
     """Bad input, reported in one line: what is wrong, where, and how to fix it."""
@@ -36,8 +40,31 @@ def first_line(error: BaseException) -> str:
 
 
 def project_root() -> Path:
-    """Return the folder of ``data/``, ``params/`` and ``runs/``: the checkout of this package."""
-    return Path(__file__).resolve().parent.parent
+    """Return the folder of ``data/``, ``params/`` and ``runs/``.
+
+    That is the checkout of this package. A package that was installed from a wheel has none: then
+    it is the course folder around the working folder, as ``grpo-course init`` lays it out.
+
+    Raises:
+        InputError: The package was installed from a wheel, and this is no course folder.
+    """
+    if not is_installed():
+        return CARRIED.parent.parent
+
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / MARKER).is_file():
+            return folder
+
+    raise InputError(
+        f"{here} is not in a course folder: make one with `grpo-course init my-course`, "
+        "then work in my-course"
+    )
+
+
+def is_installed() -> bool:
+    """Return whether this package comes from a wheel, not from a checkout."""
+    return CARRIED.is_dir()
 
 
 def resolve_path(path: str | os.PathLike[str]) -> Path:
@@ -122,7 +149,7 @@ def show_path(path: str | os.PathLike[str]) -> str:
     """
     try:
         return Path(path).resolve().relative_to(project_root()).as_posix()
-    except ValueError:  # outside the project
+    except ValueError:  # outside the project, or no project here (InputError)
         return str(path)
 
 

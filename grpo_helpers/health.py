@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from grpo_helpers.command_line import run_command
+from grpo_helpers.command_line import program_name, run_command
 from grpo_helpers.files import InputError, resolve_path
 from grpo_helpers.run_folder import LOG_FILE, Rows, RunLog, series
 from grpo_helpers.thoughts import THOUGHT_RATIO, UNFINISHED_RATIO
@@ -399,9 +399,7 @@ def examine_path(path: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Examine a run from the shell; return 0, 1 on an alarm, or 2 on bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.health", description="Is a run healthy?"
-    )
+    parser = argparse.ArgumentParser(prog=program_name("health"), description="Is a run healthy?")
     parser.add_argument("run", help="a run folder, or its log.jsonl")
     args = parser.parse_args(argv)
 

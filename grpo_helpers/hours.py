@@ -36,7 +36,7 @@ from grpo_helpers.architecture import (
     weights_bytes,
 )
 from grpo_helpers.batch import BatchPlan
-from grpo_helpers.command_line import SUCCESS, run_command
+from grpo_helpers.command_line import SUCCESS, program_name, run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, read_yaml
 from grpo_helpers.memory import Budget, budget_of_params, tokens_of_a_pass
@@ -441,7 +441,7 @@ def report(params: str, card_name: str, added_characters: int | None) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the hours of a parameter file; return 0, or 2 on bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.hours", description="Predict the hours of a run on a GPU."
+        prog=program_name("hours"), description="Predict the hours of a run on a GPU."
     )
     add = parser.add_argument
     add("--params", required=True, help="YAML file with the parameters of notebook 04")

@@ -41,7 +41,7 @@ from grpo_helpers.chat_template import (
     template_kwargs,
     with_thinking,
 )
-from grpo_helpers.command_line import run_command
+from grpo_helpers.command_line import program_name, run_command
 from grpo_helpers.data import item_to_row
 from grpo_helpers.device_memory import explain_out_of_memory, free_memory, is_out_of_memory
 from grpo_helpers.files import (
@@ -746,7 +746,7 @@ class PartialAnswers:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; what is not given on the command line is missing from its result."""
     parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.inference",
+        prog=program_name("inference"),
         description="Answer a contest file with a checkpoint of a run, or with any model.",
         argument_default=argparse.SUPPRESS,
     )

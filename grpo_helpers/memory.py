@@ -31,7 +31,7 @@ from grpo_helpers.architecture import (
     weights_bytes,
 )
 from grpo_helpers.batch import TRL_NAMES, BatchPlan, need_whole_number, propose
-from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
+from grpo_helpers.command_line import FAILURE, SUCCESS, program_name, run_command
 from grpo_helpers.files import InputError, read_yaml
 from grpo_helpers.parameters import present_names
 from grpo_helpers.prompts import PromptSource, load_prompted
@@ -646,7 +646,7 @@ def report(params: str, vram_gb: float, prompt_tokens: int | None) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the phases of a parameter file; return 0 if it fits, 1 if not, 2 on bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.memory", description="Predict GPU memory by phase."
+        prog=program_name("memory"), description="Predict GPU memory by phase."
     )
     add = parser.add_argument
     add("--params", required=True, help="YAML file with the parameters of notebook 04")

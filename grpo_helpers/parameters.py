@@ -228,6 +228,28 @@ def present_names(
     return renamed
 
 
+def read_value(text: str, is_text: bool) -> Any:
+    """Return the value that a command line gives to a parameter, in YAML.
+
+    Args:
+        text: What follows the parameter's name.
+        is_text: Whether the parameter is a text: then only a quoted value is read as YAML.
+
+    >>> read_value("20", is_text=False), read_value("20", is_text=True)
+    (20, '20')
+    """
+    import yaml
+
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if is_text and not is_quoted:  # a name may look like a number, a list or a comment
+        return text
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:  # "em: 1, format: 0.2" is no YAML without braces
+        return text
+
+
 def convert(name: str, value: Any, declared: str) -> Any:
     """Return a parameter's value as the type it is declared with.
 

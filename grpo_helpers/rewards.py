@@ -51,7 +51,7 @@ from grpo_helpers.answers import (
     with_opening_tag,
     without_thought,
 )
-from grpo_helpers.command_line import run_command
+from grpo_helpers.command_line import program_name, run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError
 from grpo_helpers.metrics import (
@@ -686,7 +686,7 @@ def gold_offenders(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="grpo_helpers.rewards",
+        prog=program_name("rewards"),
         description="Check gold answers against the rewards.",
     )
     add = parser.add_argument

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_helpers import library_fixes
 from grpo_helpers.answers import opens_thought
 from grpo_helpers.chat_template import freeze_clock
-from grpo_helpers.command_line import run_command
+from grpo_helpers.command_line import program_name, run_command
 from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.device_memory import explain_out_of_memory, free_memory
 from grpo_helpers.devices import Machine, check_device, device_notes, this_machine
@@ -53,6 +53,7 @@ from grpo_helpers.model_checks import (
     check_room,
 )
 from grpo_helpers.models import load_model, load_tokenizer, local_device, lora_config
+from grpo_helpers.parameters import read_value
 from grpo_helpers.preflight import check_engine, check_kernels, check_sharding
 from grpo_helpers.preview import preview_run
 from grpo_helpers.prompts import (
@@ -520,23 +521,14 @@ def read_params(path: str, changes: Sequence[Sequence[str]] = ()) -> TrainSettin
 
 def _value_of(name: str, text: str) -> Any:
     """Return the value that a command line gives to a parameter."""
-    import yaml
-
     is_text = any(field.name == name and field.type == "str" for field in fields(TrainSettings))
-    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
-    if is_text and not is_quoted:  # a name may look like a number, a list or a comment
-        return text
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:  # "em: 1, format: 0.2" is no YAML without braces
-        return text
+    return read_value(text, is_text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the shell; return 0, or 2 on bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m grpo_helpers.training", description="Train as notebook 04 does."
+        prog=program_name("training"), description="Train as notebook 04 does."
     )
     parser.add_argument("--params", required=True, help="YAML file with parameters of notebook 04")
     parser.add_argument(

@@ -127,18 +127,18 @@ def smoke_run(tmp_path_factory):
     """
     from exercises import write_solved_notebook
 
-    from tools.course import run
+    from grpo_helpers import headless
 
     course = tmp_path_factory.mktemp("course")
     folder = course / "notebooks"
     folder.mkdir()
-    for name in run.NOTEBOOKS:
+    for name in headless.NOTEBOOKS:
         write_solved_notebook(name, folder / f"{name}.ipynb")
 
     shutil.rmtree(ROOT / "runs/test-smoke", ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "notebook_path", lambda name: folder / f"{name}.ipynb")
-        run_dir = run.run_course("smoke", "test-smoke")
+        patch.setattr(headless, "notebook_path", lambda name: folder / f"{name}.ipynb")
+        run_dir = headless.run_course("smoke", "test-smoke")
     yield run_dir
     shutil.rmtree(run_dir)
 

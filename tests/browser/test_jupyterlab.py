@@ -23,7 +23,7 @@ from helpers import ROOT, environment
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from tools.course.run import profile_parameters
+from grpo_helpers.headless import profile_parameters
 
 pytestmark = pytest.mark.browser
 

@@ -18,12 +18,13 @@ from notebook_cells import refusal_of
 from training_processes import TrainingProcess
 
 from grpo_helpers import evaluate_json
+from grpo_helpers.course_summary import summary
 from grpo_helpers.files import read_json, write_json
+from grpo_helpers.headless import NOTEBOOKS
 from grpo_helpers.inspector import group_advantages, groups_of_run, weighted_sums
 from grpo_helpers.report import choice_lines
 from grpo_helpers.run_folder import BEST_FILE, RunFolder
 from grpo_helpers.selection import Choice
-from tools.course.run import NOTEBOOKS, summary
 
 SMOKE_DEV = ROOT / "data/smoke/dev.json"
 GPU_PARAMS = ROOT / "params/gpu_24gb/04_train.yaml"

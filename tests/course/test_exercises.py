@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from exercises import read_notebook, solutions, tagged
 
-from tools.course.run import NOTEBOOKS
+from grpo_helpers.headless import NOTEBOOKS
 
 HOW_MANY = {"08_write_grpo_yourself": 5}  # exercises; in all other notebooks there are three
 

@@ -13,10 +13,10 @@ from helpers import ROOT
 
 from grpo_helpers import settings
 from grpo_helpers.files import read_yaml
+from grpo_helpers.headless import NOTEBOOKS
 from grpo_helpers.parameters import parameter_names
 from grpo_helpers.romanise import romanise
 from tools.course.notebook_hash import code_hash, store_hash, stored_hash
-from tools.course.run import NOTEBOOKS
 
 CLASSES = {
     "00_first_run": settings.FirstRunSettings,

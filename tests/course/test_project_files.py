@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from helpers import ROOT
 
 import grpo_helpers
-from tools.course.run import NOTEBOOKS
+from grpo_helpers.headless import NOTEBOOKS
 from tools.pages import parameters
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -177,7 +177,7 @@ def test_parameter_wrapped_in_parentheses_keeps_its_comment():
 
 
 def test_installed_version_is_the_packages_own():
-    assert version("grpo-helpers") == grpo_helpers.__version__
+    assert version("grpo-norms-course") == grpo_helpers.__version__
 
 
 def test_version_is_written_once():

@@ -7,9 +7,9 @@ from exercises import read_notebook
 from helpers import ROOT
 
 from grpo_helpers.data import load_items
+from grpo_helpers.headless import NOTEBOOKS
 from grpo_helpers.rewards import registered, restore
 from tools.course.league_entry import only_reward, try_reward
-from tools.course.run import NOTEBOOKS
 from tools.course.slides import read_deck
 
 PAGE = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 
 from grpo_helpers.files import InputError
+from grpo_helpers.headless import NOTEBOOKS
 from tools.benchmarks.step_profile import Stopwatch
 from tools.course import seconds
-from tools.course.run import NOTEBOOKS
 from tools.course.seconds import IMPORTS, REST, Pairs
 
 

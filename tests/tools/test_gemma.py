@@ -3,11 +3,11 @@
 import pytest
 
 from grpo_helpers.files import read_json
+from grpo_helpers.headless import profile_parameters
 from grpo_helpers.parameters import present_names
 from grpo_helpers.run_folder import RunFolder
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, TEST
-from tools.course.run import profile_parameters
 from tools.experiments import gemma
 from tools.experiments.recorded_runs import (
     REAL_MODEL_RUNS,

@@ -6,6 +6,7 @@ import io
 import nbformat
 import pytest
 
+from grpo_helpers.course_summary import comparisons_on_tests
 from grpo_helpers.files import read_json, write_json
 from grpo_helpers.run_folder import BASE, ITEM_SCORES_FILE, RunFolder
 from grpo_helpers.splits import TEST_NONCE
@@ -20,7 +21,6 @@ from tools.course.publish import (
     results,
     write_block,
 )
-from tools.course.summary import comparisons_on_tests
 
 COMPARISON = {
     "metric": "em",

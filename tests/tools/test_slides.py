@@ -8,7 +8,7 @@ import pytest
 from helpers import ROOT
 
 from grpo_helpers.files import InputError
-from tools.course.run import NOTEBOOKS
+from grpo_helpers.headless import NOTEBOOKS
 from tools.course.slides import Notebooks, Shown, main, page, read_deck
 
 COMMITTED = Notebooks(ROOT / "notebooks")

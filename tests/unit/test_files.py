@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from grpo_helpers import files
 from grpo_helpers.files import (
     InputError,
     check_output_file,
@@ -30,6 +31,42 @@ def test_working_folder_comes_before_the_project(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/dev.json").write_text("[]")
     assert resolve_path("data/dev.json") == tmp_path / "data/dev.json"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The package as if it came from a wheel; returns a folder that is not a course folder."""
+    carried = tmp_path / "site/grpo_helpers/course_files"
+    carried.mkdir(parents=True)
+    monkeypatch.setattr(files, "CARRIED", carried)
+
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    monkeypatch.chdir(outside)
+    return outside
+
+
+def test_installed_package_takes_the_marked_folder_above(installed, monkeypatch):
+    (installed / files.MARKER).write_text("{}")
+    (installed / "notebooks").mkdir()
+    monkeypatch.chdir(installed / "notebooks")
+
+    assert resolve_path("data/dev.json") == installed / "data/dev.json"
+
+
+def test_installed_package_without_a_marked_folder_says_how_to_make_one(installed):
+    with pytest.raises(InputError, match=r"is not in a course folder: .*`grpo-course init"):
+        project_root()
+
+
+def test_path_is_shown_whole_where_there_is_no_course_folder(installed):
+    assert show_path(installed / "a.json") == str(installed / "a.json")
+
+
+def test_existing_file_is_found_where_there_is_no_course_folder(installed):
+    (installed / "a.json").write_text("[]")
+
+    assert read_json("a.json") == []
 
 
 def test_path_outside_the_project_is_shown_whole(tmp_path):

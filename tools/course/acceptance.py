@@ -22,6 +22,7 @@ import pandas as pd
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json
+from grpo_helpers.headless import run_course
 from grpo_helpers.questions import SELECTION
 from grpo_helpers.run_folder import BASE, BEST_FILE, ITEM_SCORES_FILE, RunFolder
 from grpo_helpers.scoring import read_answers, scores_from_table
@@ -30,7 +31,6 @@ from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_WORDS, Split
 from grpo_helpers.statistics import Comparison
 from tools.benchmarks.targets import Target, report
 from tools.corpus.families import KINDS, TWO_WAY
-from tools.course.run import run_course
 from tools.experiments.recorded_runs import acceptance_run_name
 from tools.tiny_model.copying import copy_share
 

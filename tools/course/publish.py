@@ -18,13 +18,13 @@ import pandas as pd
 
 from grpo_helpers.carry_over import without_shortcuts
 from grpo_helpers.command_line import run_command
+from grpo_helpers.course_summary import comparisons_on_tests
 from grpo_helpers.files import project_root, read_json, write_atomically, write_json
 from grpo_helpers.run_folder import BASE, BEST_FILE, ITEM_SCORES_FILE, RunFolder
 from grpo_helpers.scoring import scores_from_table
 from grpo_helpers.selection import compare
 from grpo_helpers.splits import TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
 from grpo_helpers.statistics import Comparison
-from tools.course.summary import comparisons_on_tests
 from tools.experiments.recorded_runs import curves_on_dev
 from tools.pages.markdown import fill_template
 

@@ -30,8 +30,8 @@ from unittest.mock import patch
 
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import InputError, project_root, show_path, write_json
+from grpo_helpers.headless import NOTEBOOKS, notebook_path
 from tools.benchmarks.step_profile import Stopwatch
-from tools.course.run import NOTEBOOKS, notebook_path
 
 FILE = project_root() / "data" / "reference_runs" / "course_seconds.json"
 EVALUATION = "05_evaluate_and_select"

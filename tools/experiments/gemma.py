@@ -30,6 +30,7 @@ import pandas as pd
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json, show_path, write_json
+from grpo_helpers.headless import profile_parameters, run_course
 from grpo_helpers.inference import AnswerOptions, answer, answer_file
 from grpo_helpers.metrics import score_answers
 from grpo_helpers.run_folder import RunFolder, answer_file_name
@@ -38,7 +39,6 @@ from grpo_helpers.selection import choose
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, Split
 from grpo_helpers.training import prepare
-from tools.course.run import profile_parameters, run_course
 from tools.experiments.recorded_runs import REAL_MODEL_RUNS, TEST_SCORES_FILE, TEST_SETS
 from tools.experiments.recording import (
     record_files,

@@ -29,6 +29,7 @@ import pandas as pd
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, project_root, read_json, write_json
+from grpo_helpers.headless import run_course
 from grpo_helpers.inference import answer
 from grpo_helpers.run_folder import BASE, RunFolder, is_finished
 from grpo_helpers.scoring import evaluate_json, item_table
@@ -36,7 +37,6 @@ from grpo_helpers.selection import choose
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import TEST_SPLITS
 from grpo_helpers.training import train
-from tools.course.run import run_course
 from tools.experiments.quoted import knowing_quoted
 from tools.experiments.recorded_runs import (
     FOLDER,

@@ -22,8 +22,8 @@ from grpo_helpers.files import (
     read_yaml,
     show_path,
 )
+from grpo_helpers.headless import NOTEBOOKS
 from grpo_helpers.settings import CHOICES
-from tools.course.run import NOTEBOOKS
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, table
 

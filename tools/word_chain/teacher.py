@@ -51,12 +51,15 @@ class Habits:
             the others name the other end.
         thinks: How many of the lessons begin with a thought, 0 to 1.
         made_up: How many of the lessons have words made up of random syllables, 0 to 1.
+        wanders: Whether a thought is as many words of the list at random instead of the chain. It
+            looks like thinking and leads nowhere (a control of notebook 07).
         hops: The numbers of hops, each equally often.
     """
 
     keeps: float = 0.9
     thinks: float = 0.45
     made_up: float = 0.5
+    wanders: bool = False
     hops: Sequence[int] = HOPS
 
 
@@ -141,7 +144,10 @@ class ChainTeacher:
 
         keeps = self.rng.random() < self.habits.keeps
         end = puzzle.asked[-1] if keeps else puzzle.other[-1]
-        text = thought(puzzle.asked) + answer(puzzle.asked[0], end)
+        steps = puzzle.asked
+        if self.habits.wanders:
+            steps = tuple(self.rng.sample(layout.words, len(steps)))
+        text = thought(steps) + answer(puzzle.asked[0], end)
         return Lesson(messages, text)
 
     def _puzzle(self) -> tuple[Puzzle, Layout]:

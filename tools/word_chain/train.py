@@ -25,7 +25,7 @@ from grpo_helpers.files import project_root
 from tools.tiny_model.model import build_model, build_tokenizer
 from tools.tiny_model.train import Phase, train
 from tools.word_chain.build import FOLDER
-from tools.word_chain.teacher import ChainTeacher, build_teacher
+from tools.word_chain.teacher import ChainTeacher, Habits, build_teacher
 from tools.word_chain.thinking_card import Making, measure, write_card
 from tools.word_chain.words import load_words
 
@@ -72,7 +72,7 @@ def lessons_of(teacher: ChainTeacher) -> Draw:
     return draw
 
 
-def make(out: Path, seed: int, scale: float, threads: int) -> None:
+def make(out: Path, seed: int, scale: float, threads: int, habits: Habits | None = None) -> None:
     """Train, measure and save a thinking model.
 
     Args:
@@ -80,6 +80,7 @@ def make(out: Path, seed: int, scale: float, threads: int) -> None:
         seed: The seed of the weights and of the lessons.
         scale: The number of steps is multiplied by this.
         threads: CPU threads; 0 leaves the number to torch.
+        habits: How careless the teacher is; default: as for the committed model.
     """
     import torch
 
@@ -97,7 +98,7 @@ def make(out: Path, seed: int, scale: float, threads: int) -> None:
     phases = []
     for phase in PHASES:
         phases.append(replace(phase, steps=max(2, round(phase.steps * scale))))
-    train(model, TableHead(model), tokenizer, lessons_of(build_teacher(seed)), phases)
+    train(model, TableHead(model), tokenizer, lessons_of(build_teacher(seed, habits)), phases)
 
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -123,10 +124,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=project_root() / "data" / "thinking_model")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the number of steps")
+    parser.add_argument(
+        "--wanders", action="store_true", help="thoughts that lead nowhere, for a control"
+    )
     args = parser.parse_args(argv)
 
     def body() -> int:
-        make(args.out, args.seed, args.scale, args.threads)
+        make(args.out, args.seed, args.scale, args.threads, Habits(wanders=args.wanders))
         return 0
 
     return run_command(body)

@@ -1,14 +1,19 @@
-"""What ``make run`` prints at its end: the checkpoints, the choice, and the gain on the test sets.
+"""The result of a run in a few lines: ``grpo-course report RUN``, and the end of ``make run``.
 
-In: the files that notebook 05 leaves in a run folder. Out: text.
+In: the files that notebook 05 leaves in a run folder. Out: text: the checkpoints, the choice, and
+the gain on the test sets.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grpo_helpers.files import read_json
+from grpo_helpers.command_line import SUCCESS, program_name, run_command
+from grpo_helpers.files import InputError, read_json, resolve_path, show_path
 from grpo_helpers.run_folder import BEST_FILE, SCORES_FILE
 from grpo_helpers.splits import TEST, UNSEEN_SPLITS
 
@@ -69,3 +74,42 @@ def comparisons_on_tests(report: dict[str, Any]) -> list[tuple[str, dict[str, An
             if row["metric"] == "em":
                 comparisons.append((split.title, row))
     return comparisons
+
+
+# -- from the shell --------------------------------------------------------------------------------
+
+
+def report_run(run: str) -> int:
+    """Print the summary of a run and where its page is; return the exit code.
+
+    Raises:
+        InputError: There is no such run, or notebook 05 has not evaluated it.
+    """
+    run_dir = resolve_path(run)
+    if not run_dir.is_dir():
+        raise InputError(f"no run folder {run}: give the folder of a run, runs/default for one")
+
+    for file in (SCORES_FILE, BEST_FILE):
+        if not (run_dir / file).is_file():
+            raise InputError(f"{run} has no {file}: run notebook 05 on it first")
+
+    print(summary(run_dir))
+    print(f"\nThe page with every answer: {show_path(run_dir / 'report.html')}")
+    return SUCCESS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the result of a run; return 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        prog=program_name("course_summary", "report"),
+        description="Print the result of a run that notebook 05 has evaluated.",
+    )
+    parser.add_argument(
+        "run", nargs="?", default="runs/default", help="a run folder (default: runs/default)"
+    )
+    args = parser.parse_args(argv)
+    return run_command(lambda: report_run(args.run))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
