@@ -46,8 +46,8 @@ check: $(VENV)/.installed  ## ruff and mypy, without changing anything
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bar: $(VENV)/.installed  ## train three seeds of the default run and test them; exit 1 if the gain is too small
-	$(PY) -m tools.course.acceptance
+bar: $(VENV)/.installed  ## train and test three seeds of the default run and of the thinking model; exit 1 if the gain is too small
+	$(PY) -m tools.course.acceptance && $(PY) -m tools.course.thinking_bar
 
 bench: $(VENV)/.installed  ## time rewards, answering and training; exit 1 if a target is missed
 	$(PY) -W ignore -m tools.benchmarks.rewards && $(PY) -W ignore -m tools.benchmarks.training

@@ -34,7 +34,15 @@ WAYS = {  # how a model was trained, and what tables call it
     "rejection": "rejection sampling",
     "taught": "supervised, true thoughts",
     "brevity": "GRPO, paid for brevity",
+    "per-answer": "GRPO, each answer counts the same",
+    "constant": "GRPO, divided by a constant",
+    "astray-base": "astray, before training",
+    "astray": "astray, GRPO",
 }
+GREEDY = "greedy"
+SAMPLED = "sampled"
+FORBIDDEN = "forbidden"  # greedy, and no thought can come before the answer
+MISLED = "misled"  # greedy, after a thought that is the other chain of the question
 LOG_ENDING = "_log"
 ANSWER_COLUMNS = ["split", "answers", "id", "hops", "thinks", "is_chain", "format", "em"]
 
@@ -88,6 +96,42 @@ def thinking_shares(answers: pd.DataFrame) -> dict[str, float]:
         "required format": answers["format"].mean(),
     }
     return {name: float(mean) for name, mean in means.items()}
+
+
+def compare_ways(ways: pd.DataFrame, names: Sequence[str], split: str, kind: str) -> pd.DataFrame:
+    """Return how often some ways think and how often they are right.
+
+    Args:
+        ways: The table of :func:`load_ways`.
+        names: The ways to compare, keys of :data:`WAYS`; one that is not recorded is left out.
+        split: The key of a test set.
+        kind: How it was answered: :data:`GREEDY`, :data:`SAMPLED`, :data:`FORBIDDEN` or
+            :data:`MISLED`.
+
+    Returns:
+        One row for each way, by what :data:`WAYS` calls it: ``seeds``, the means of ``thinks`` and
+        ``right`` over them (0 to 1), and the ``lowest`` and ``highest`` of ``right``.
+    """
+    import pandas as pd
+
+    asked = ways[(ways["split"] == split) & (ways["answers"] == kind)]
+    rows = {}
+    for name in names:
+        answers = asked[asked["way"] == name]
+        if answers.empty:
+            continue
+
+        of_seeds = [thinking_shares(of_seed) for _, of_seed in answers.groupby("seed")]
+        means = pd.DataFrame(of_seeds)
+        rows[WAYS[name]] = {
+            "seeds": len(means),
+            "thinks": means["thinks"].mean(),
+            "right": means["right"].mean(),
+            "lowest": means["right"].min(),
+            "highest": means["right"].max(),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.astype({"seeds": int}) if rows else table
 
 
 def paired_gains(

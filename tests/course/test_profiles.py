@@ -34,9 +34,10 @@ CARDS = {  # profile -> GiB of the card it is for
     "gpu_80gb": 80,
     "multi_gpu": 24,
     "small_real": 8,
+    "thinking": 4,
     "t4": 14.5,  # of the 16 GB that it is sold with
 }
-GPU_PROFILES = sorted(CARDS.keys() - {"default", "smoke"})
+GPU_PROFILES = sorted(CARDS.keys() - {"default", "smoke", "thinking"})
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

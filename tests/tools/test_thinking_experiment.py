@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from grpo_helpers import rewards, thinking_runs
+from grpo_helpers.answers import split_thought
 from grpo_helpers.data import load_items
+from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.settings import ThinkingSettings, TrainSettings
+from grpo_helpers.splits import TEST_UNSEEN_WORDS
 from grpo_helpers.training import read_params
-from tools.experiments import thinking
+from tools.experiments import begun_answers, thinking
 
 
 def test_ways_are_those_that_the_notebook_compares():
@@ -32,6 +37,18 @@ def test_profile_asks_each_question_once():
     assert len(load_items(profile.train_data_path)) >= thinking.QUESTIONS
 
 
+def test_losses_differ_in_how_they_average():
+    ways = (thinking.GRPO, thinking.PER_ANSWER, thinking.CONSTANT)
+    losses = [thinking.settings_of(way, 0, threads=1).loss_type for way in ways]
+    assert losses == ["dapo", "grpo", "dr_grpo"]
+
+
+def test_ways_that_need_another_model_are_not_run_unasked():
+    models = {thinking.settings_of(way, 0, threads=1).model_name for way in thinking.WAYS}
+    asked_for = thinking.OF_THE_COMMITTED_MODEL
+    assert {thinking.settings_of(way, 0, 1).model_name for way in asked_for} < models
+
+
 def test_all_ways_have_the_same_questions():
     files = {thinking.settings_of(way, 0, threads=1).train_data_path for way in thinking.WAYS}
     texts = {Path(file).read_text(encoding="utf-8") for file in files}
@@ -54,3 +71,25 @@ def test_brevity_counts_the_thought():
         assert brevity_reward(["기", thought + "기"]) == [1 - 1 / FULL_LENGTH, 0]
     finally:
         rewards.restore(before)
+
+
+def test_forbidden_answer_has_no_room_for_a_thought():
+    (item,) = load_items("data/word_chain/few_shot.json")[:1]
+    assert begun_answers.beginning("forbidden", item) == '"'
+
+
+def test_misleading_thought_is_the_other_chain():
+    (item,) = load_items("data/word_chain/few_shot.json")[:1]
+    given = split_thought(begun_answers.beginning("misled", item) + item.answer)
+    assert given.thought == item.extra["other_chain"]
+    assert given.thought != item.extra["chain"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("kind", "thinks"), [("forbidden", {False}), ("misled", {True})])
+def test_begun_answer_goes_on_in_the_required_format(kind, thinks):
+    name = read_params(thinking.PROFILE).model_name
+    model, tokenizer = load_model(name).eval(), load_tokenizer(name)
+    answers = begun_answers.begun_answers(model, tokenizer, TEST_UNSEEN_WORDS, kind)
+    assert set(answers["thinks"]) == thinks
+    assert answers["format"].mean() > 0.9

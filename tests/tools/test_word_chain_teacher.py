@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
-from grpo_helpers.answers import parse, without_thought
+from grpo_helpers.answers import parse, split_thought, without_thought
 from grpo_helpers.files import InputError, project_root
 from grpo_helpers.metrics import format_score
 from grpo_helpers.prompts import load_instruct
@@ -114,7 +115,7 @@ def test_share_that_is_none_is_refused():
 
 
 def test_hops_are_a_parameter():
-    teacher = teacher_of(seed=0, hops=(3,))
+    teacher = teacher_of(seed=0, hops=(3,), made_up=0)
     assert {len(true_chain(lesson)) for lesson in teacher.lessons(40, "full")} == {4}
 
 
@@ -161,6 +162,17 @@ def test_same_seed_gives_the_same_lessons():
 def test_thought_is_what_comes_before_the_answer(lessons):
     for lesson in with_thought(lessons):
         assert without_thought(lesson.answer).startswith('"')
+
+
+def test_thought_that_leads_nowhere_has_words_of_the_list_but_not_the_chain():
+    teacher = teacher_of(seed=0, thinks=1, wanders=True)
+    chains = 0
+    for lesson in teacher.lessons(40, "question"):
+        listed = lesson.messages[0]["content"].split("\n")[0].split()[1:]
+        steps = split_thought(lesson.answer).thought.split()
+        assert set(steps) <= set(listed)
+        chains += all(one[-1] == next_[0] for one, next_ in itertools.pairwise(steps))
+    assert chains == 0
 
 
 def test_longest_lesson_fits_the_tiny_model(lessons):

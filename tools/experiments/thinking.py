@@ -7,13 +7,21 @@ In: ``data/thinking_model``, ``params/thinking``, the word-chain game. The ways,
 - ``gold``: supervised training on the gold answers, which hold no thoughts;
 - ``rejection``: supervised training on the base's own samples whose answer is right;
 - ``taught``: supervised training on gold answers with the true chain as a thought, which nobody has
-  written down for a real task.
+  written down for a real task;
+- ``per-answer`` and ``constant``: ``grpo`` with another loss (``loss_type`` grpo, dr_grpo), which
+  differ where answers differ in length: every token counts the same in ``grpo`` (dapo), every
+  answer in ``per-answer``; ``constant`` divides by the longest length allowed.
+
+Two more need a model that is not in the repository, whose thoughts are words at random:
+``python -m tools.word_chain.train --wanders --out runs/astray_model``, about 40 minutes. ``astray``
+is GRPO on it; ``astray-base`` is that model before training.
 
 All have the same questions. The model is the one after the last step; nothing is chosen.
 
 Out: ``data/reference_runs/thinking/<way>_<seed>.csv``, with one row for each answer to the two test
-sets, greedy and sampled; ``.json``, how it was made; for the two ways of GRPO ``_log.csv``, what
-the log says of each step. ``base.csv`` has the answers of the model before any training.
+sets: greedy, sampled, without a thought (``forbidden``) and after a wrong one (``misled``);
+``.json``, how it was made; for the ways of GRPO ``_log.csv``, what the log says of each step.
+``base.csv`` has the answers of the model before any training.
 """
 
 from __future__ import annotations
@@ -40,6 +48,7 @@ from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import TEST, TEST_UNSEEN_WORDS
 from grpo_helpers.thoughts import THOUGHT_LENGTH, THOUGHT_RATIO
 from grpo_helpers.training import prepare, read_params
+from tools.experiments.begun_answers import begun_answers
 from tools.experiments.recorded_runs import FOLDER
 from tools.experiments.recording import write_table
 from tools.experiments.ways import (
@@ -72,9 +81,20 @@ LOGGED = (
 )
 BREVITY = "brevity"
 TAUGHT = "taught"
-BREVITY_CHANGES: dict[str, Any] = {
-    "reward_module": "tools/experiments/brevity.py",
-    "reward_weights": {"em": 1.0, "format": 0.2, "brevity": 2.0},
+PER_ANSWER = "per-answer"
+CONSTANT = "constant"
+ASTRAY = "astray"
+ASTRAY_BASE = "astray-base"
+ASTRAY_MODEL = "runs/astray_model"
+CHANGES: dict[str, dict[str, Any]] = {  # to the settings of ``grpo``
+    BREVITY: {
+        "reward_module": "tools/experiments/brevity.py",
+        "reward_weights": {"em": 1.0, "format": 0.2, "brevity": 2.0},
+    },
+    PER_ANSWER: {"loss_type": "grpo"},
+    CONSTANT: {"loss_type": "dr_grpo"},
+    ASTRAY: {"model_name": ASTRAY_MODEL},
+    ASTRAY_BASE: {"model_name": ASTRAY_MODEL},
 }
 
 
@@ -95,7 +115,7 @@ def settings_of(way: str, seed: int, threads: int) -> TrainSettings:
         seed=seed,
         num_threads=threads,
     )
-    return replace(settings, **BREVITY_CHANGES) if way == BREVITY else settings
+    return replace(settings, **CHANGES.get(way, {}))
 
 
 def train_on_thoughts(settings: TrainSettings, steps: int) -> Any:
@@ -110,66 +130,84 @@ def train_on_thoughts(settings: TrainSettings, steps: int) -> Any:
     return train_supervised(settings, rows, steps)
 
 
+def leave_untrained(settings: TrainSettings, steps: int) -> Any:
+    """Return the model as it is."""
+    return load_model(settings.model_name).eval()
+
+
 WAYS = {
     GRPO: train_with_grpo,
     GOLD: train_on_gold,
     REJECTION: train_on_own_matches,
     TAUGHT: train_on_thoughts,
     BREVITY: train_with_grpo,
+    PER_ANSWER: train_with_grpo,
+    CONSTANT: train_with_grpo,
+    ASTRAY_BASE: leave_untrained,
+    ASTRAY: train_with_grpo,
 }
+NEED_ANOTHER_MODEL = (ASTRAY_BASE, ASTRAY)
+OF_THE_COMMITTED_MODEL = [way for way in WAYS if way not in NEED_ANOTHER_MODEL]
 
 
 def answers_of(model: Any, tokenizer: Any) -> pd.DataFrame:
-    """Return one row for each answer to the test sets, greedy and sampled."""
+    """Return one row for each answer to the test sets, of all four kinds."""
     from transformers import set_seed
 
     set_seed(0)
     tables = []
     for split in SPLITS:
-        for name, samples in (("greedy", 0), ("sampled", SAMPLES)):
+        for kind in (thinking_runs.GREEDY, thinking_runs.SAMPLED):
+            samples = SAMPLES if kind == thinking_runs.SAMPLED else 0
             answers = answer_table(model, tokenizer, split, samples)
-            tables.append(answers.assign(split=split.key, answers=name))
+            tables.append(answers.assign(split=split.key, answers=kind))
+        for kind in (thinking_runs.FORBIDDEN, thinking_runs.MISLED):
+            answers = begun_answers(model, tokenizer, split, kind)
+            tables.append(answers.assign(split=split.key, answers=kind))
     return pd.concat(tables, ignore_index=True)[thinking_runs.ANSWER_COLUMNS]
 
 
-def make_base() -> Path:
-    """Measure the model before any training; return its table."""
-    path = OUT / f"{thinking_runs.BASE}.csv"
+def make_base(out: Path = OUT) -> Path:
+    """Measure the model before any training; return its table, in the folder ``out``."""
+    path = out / f"{thinking_runs.BASE}.csv"
     if path.is_file():
         return path
 
     model_name = read_params(PROFILE).model_name
     answers = answers_of(load_model(model_name).eval(), load_tokenizer(model_name))
-    OUT.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     write_table(path, answers)
     return path
 
 
-def make(way: str, seed: int, threads: int = 2) -> Path:
+def make(way: str, seed: int, threads: int = 2, out: Path = OUT) -> Path:
     """Train and measure in one way; return its table, which is written when it is complete.
 
     Args:
         way: One of :data:`WAYS`.
         seed: The seed.
         threads: CPU threads; another number rounds differently, and so samples other answers.
+        out: The folder of the tables.
     """
-    path = OUT / f"{way}_{seed}.csv"
+    path = out / f"{way}_{seed}.csv"
     if path.is_file():
         return path
 
     settings = settings_of(way, seed, threads)
-    is_grpo = way in (GRPO, BREVITY)
+    is_grpo = WAYS[way] is train_with_grpo
     steps = settings.max_steps if is_grpo else SUPERVISED_STEPS
+    if way == ASTRAY_BASE:
+        steps = 0
     started = time.perf_counter()
     model = WAYS[way](settings, steps)
     minutes = (time.perf_counter() - started) / 60
 
     answers = answers_of(model, load_tokenizer(settings.model_name))
-    OUT.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     if is_grpo:
         log = pd.DataFrame(RunFolder(settings.run_dir).log.step_rows())
         log = log[[column for column in LOGGED if column in log]]
-        write_table(OUT / f"{way}_{seed}{thinking_runs.LOG_ENDING}.csv", log)
+        write_table(out / f"{way}_{seed}{thinking_runs.LOG_ENDING}.csv", log)
 
     command = "python -m tools.experiments.thinking"
     about = {
@@ -188,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.experiments.thinking", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=OF_THE_COMMITTED_MODEL)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
     args = parser.parse_args(argv)

@@ -98,7 +98,9 @@ def make(out: Path, seed: int, scale: float, threads: int, habits: Habits | None
     phases = []
     for phase in PHASES:
         phases.append(replace(phase, steps=max(2, round(phase.steps * scale))))
-    train(model, TableHead(model), tokenizer, lessons_of(build_teacher(seed, habits)), phases)
+    train(
+        model, TableHead(model), tokenizer, lessons_of(build_teacher(seed, habits)), phases=phases
+    )
 
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -130,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def body() -> int:
-        make(args.out, args.seed, args.scale, args.threads, Habits(wanders=args.wanders))
+        make(args.out, args.seed, args.scale, args.threads, habits=Habits(wanders=args.wanders))
         return 0
 
     return run_command(body)
