@@ -83,6 +83,7 @@ SHARE_COLORS = ("#8F3B00", "#DD7A1E", "#F5CF9F", "#F4F2EC", "#A9CCEA", "#3D86C6"
 KIND_COLORS = dict(zip(KINDS, ("#5A5A5A", "#9A9A9A", "#CFCFCF"), strict=True))
 
 ALARM_COLOR = "#c00000"
+LINE_STYLES = ("-", "--", ":", "-.")  # of the ways that share a colour, in order
 HEALTH_COLUMNS = 4  # panels side by side
 MARKERS = {"em": "o", "choice": "v", "rouge1": "s", "bertscore": "^", "final_mean": "D"}
 EXTRA_MARKERS = ("P", "X", "*", "p", "h")  # for rewards of your own
@@ -248,6 +249,40 @@ def plot_thoughts(rows: Rows) -> Figure:
         bottom.lines[-1].set_label("thought, of those that think")
     bottom.set(title="Length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
     bottom.legend(fontsize="small")
+    return fig
+
+
+def plot_ways_to_think(
+    logs: Mapping[str, Mapping[int, pd.DataFrame]], compared: pd.DataFrame
+) -> Figure:
+    """Return who thinks, by step, and who is right in the end.
+
+    Args:
+        logs: By the name of a way of training and its seed, what the log says of each step
+            (:func:`grpo_helpers.thinking_runs.load_logs`); the first way's lines are solid.
+        compared: How often each way is right
+            (:func:`grpo_helpers.thinking_runs.compare_ways`).
+    """
+    import matplotlib.pyplot as plt
+
+    size = (11, 3.6)
+    fig, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
+
+    for (name, of_seeds), style in zip(logs.items(), LINE_STYLES, strict=False):
+        for number, log in enumerate(of_seeds.values()):
+            shares = smoothed(list(log[THOUGHT_RATIO]))
+            label = name if number == 0 else None
+            left.plot(log["step"], shares, style, color=color_of("thinks"), label=label)
+    left.set(title="Share of samples that think", xlabel="optimizer step", ylim=(0, 1.02))
+    left.legend(fontsize="small")
+
+    names = list(compared.index)
+    below = compared["right"] - compared["lowest"]
+    above = compared["highest"] - compared["right"]
+    right.barh(names, compared["right"], xerr=[below, above], color=color_of("em"), capsize=3)
+    right.axvline(0.5, linestyle="--", color=color_of("other"))
+    right.invert_yaxis()
+    right.set(title="Exact match on unseen words; dashed: a guess", xlim=(0, 1))
     return fig
 
 

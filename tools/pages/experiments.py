@@ -39,7 +39,8 @@ from tools.experiments.recorded_runs import (
     recorded_real_model_runs,
     recorded_runs,
 )
-from tools.pages import real_model
+from tools.experiments.thinking import QUESTIONS, SUPERVISED_STEPS
+from tools.pages import real_model, thinking
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, mean_and_range, table
 
@@ -239,6 +240,10 @@ def page() -> str:
         runs=run_table(),
         missing=missing_runs(),
         words=words_table(),
+        thinking=thinking.ways_table(),
+        situations=thinking.situations_table(),
+        thinking_questions=QUESTIONS,
+        thinking_steps=SUPERVISED_STEPS,
         controls=control_table(),
         bench=bench_table(),
         real_dev=real_model.table_on_dev(),

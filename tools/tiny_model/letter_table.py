@@ -53,11 +53,13 @@ class TableHead:
     """
 
     def __init__(self, model: LlamaForCausalLM):
-        self.embedding = model.get_input_embeddings()
+        table = model.get_input_embeddings().weight
+        assert isinstance(table, nn.Parameter)
+        self.table = table
 
     def cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy; see :class:`Head`."""
-        logits = hidden @ self.embedding.weight.T
+        logits = hidden @ self.table.T
         return nn.functional.cross_entropy(logits, targets)
 
 
