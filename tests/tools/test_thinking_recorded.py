@@ -1,0 +1,83 @@
+"""What notebook 07 and the READMEs say of the thinking model is true of the recorded trainings."""
+
+import pytest
+from helpers import ROOT
+
+from grpo_helpers import thinking_runs
+from grpo_helpers.splits import TEST, TEST_UNSEEN_WORDS
+from grpo_helpers.thinking_runs import FORBIDDEN, GREEDY, MISLED, SAMPLED, compare_ways
+from tools.course import thinking_bar
+from tools.experiments import thinking
+
+RECORDED = thinking_runs.load_ways(thinking.OUT)
+UNSEEN = TEST_UNSEEN_WORDS.key
+SEEDS = range(3)
+THREE_SEEDS = ("gold", "rejection", "taught", "brevity", "grpo")
+GUESS = 0.5
+
+every_seed = pytest.mark.parametrize("seed", SEEDS)
+both_sets = pytest.mark.parametrize("split", [TEST.key, UNSEEN])
+
+
+def mean(way, share, split=UNSEEN, kind=GREEDY):
+    """Return the mean of a share over the seeds of a way."""
+    return compare_ways(RECORDED, (way,), split, kind)[share].iloc[0]
+
+
+def test_every_way_is_recorded():
+    assert thinking_runs.missing_ways(RECORDED) == ""
+
+
+@pytest.mark.parametrize("way", THREE_SEEDS)
+def test_way_has_three_seeds(way):
+    assert set(RECORDED[RECORDED["way"] == way]["seed"]) == set(SEEDS)
+
+
+@every_seed
+def test_rewarded_model_beats_gold_answers_and_its_base_in_every_seed(seed):
+    result = thinking_bar.measure(RECORDED, seed)
+    assert min(result.over_base_low, result.over_gold_low) > 0
+    assert min(result.over_base, result.over_gold) >= 20
+
+
+def test_gate_is_passed():
+    assert mean("gold", "highest") <= 0.6
+    assert mean("taught", "lowest") >= 0.95
+
+
+@both_sets
+def test_gold_answers_end_all_thinking(split):
+    assert mean("gold", "thinks", split, SAMPLED) < 0.01
+
+
+@both_sets
+def test_rewarded_model_nearly_always_thinks(split):
+    assert mean("grpo", "thinks", split, SAMPLED) >= 0.9
+
+
+@both_sets
+def test_model_paid_for_brevity_stops_thinking(split):
+    assert mean("brevity", "thinks", split, SAMPLED) < 0.1
+    assert mean("brevity", "right", split) == pytest.approx(GUESS, abs=0.1)
+
+
+@both_sets
+def test_rewarded_model_guesses_where_it_may_not_think(split):
+    assert mean("grpo", "right", split, FORBIDDEN) == pytest.approx(GUESS, abs=0.1)
+
+
+@both_sets
+def test_rewarded_model_follows_a_wrong_thought(split):
+    assert mean("grpo", "right", split, MISLED) < 0.1
+
+
+def test_thought_that_leads_nowhere_does_not_help():
+    assert mean("astray", "right") == pytest.approx(GUESS, abs=0.1)
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+@pytest.mark.parametrize("way", ["base", "gold", "grpo"])
+def test_readme_shows_what_was_measured(page, way):
+    paragraphs = (ROOT / page).read_text(encoding="utf-8").split("\n\n")
+    (about_thinking,) = [paragraph for paragraph in paragraphs if "`<think>" in paragraph]
+    assert f"{mean(way, 'right'):.2f}" in about_thinking

@@ -1,0 +1,105 @@
+"""What the pages say of the thinking model; ``python -m tools.pages.thinking`` draws its figure.
+
+In: ``data/reference_runs/thinking``. Out: the tables of ``docs/experiments.md`` and, as a command,
+``docs/thinking.png``, which the README shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from grpo_helpers import thinking_runs
+from grpo_helpers.command_line import run_command
+from grpo_helpers.files import project_root
+from grpo_helpers.plots import plot_ways_to_think, save_figure, use_course_style
+from grpo_helpers.splits import TEST, TEST_UNSEEN_WORDS
+from grpo_helpers.thinking_runs import BASE, FORBIDDEN, GREEDY, MISLED, SAMPLED, WAYS
+from tools.experiments import thinking
+from tools.pages.markdown import mean_and_range, table
+
+FIGURE = project_root() / "docs" / "thinking.png"
+IN_THE_FIGURE = (BASE, "gold", "rejection", "grpo")
+SITUATIONS = {
+    "as it likes": GREEDY,
+    "thought forbidden": FORBIDDEN,
+    "given the other chain": MISLED,
+}
+NONE = "-"
+
+
+def ways_table() -> str:
+    """Return the table of all ways: who thinks, and who is right, on both test sets."""
+    ways = thinking_runs.load_ways(thinking.OUT)
+    rows = []
+    for way, title in WAYS.items():
+        answers = ways[ways["way"] == way]
+        if answers.empty:
+            continue
+
+        row: dict[str, Any] = {"way": title, "seeds": answers["seed"].nunique()}
+        row["thinks (sampled)"] = _range(answers, TEST_UNSEEN_WORDS.key, SAMPLED, "thinks")
+        for split in (TEST, TEST_UNSEEN_WORDS):
+            row[f"right, {split.title}"] = _range(answers, split.key, GREEDY, "right")
+        row["right, unseen words, sampled"] = _range(
+            answers, TEST_UNSEEN_WORDS.key, SAMPLED, "right"
+        )
+        rows.append(row)
+    return table(rows)
+
+
+def situations_table() -> str:
+    """Return the table of what becomes of the answers without a thought, and after a wrong one."""
+    ways = thinking_runs.load_ways(thinking.OUT)
+    rows = []
+    for way in (BASE, "gold", "taught", "grpo"):
+        answers = ways[ways["way"] == way]
+        row: dict[str, Any] = {"way": WAYS[way]}
+        for name, kind in SITUATIONS.items():
+            row[name] = _range(answers, TEST_UNSEEN_WORDS.key, kind, "right")
+        rows.append(row)
+    return table(rows)
+
+
+def _range(answers: pd.DataFrame, split: str, kind: str, share: str) -> str:
+    """Return the mean of a share over the seeds, with the lowest and the highest."""
+    asked = answers[(answers["split"] == split) & (answers["answers"] == kind)]
+    if asked.empty:
+        return NONE
+
+    of_seeds = [thinking_runs.thinking_shares(seed)[share] for _, seed in asked.groupby("seed")]
+    return mean_and_range(pd.Series(of_seeds))
+
+
+def draw() -> None:
+    """Draw ``docs/thinking.png``."""
+    use_course_style()
+    ways = thinking_runs.load_ways(thinking.OUT)
+    logs = {}
+    for way in ("grpo", "brevity"):
+        logs[WAYS[way]] = thinking_runs.load_logs(thinking.OUT, way)
+    compared = thinking_runs.compare_ways(ways, IN_THE_FIGURE, TEST_UNSEEN_WORDS.key, GREEDY)
+    save_figure(plot_ways_to_think(logs, compared), FIGURE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the figure; return 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.pages.thinking", description=__doc__.splitlines()[0]
+    )
+    parser.parse_args(argv)
+
+    def body() -> int:
+        draw()
+        print(f"written: {FIGURE.relative_to(project_root())}")
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
