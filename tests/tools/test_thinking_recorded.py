@@ -62,6 +62,13 @@ def test_model_paid_for_brevity_stops_thinking(split):
 
 
 @both_sets
+def test_rejection_sampling_thinks_when_greedy_but_not_much_more_in_samples(split):
+    assert mean("rejection", "thinks", split, GREEDY) > 0.9
+    assert mean("rejection", "thinks", split, SAMPLED) < 0.7
+    assert mean("rejection", "right", split, SAMPLED) < mean("grpo", "right", split, SAMPLED) - 0.1
+
+
+@both_sets
 def test_rewarded_model_guesses_where_it_may_not_think(split):
     assert mean("grpo", "right", split, FORBIDDEN) == pytest.approx(GUESS, abs=0.1)
 
