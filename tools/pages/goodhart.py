@@ -6,6 +6,7 @@ In: what ``tools.experiments.reward_model`` computes. Out: Markdown, and ``docs/
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_helpers.files import project_root
@@ -28,22 +29,36 @@ def curves_table() -> str:
         row = {"n": str(n)}
         for count in PAIRS:
             scores = means.loc[(n, count)]
-            row[f"{count} pairs: proxy"] = f"{scores['proxy']:+.2f}"
+            row[f"{count} pairs: proxy"] = f"{round(scores['proxy'], 2) + 0.0:+.2f}"  # no -0.00
             row[f"{count} pairs: gold"] = f"{scores['gold']:.2f}"
         row["gold, chosen by itself"] = f"{reward_model.pass_at(n):.2f}"
         rows.append(row)
     return table(rows)
 
 
+@dataclass(frozen=True)
+class Change:
+    """How the gold score changes from few choices to many, with its 95 % interval, in points."""
+
+    points: float
+    low: float
+    high: float
+
+
+def change_of_gold(count: int) -> Change:
+    """Return the change of the gold score for models that learned from ``count`` pairs."""
+    few = reward_model.gold_of(count, FEW)
+    many = reward_model.gold_of(count, MANY)
+    ends = paired_bootstrap(list(many), list(few))
+    return Change(100 * float((many - few).mean()), 100 * ends.low, 100 * ends.high)
+
+
 def changes_table() -> str:
-    """Return how the gold score changes from few choices to many, with its interval."""
+    """Return the changes of the gold score as a table."""
     rows = []
     for count in PAIRS:
-        few = reward_model.gold_of(count, FEW)
-        many = reward_model.gold_of(count, MANY)
-        change = 100 * (many - few).mean()
-        low, high = (100 * end for end in paired_bootstrap(list(many), list(few)))
-        points = f"{change:+.0f} [{low:+.0f}, {high:+.0f}]"
+        change = change_of_gold(count)
+        points = f"{change.points:+.0f} [{change.low:+.0f}, {change.high:+.0f}]"
         rows.append({"pairs": str(count), f"gold, from n = {FEW} to n = {MANY}, points": points})
     return table(rows)
 

@@ -152,6 +152,9 @@ def run_table(recorded: Mapping[str, Any]) -> str:
         spread = by_group.std(axis=1, ddof=1)
         row["spread in a group"] = f"{spread.mean():.3f}"
         row["groups without spread"] = f"{(spread < 1e-8).mean():.0%}"
+        right = parts["em"].reshape(-1, group_size)
+        row["pass@1"] = f"{right.mean():.3f}"
+        row[f"pass@{group_size}"] = f"{right.max(axis=1).mean():.3f}"
         row["Final Mean on dev"] = f"{recorded['dev'][checkpoint]['article']:.3f}"
         rows.append(row)
 
@@ -192,6 +195,7 @@ def page() -> str:
         questions=len(recorded["questions"]),
         samples=len(recorded["completions"][BASE][0]),
         run=run_table(recorded),
+        one_question=100 / len(recorded["questions"]),
         encoders=encoders_table(),
         curves=goodhart.curves_table(),
         changes=goodhart.changes_table(),
