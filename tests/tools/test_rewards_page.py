@@ -2,7 +2,8 @@
 
 import pytest
 
-from tools.pages import rewards
+from tools.experiments import reward_model
+from tools.pages import goodhart, rewards
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +48,51 @@ def test_polite_ending_earns_nothing(earned):
 def test_gold_answer_earns_the_most(earned):
     assert earned["article"].idxmax() == "gold answer"
     assert earned["code"].idxmax() == "gold answer"
+
+
+# -- the learned reward ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def means():
+    """Proxy and gold score over n, one row per n, for each number of pairs."""
+    return reward_model.curves().groupby(["pairs", "n"])[["proxy", "gold"]].mean()
+
+
+@pytest.mark.parametrize("count", reward_model.PAIRS)
+def test_proxy_rises_with_every_choice(means, count):
+    assert means.loc[count]["proxy"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("count", reward_model.PAIRS[:2])
+def test_gold_score_rises_and_falls_with_few_pairs(means, count):
+    gold = means.loc[count]["gold"]
+
+    assert gold.iloc[0] < gold.max()
+    assert gold.iloc[-1] < gold.max() - 0.05
+    assert goodhart.change_of_gold(count).high < 0
+
+
+def test_no_fall_is_told_from_chance_with_all_pairs():
+    change = goodhart.change_of_gold(reward_model.PAIRS[-1])
+
+    assert change.low < 0 < change.high
+
+
+def test_more_pairs_lift_the_curve_and_put_off_the_turn(means):
+    highest = [means.loc[count]["gold"].max() for count in reward_model.PAIRS]
+    turns = [means.loc[count]["gold"].idxmax() for count in reward_model.PAIRS]
+
+    assert highest == sorted(highest)
+    assert turns == sorted(turns)
+
+
+def test_answer_that_fools_the_reward_model_repeats_the_word():
+    fooled = goodhart.most_fooling()
+
+    assert fooled.item.extra["word"] == "어짊"
+    assert fooled.answer.count("어짊") > 2
+
+
+def test_figure_of_the_curves_is_committed():
+    assert goodhart.FIGURE.is_file()

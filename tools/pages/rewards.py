@@ -2,8 +2,8 @@
 
 In: the rewards themselves, the recorded completions and the recorded encoders of
 ``data/reward_lab``, and ``templates/rewards.md``. Out: the page, every figure of which is computed
-here; a test compares the page with what this module writes. The figures of BERTScore are those of
-the embedded model: make the page again when that model changes.
+here, and ``docs/goodhart.png``; a test compares the page with what this module writes. The figures
+of BERTScore are those of the embedded model: make the page again when that model changes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from grpo_helpers.rewards import (
 )
 from grpo_helpers.run_folder import BASE
 from tools.experiments.reward_lab import FOLDER
+from tools.pages import goodhart
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, table
 
@@ -151,6 +152,9 @@ def run_table(recorded: Mapping[str, Any]) -> str:
         spread = by_group.std(axis=1, ddof=1)
         row["spread in a group"] = f"{spread.mean():.3f}"
         row["groups without spread"] = f"{(spread < 1e-8).mean():.0%}"
+        right = parts["em"].reshape(-1, group_size)
+        row["pass@1"] = f"{right.mean():.3f}"
+        row[f"pass@{group_size}"] = f"{right.max(axis=1).mean():.3f}"
         row["Final Mean on dev"] = f"{recorded['dev'][checkpoint]['article']:.3f}"
         rows.append(row)
 
@@ -178,6 +182,7 @@ def encoders_table() -> str:
 def page() -> str:
     """Return the whole page."""
     recorded = read_json(FOLDER / "completions.json")
+    fooled = goodhart.most_fooling()
     return fill_template(
         "rewards.md",
         weights=weights_table(),
@@ -190,13 +195,25 @@ def page() -> str:
         questions=len(recorded["questions"]),
         samples=len(recorded["completions"][BASE][0]),
         run=run_table(recorded),
+        one_question=100 / len(recorded["questions"]),
         encoders=encoders_table(),
+        curves=goodhart.curves_table(),
+        changes=goodhart.changes_table(),
+        fooled=fooled.answer,
+        fooled_gloss=fooled.item.extra["gloss"],
+        shown=goodhart.SHOWN,
     )
+
+
+def page_and_figure() -> str:
+    """Draw the figure and return the whole page."""
+    goodhart.draw()
+    return page()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    return page_command("tools.pages.rewards", page, PAGE, argv=argv)
+    return page_command("tools.pages.rewards", page_and_figure, PAGE, argv=argv)
 
 
 if __name__ == "__main__":
