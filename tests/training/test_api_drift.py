@@ -79,6 +79,7 @@ OUR_SETTINGS = {
     "num_processes",
     "num_threads",
     "shared_prefix",
+    "rollout_server",
     "extra_grpo_args",
 }
 THEIR_SETTINGS = sorted({field.name for field in dataclasses.fields(TrainSettings)} - OUR_SETTINGS)
