@@ -256,7 +256,7 @@ def parse_completions(text: str, count: int) -> Completions:
     for choice in sorted(choices, key=lambda choice: choice["index"]):
         ids = choice.get("token_ids")
         if not ids:
-            raise ValueError("no token_ids: vLLM 0.27 or newer is needed")
+            raise ValueError("no token_ids: a newer vLLM is needed")
 
         log_probs = (choice.get("logprobs") or {}).get("token_logprobs")
         if log_probs is None or len(log_probs) != len(ids):

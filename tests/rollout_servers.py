@@ -7,6 +7,7 @@ was loaded last. Replies and errors have vLLM's form and status.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -154,7 +155,7 @@ def serving(sampler: Sampler, **options: Any) -> Iterator[Server]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.address = f"http://127.0.0.1:{http.server_port}"
-    thread = Thread(target=http.serve_forever, daemon=True)
+    thread = Thread(target=http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server
@@ -198,15 +199,22 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 class PolicySampler:
-    """The embedded model with an adapter, read from its folder at every request."""
+    """The embedded model with an adapter, which is read from its folder at every request."""
+
+    def __init__(self) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.base: Any = AutoModelForCausalLM.from_pretrained(
+            ROOT / TINY_MODEL, dtype=torch.float32
+        )
 
     def __call__(self, body: Mapping[str, Any], folder: Path | None) -> list[Row]:
         """Sample one completion of each prompt."""
         import torch
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
 
-        model: Any = AutoModelForCausalLM.from_pretrained(ROOT / TINY_MODEL, dtype=torch.float32)
+        model = copy.deepcopy(self.base)  # an adapter changes the model that it is put on
         if folder is not None:
             model = PeftModel.from_pretrained(model, folder)
         longest = max(len(prompt) for prompt in body["prompt"])
