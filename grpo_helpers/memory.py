@@ -80,6 +80,8 @@ class Budget:
         rows_per_prompt: Completions that share one reading of their prompt: G if prompts are shared
             (``shared_prefix``), 1 in TRL's own way. With gradient checkpointing, they are shared in
             sampling only.
+        samples_here: Whether completions are sampled on this device by the process that trains, and
+            not by a server (``rollout_server``), whose own memory is not predicted.
         lm_head: ``fused`` (TRL 1.16 on a GPU), ``fused_cpu``, or ``full_logits`` (TRL of mid-2025,
             which held tokens x vocabulary).
 
@@ -100,6 +102,7 @@ class Budget:
     gradient_checkpointing: bool = True
     inference_rows: int = 0
     rows_per_prompt: int = 1
+    samples_here: bool = True
     lm_head: str = "fused"
 
     def __post_init__(self) -> None:
@@ -241,9 +244,10 @@ def predict(arch: Architecture, budget: Budget) -> Prediction:
     'decode'
     """
     static = static_bytes(arch, budget)
+    sampling = sampling_phases(arch, budget, static) if budget.samples_here else {}
     made_of = {
         "load": load_phase(arch, budget, static),
-        **sampling_phases(arch, budget, static),
+        **sampling,
         **training_phases(arch, budget, static),
         **answering_phases(arch, budget, static),
     }
@@ -562,6 +566,7 @@ def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:
         gradient_checkpointing=params["gradient_checkpointing"],
         inference_rows=params.get("inference_batch_size", 0),
         rows_per_prompt=plan.G if params.get("shared_prefix", True) else 1,
+        samples_here=not params.get("rollout_server"),
     )
 
 

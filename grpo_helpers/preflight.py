@@ -37,8 +37,8 @@ def check_engine(settings: TrainSettings) -> None:
     if settings.extra_grpo_args.get("use_vllm") and not _is_installed("vllm"):
         first, last = VLLM_RELEASES
         raise InputError(
-            "extra_grpo_args sets use_vllm, and vLLM is not installed: install a release from "
-            f"{first} to {last} whose torch is the one here, or leave use_vllm out"
+            'extra_grpo_args sets use_vllm, and vLLM is not installed: pip install -e ".[vllm]" '
+            f"(TRL takes {first} to {last}), or leave use_vllm out"
         )
 
 

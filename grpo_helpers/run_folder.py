@@ -71,6 +71,7 @@ RUN_FILES = (
 RUN_PATTERNS = ("checkpoint-*", "epoch_*", "step_*", "infer_results", "test_results")
 
 # Parameters that do not affect what is learned, or by rounding only: a resumed run may change them.
+# Which server samples is among them, and whether one does: the policy is the same.
 MAY_CHANGE = (
     "resume",
     "device",
@@ -82,6 +83,7 @@ MAY_CHANGE = (
     "checkpoint_steps",
     "inference_batch_size",
     "gradient_checkpointing",
+    "rollout_server",
 )
 # The same, of extra_grpo_args: when memory is given back.
 EXTRA_ARGS_MAY_CHANGE = ("torch_empty_cache_steps",)

@@ -74,6 +74,8 @@ ZERO_OR_MORE = (
     "checkpoint_steps",
     "num_threads",
 )
+# Fields of GRPOConfig that let something else than the model itself sample completions.
+ENGINES = ("use_vllm", "use_transformers_continuous_batching")
 # What transformers can report to, by the names that it has for them.
 TRACKERS = (
     "azure_ml",
@@ -505,7 +507,8 @@ class TrainSettings(PromptSettings):
     """Parameters of notebook 04, explained there, under TRL's, transformers' and PEFT's names.
 
     0 means TRL's default for ``steps_per_generation``, no limit for ``max_prompt_tokens``, and no
-    further checkpoints for ``checkpoint_steps``; ``max_steps`` below 1 means no limit.
+    further checkpoints for ``checkpoint_steps``; ``max_steps`` below 1 means no limit. With
+    an empty ``rollout_server``, the model that is trained samples its completions itself.
     ``reward_weights`` takes what :func:`grpo_helpers.rewards.reward_weights` takes. An empty
     ``date_string`` becomes the date of the run, here and nowhere else: today's, or what an earlier
     part of the run has recorded.
@@ -548,6 +551,7 @@ class TrainSettings(PromptSettings):
     loss_type: str = "dapo"
     scale_rewards: str = "group"
     shared_prefix: bool = True
+    rollout_server: str = ""
     gradient_checkpointing: bool = False
     dtype: str = "float32"
     logging_steps: int = 1
@@ -596,6 +600,7 @@ class TrainSettings(PromptSettings):
         self._check_model_kwargs()
         self._check_extra_args()
         self._check_quantised_rollouts()
+        self._check_rollout_server()
         self.batch_plan  # noqa: B018  raises where TRL would
 
     def _check_ranges(self) -> None:
@@ -661,12 +666,39 @@ class TrainSettings(PromptSettings):
         what comes out, and most of the adapter would be lost in rounding. Continuous batching casts
         the whole model, adapter included, to another type for good.
         """
-        for engine in ("use_vllm", "use_transformers_continuous_batching"):
+        for engine in ENGINES:
             _need(
                 not (self.use_quant and self.extra_grpo_args.get(engine)),
                 f"extra_grpo_args sets {engine}, which cannot sample from a quantised model: "
-                "leave it out, or set use_quant=false",
+                "leave it out (there is rollout_server), or set use_quant=false",
             )
+
+    def _check_rollout_server(self) -> None:
+        """Make sure that a server can be what samples: nothing else does, in one process."""
+        if not self.rollout_server:
+            return
+
+        _need(
+            re.fullmatch(r"https?://[^/\s]+/?", self.rollout_server) is not None,
+            f"rollout_server is {self.rollout_server!r}; it must be an address such as "
+            "http://localhost:8000, without a path",
+        )
+        for engine in ENGINES:
+            _need(
+                not self.extra_grpo_args.get(engine),
+                f"rollout_server and {engine} (in extra_grpo_args) both sample: leave one out",
+            )
+        _need(
+            self.loss_type != "vespo",
+            "loss_type is 'vespo', which is not corrected for what a rollout_server samples: "
+            "set another one, or leave rollout_server empty",
+        )
+        processes = int(os.environ.get("WORLD_SIZE", self.num_processes))
+        _need(
+            processes == 1,
+            f"rollout_server serves one process, not {processes}: set num_processes=1, or leave it "
+            "empty",
+        )
 
     @property
     def trackers(self) -> list[str]:

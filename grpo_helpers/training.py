@@ -67,6 +67,7 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import Item
 from grpo_helpers.rewards import reward_functions
+from grpo_helpers.rollout_server import RolloutServer, check_rollout_server
 from grpo_helpers.run_folder import RunFolder, RunWriter, is_finished, step_of
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.thoughts import RoundThoughts
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from trl import GRPOConfig, GRPOTrainer
 
     from grpo_helpers.callbacks import StopCallback
+    from grpo_helpers.server_trainer import ServerRollouts
 
 DEFAULT_EVAL_BATCH = 8  # transformers' per_device_eval_batch_size
 
@@ -118,7 +120,8 @@ def prepare(settings: TrainSettings) -> Prepared:
     Raises:
         InputError: Anything that would make the run fail later: the device, a tracker, an engine,
             sharded weights, the data, the model's files, layers or positions, BERTScore's encoder,
-            more prompts per round than there are items, or a GPU that nothing can be compiled for.
+            more prompts per round than there are items, a server that cannot sample for the run, or
+            a GPU that nothing can be compiled for.
     """
     machine = _check_device(settings)
     check_trackers(tracker_names(settings.report_to))
@@ -147,11 +150,14 @@ def prepare(settings: TrainSettings) -> Prepared:
     _check_round(settings, len(retained.items))
 
     room = Room(settings.model_name, settings.max_completion_length)
-    check_room(tokenizer, eval_items, prompt_texts(eval_prompts, tokenizer, template), room)
+    eval_texts = prompt_texts(eval_prompts, tokenizer, template)
+    check_room(tokenizer, eval_items, eval_texts, room)
     train_room = replace(room, fix="set max_prompt_tokens={left} to leave such prompts out")
     train_texts = prompt_texts(retained.prompts, tokenizer, template)
     check_room(tokenizer, retained.items, train_texts, train_room)
 
+    sampled_texts = train_texts if settings.eval_strategy == "no" else train_texts + eval_texts
+    check_rollout_server(settings, tokenizer, sampled_texts)
     if machine.has_gpu and not will_launch(settings):  # else the processes do it, on their own GPUs
         check_kernels(local_device(), settings.use_quant)
 
@@ -327,6 +333,8 @@ def build_trainer(
         settings, prepared.eval_items, prepared.eval_prompts, stop, writer=writer
     )
 
+    rollouts = _server_rollouts(settings, callbacks)
+
     trainer_class = _trainer_class(settings)
     with library_fixes.no_folders_yet(config):
         trainer = trainer_class(
@@ -338,6 +346,7 @@ def build_trainer(
             reward_funcs=reward_funcs,
             peft_config=lora_config(settings),
             callbacks=callbacks,
+            rollout_func=rollouts,
         )
     trainer.remove_callback(PrinterCallback)  # LogCallback prints one line per step instead
     explain_tracker_errors(trainer)
@@ -374,8 +383,27 @@ def _is_thought_open(
     return opens_thought(text)
 
 
+def _server_rollouts(
+    settings: TrainSettings, callbacks: list[TrainerCallback]
+) -> ServerRollouts | None:
+    """Return what samples on a server, if a server samples; it is released by one more callback."""
+    if not settings.rollout_server:
+        return None
+
+    from grpo_helpers.server_trainer import ReleaseCallback, ServerRollouts
+
+    rollouts = ServerRollouts(RolloutServer(settings.rollout_server), settings.run_name)
+    callbacks.append(ReleaseCallback(rollouts))
+    return rollouts
+
+
 def _trainer_class(settings: TrainSettings) -> type[GRPOTrainer]:
-    """Return TRL's trainer, or ours that computes each prompt once."""
+    """Return TRL's trainer, or ours: each prompt computed once, rollouts from a server, or both."""
+    if settings.rollout_server:
+        from grpo_helpers.server_trainer import ServerTrainer, SharedPrefixServerTrainer
+
+        return SharedPrefixServerTrainer if settings.shared_prefix else ServerTrainer
+
     if settings.shared_prefix:
         from grpo_helpers.shared_prefix import SharedPrefixTrainer
 

@@ -28,7 +28,14 @@ ANY_NUMBER = {
 }  # calls that take any number of values
 HEAVY = {"torch", "transformers", "trl", "peft", "bert_score", "matplotlib", "datasets"}
 # Callbacks and the trainer are subclasses of classes of transformers and TRL.
-LOADS_TRANSFORMERS = ("shared_prompts", "callbacks", "shared_prefix", "training", "live")
+LOADS_TRANSFORMERS = (
+    "shared_prompts",
+    "callbacks",
+    "shared_prefix",
+    "server_trainer",
+    "training",
+    "live",
+)
 
 
 def package_modules() -> dict[str, Path]:

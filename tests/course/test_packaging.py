@@ -1,5 +1,6 @@
 """One list of packages: pyproject.toml, environment.yml and constraints.txt agree."""
 
+import json
 import sys
 import tomllib
 
@@ -7,6 +8,9 @@ import pytest
 import yaml
 from helpers import ROOT, run_offline
 from packaging.requirements import Requirement
+from packaging.version import Version
+
+from grpo_helpers.preflight import VLLM_RELEASES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
@@ -96,3 +100,41 @@ def test_pip_resolves_the_packages_of_the_environment():
         file.unlink()
 
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+# -- vLLM ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", ["0.27.0", "0.30.0"])
+def test_vllm_of_the_extra_is_one_that_trl_supports(release):
+    (line,) = EXTRAS["vllm"]
+    first, last = (Version(release) for release in VLLM_RELEASES)
+
+    assert Requirement(line).specifier.contains(release)
+    assert first <= Version(release) <= last
+
+
+@pytest.mark.parametrize("release", ["0.26.0", "0.31.0"])
+def test_vllm_for_another_torch_or_transformers_is_left_out(release):
+    (line,) = EXTRAS["vllm"]
+
+    assert not Requirement(line).specifier.contains(release)
+
+
+@pytest.mark.slow
+def test_vllm_of_the_extra_is_made_for_our_torch_and_transformers(tmp_path):
+    (line,) = EXTRAS["vllm"]
+    report = tmp_path / "report.json"
+    options = ["--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--report", report]
+    done = run_offline([sys.executable, "-m", "pip", "install", *options, line])
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    (package,) = json.loads(report.read_text())["install"]
+    needed = {}
+    for requirement in map(Requirement, package["metadata"]["requires_dist"]):
+        needed[requirement.name] = requirement.specifier
+    ours = {Requirement(line).name: Requirement(line) for line in PROJECT["dependencies"]}
+    (torch,) = needed["torch"]  # an exact version
+
+    assert torch.version in ours["torch"].specifier
+    assert pinned_versions()["transformers"] in needed["transformers"]

@@ -79,6 +79,7 @@ OUR_SETTINGS = {
     "num_processes",
     "num_threads",
     "shared_prefix",
+    "rollout_server",
     "extra_grpo_args",
 }
 THEIR_SETTINGS = sorted({field.name for field in dataclasses.fields(TrainSettings)} - OUR_SETTINGS)
@@ -656,3 +657,31 @@ def test_trainer_reads_adapters_with_autocast():
 
     assert "load_adapter(" in source
     assert "autocast_adapter_dtype" not in source
+
+
+# -- rollouts from a server ------------------------------------------------------------------------
+
+
+def test_trl_asks_a_rollout_func_for_what_the_server_returns():
+    source = inspect.getsource(GRPOTrainer._generate)
+
+    assert "output = self.rollout_func(prompts, self)" in source
+    assert 'required_keys = {"prompt_ids", "completion_ids", "logprobs"}' in source
+    assert_has(["prompts"], parameters(GRPOTrainer._tokenize_prompts), "GRPOTrainer")
+
+
+def test_trl_corrects_the_rollouts_of_its_own_vllm_only():
+    """Else those of a server would be corrected twice."""
+    source = inspect.getsource(GRPOTrainer._compute_loss)
+
+    assert "if self.use_vllm and self.vllm_importance_sampling_correction and" in source
+
+
+def test_trl_takes_advantages_of_single_tokens():
+    assert "if advantages.dim() == 1:" in inspect.getsource(GRPOTrainer._compute_loss)
+
+
+def test_trl_warns_of_every_rollout_func():
+    source = inspect.getsource(GRPOTrainer.__init__)
+
+    assert "You are using 'rollout_func', which is an experimental feature" in source

@@ -608,3 +608,11 @@ def test_group_that_is_not_whole_still_needs_its_prompt():
 def test_profile_says_whether_prompts_are_shared(shared, rows):
     params = read_yaml(PROFILE) | {"shared_prefix": shared}
     assert budget_of_params(params, 1024).rows_per_prompt == rows
+
+
+def test_memory_of_a_server_that_samples_is_not_predicted():
+    params = read_yaml(PROFILE) | {"rollout_server": "http://localhost:8000"}
+    phases = predict(load_architecture(params["model_name"]), budget_of_params(params, 1024)).phases
+
+    assert not {"prefill", "decode"} & set(phases)
+    assert "inference" in phases

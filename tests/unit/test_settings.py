@@ -249,6 +249,23 @@ BAD = {
         "extra_grpo_args sets log_completions, which the course fills in itself",
     ),
     "groups of one": ({"num_generations": 1}, "at least 2 generations"),
+    "a server without http": (
+        {"rollout_server": "localhost:8000"},
+        "such as http://localhost:8000",
+    ),
+    "a server with a path": ({"rollout_server": "http://localhost:8000/v1"}, "without a path"),
+    "a server and an engine": (
+        {"rollout_server": "http://localhost:8000", "extra_grpo_args": {"use_vllm": True}},
+        "rollout_server and use_vllm (in extra_grpo_args) both sample",
+    ),
+    "a server and a loss that is not corrected": (
+        {"rollout_server": "http://localhost:8000", "loss_type": "vespo"},
+        "loss_type is 'vespo', which is not corrected",
+    ),
+    "a server and two processes": (
+        {"rollout_server": "http://localhost:8000", "num_processes": 2},
+        "rollout_server serves one process, not 2",
+    ),
 }
 
 
