@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_helpers.command_line import SUCCESS, run_command
-from grpo_helpers.files import read_json, resolve_path, show_path
+from grpo_helpers.files import read_json, resolve_path
 from grpo_helpers.inference import AnswerOptions
 from grpo_helpers.model_checks import check_adapter
 from grpo_helpers.models import load_tokenizer
@@ -96,7 +96,7 @@ def demo_files(run: str = "", hacked: str = "") -> dict[str, bytes]:
         "asking": asdict(collect(answer_options(run))),
         "rewardWeights": run_reward_weights(run),
         "tensors": [asdict(tensor) for tensor in base.tensors],
-        "checkpoints": list(map(_described, checkpoints)),
+        "checkpoints": list(map(described, checkpoints)),
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
@@ -107,7 +107,7 @@ def demo_files(run: str = "", hacked: str = "") -> dict[str, bytes]:
     return files
 
 
-def _described(checkpoint: Checkpoint) -> dict[str, Any]:
+def described(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return what the page must know of a checkpoint."""
     adapter = checkpoint.adapter
     return {
@@ -191,8 +191,8 @@ def _which_checkpoints(files: Mapping[str, bytes], run: str) -> str:
         )
     count = sum(name.startswith("epoch_") for name in files)
     return (
-        f"The checkpoints are the base model and the {count} epochs of the run in "
-        f"`{show_path(RunFolder(run).path)}`, from the machine that built this site."
+        f"The checkpoints are the base model and the {count} epochs of the run "
+        f"`{RunFolder(run).path.name}` on the machine that built this site."
     )
 
 

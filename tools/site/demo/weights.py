@@ -3,8 +3,8 @@
 In: a model folder, and the adapter folders of a run. Out: bytes, and where in them each tensor
 lies. The base model is kept as ``model.safetensors`` has it (float16); the page makes float32 of
 it. A checkpoint is its LoRA matrices in float32, as they were trained: the page merges them,
-``W + scale * B @ A``, as PEFT would. Merged here, each checkpoint would weigh several times as much,
-and rounding it to 16 bits might change an answer.
+``W + scale * B @ A``, as PEFT would. Merged here, each checkpoint would weigh several times as
+much. Weights of 8 bits are not used, because they change answers (``int8.py`` counts them).
 """
 
 from __future__ import annotations
@@ -99,8 +99,17 @@ def read_adapter(folder: Path) -> AdapterWeights:
             raise InputError(f"{show_path(folder)}: the demo knows plain LoRA only, not {key}")
 
     arrays = load_file(folder / ADAPTER_WEIGHTS)
+    return packed_adapter(arrays, scale=config["lora_alpha"] / config["r"])
+
+
+def packed_adapter(arrays: Mapping[str, np.ndarray], scale: float) -> AdapterWeights:
+    """Return a checkpoint made of LoRA matrices.
+
+    Args:
+        arrays: The matrices by the names that PEFT gives them.
+        scale: What ``B @ A`` is multiplied with.
+    """
     content, tensors = _packed(arrays, np.dtype("<f4"))
-    scale = config["lora_alpha"] / config["r"]
     return AdapterWeights(content, scale, _pairs(tensors))
 
 
