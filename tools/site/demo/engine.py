@@ -25,7 +25,10 @@ from grpo_helpers.files import InputError, project_root
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"
 # As `npm view onnxruntime-web@1.30.0 dist.integrity` prints it.
-INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+INTEGRITY = (
+    "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8p"
+    "ZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+)
 FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 FOLDER = project_root() / ".engine" / f"onnxruntime-web-{VERSION}"
 

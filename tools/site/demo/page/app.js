@@ -12,6 +12,7 @@ import { exactMatch, formatScore, splitThought } from "./reward.js";
 /** @typedef {import("./model.js").Checkpoint} Checkpoint */
 /** @typedef {import("./answering.js").Said} Said */
 
+/** What the rewards that the page knows are called. @type {Record<string, string>} */
 const PAID = { format: "format", em: "exact match" };
 
 /**
@@ -213,6 +214,7 @@ function oddsOf(question, probabilities) {
   if (!probabilities.length) return [];
   const words = node("div", "demo-odds");
   const bar = node("div", "demo-bar");
+  bar.ariaHidden = "true"; // the words say it
 
   probabilities.forEach((probability, place) => {
     const kind = place === 0 ? "is-a" : "is-b";
