@@ -40,7 +40,7 @@ HACKED = "hacked"
 
 # The rows of the table of weights: what they are called, and how the files of each begin or end.
 PARTS = {
-    "the engine, onnxruntime-web": ("engine/",),
+    f"the engine, onnxruntime-web {engine.VERSION}": ("engine/",),
     "the base model, in 16 bits": (BASE_FILE, GRAPH),
     "the checkpoints, as adapters": ("epoch_", f"{HACKED}."),
     "questions, vocabulary and scripts": ("",),

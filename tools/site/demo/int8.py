@@ -23,7 +23,7 @@ from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.run_folder import BASE
 from tools.site.demo.export import MODEL, answer_options, read_checkpoints
 from tools.site.demo.questions import GROUPS, Asking, collect
-from tools.site.demo.weights import merged, read_base
+from tools.site.demo.weights import AdapterWeights, merged, read_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +69,8 @@ def count_changes(run: str) -> dict[str, int]:
     model = load_model(MODEL)
     tokenizer = load_tokenizer(MODEL)
     base = read_base(resolve_path(MODEL))
-    adapters = {BASE: None} | {each.name: each.adapter for each in read_checkpoints(run, "")}
+    adapters: dict[str, AdapterWeights | None] = {BASE: None}
+    adapters |= {checkpoint.name: checkpoint.adapter for checkpoint in read_checkpoints(run, "")}
 
     changes = {}
     for name, adapter in adapters.items():

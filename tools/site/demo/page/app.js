@@ -85,8 +85,8 @@ class Page {
       }
       say(this.remark(question));
     } catch (error) {
-      if (!(error instanceof TypingError)) throw error;
-      say(error.message, true);
+      const words = error instanceof Error ? error.message : String(error);
+      say(error instanceof TypingError ? words : `The model cannot answer: ${words}`, true);
     }
   }
 
