@@ -2,8 +2,8 @@
 
 In: nothing. Out: two files in ``.engine/``, which git ignores. The package is fetched by ``npm
 pack`` and checked against the hash that the registry has published for this version. ``npm
-install`` would unpack 130 MB of other backends and their dependencies; the page needs the two files
-that compute on one core of any browser.
+install`` would unpack 140 MB of other backends, and what those depend on; the page needs the two
+files that compute on one core of any browser.
 
     python -m tools.site.demo.engine
 """
