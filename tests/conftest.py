@@ -43,6 +43,7 @@ LOADS_MODEL = {
     "test_adversarial.py",
     "test_benchmark_rewards.py",
     "test_by_hand.py",
+    "test_demo.py",
     "test_evaluate_json.py",
     "test_inspector.py",
     "test_metrics.py",

@@ -8,19 +8,11 @@ Screenshots stay in ``runs/screenshots/``, to be looked at.
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-
 import pytest
-from helpers import ROOT
+from site_pages import SCREENSHOTS, WINDOWS
 
 pytestmark = pytest.mark.browser
 
-SCREENSHOTS = ROOT / "runs" / "screenshots"
-WINDOWS = {"laptop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 PAGES = (
     "index.html",
     "overview.html",
@@ -30,53 +22,6 @@ PAGES = (
     "docs/parameters.html",  # wide tables
 )
 every_window = pytest.mark.parametrize("window", WINDOWS)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A server that does not write to the terminal."""
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def address(site):
-    """The address of the site on a server of this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-
-
-@dataclass
-class OpenPage:
-    """A page in a window, with what it logged and requested."""
-
-    tab: Any
-    messages: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def open_page(browser, address):
-    """Opens a page of the site in a window."""
-    tabs = []
-
-    def open_in(window: str, page: str) -> OpenPage:
-        tab = browser.new_page(viewport=WINDOWS[window])
-        tabs.append(tab)
-        opened = OpenPage(tab)
-        tab.on("console", lambda message: opened.messages.append(message.text))
-        tab.on("pageerror", lambda error: opened.messages.append(str(error)))
-        tab.on("request", lambda request: opened.requests.append(request.url))
-        tab.goto(address + page)
-        tab.wait_for_load_state("networkidle")
-        return opened
-
-    yield open_in
-    for tab in tabs:
-        tab.close()
 
 
 @every_window

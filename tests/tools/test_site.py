@@ -30,6 +30,8 @@ NOTEBOOKS = sources.matching(sources.NOTEBOOKS)
         ("data/README.md", "LICENSE", "LICENSE.txt"),
         ("overview.md", "solutions", "solutions/index.md"),
         ("docs/experiments.md", "../params", "../params/index.md"),
+        ("docs/install.md", "../Dockerfile", "../Dockerfile.txt"),
+        ("docs/install.md", "../hosted/start.ipynb", "../hosted/start.ipynb"),
         ("docs/gpu.md", "#several-gpus", "#several-gpus"),
         ("docs/gpu.md", "https://example.org/a.ipynb", "https://example.org/a.ipynb"),
     ],
@@ -171,6 +173,13 @@ def test_front_page_has_the_commands_and_the_results(front, words):
 
 def test_front_page_says_what_the_readme_begins_with(front):
     assert README.split("\n\n")[1] in front
+
+
+@pytest.mark.parametrize("has_demo", [True, False])
+def test_front_page_leads_to_the_model_where_it_is_there(has_demo):
+    page = front_page.front_page("{demo}", README, has_demo=has_demo)
+
+    assert (front_page.DEMO_PAGE in page) == has_demo
 
 
 @pytest.mark.parametrize("has_run", [True, False])

@@ -20,6 +20,12 @@ REPORT_DOOR = f"""\
 
     Before and after, beside the gold answer; and the groups of the training.
 """
+DEMO_PAGE = "demo/index.md"
+DEMO_DOOR = f"""\
+- **[Ask the model]({DEMO_PAGE})**
+
+    It answers in your browser, before and after training.
+"""
 _PARTS = re.compile(
     r"""^\#\ (?P<title>[^\n]+)\n
     (?P<lead>.*?)
@@ -66,12 +72,13 @@ def parts_of(readme: str) -> Parts:
     return Parts(**{name: text.strip() for name, text in found.groupdict().items()})
 
 
-def front_page(template: str, readme: str) -> str:
+def front_page(template: str, readme: str, has_demo: bool = False) -> str:
     """Return the front page.
 
     Args:
         template: ``pages/index.md``.
         readme: The README.
+        has_demo: Whether the site has the page with the model.
     """
     parts = parts_of(readme)
     coins = ""
@@ -80,5 +87,6 @@ def front_page(template: str, readme: str) -> str:
 
     report = REPORT_DOOR if REPORT.is_file() else ""
 
-    filled = template.format(**vars(parts), coins=coins, report=report)
+    demo = DEMO_DOOR if has_demo else ""
+    filled = template.format(**vars(parts), coins=coins, report=report, demo=demo)
     return re.sub(r"\n{3,}", "\n\n", filled)

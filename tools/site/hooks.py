@@ -6,12 +6,15 @@ MkDocs: a successor of it would need another file like this one, and no more.
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
 from tools.site import formulas, front_page, notebook_pages, package_pages, sources
+from tools.site.demo import export as demo
 
 FRONT = "index.md"
 _notebooks: dict[str, notebook_pages.NotebookPage] = {}  # by the path of the page
@@ -44,6 +47,11 @@ def on_files(files: Files, config: Any) -> Files:
         path = str(front_page.REPORT)
         files.append(File.generated(config, front_page.REPORT_PAGE, abs_src_path=path))
 
+    if why := demo.why_not():
+        print(f"the site has no page with the model: {why}")
+    else:
+        _add_demo(add, config.extra["demo"])
+
     add("api/index.md", package_pages.index_page(readme()))
     for modules in package_pages.rooms(readme()).values():
         for module in modules:
@@ -54,6 +62,17 @@ def on_files(files: Files, config: Any) -> Files:
         for name, content in notebook.figures.items():
             add(f"notebooks/{notebook_pages.FIGURE_FOLDER}/{name}", content)
     return files
+
+
+def _add_demo(add: Callable[[str, str | bytes], None], runs: Mapping[str, str | None]) -> None:
+    """Add the page with the model, and what it loads."""
+    run = runs["run"] or ""
+    files = demo.demo_files(run, runs["hacked"] or "")
+    add(front_page.DEMO_PAGE, demo.page(files, run))
+
+    folder = posixpath.dirname(front_page.DEMO_PAGE)
+    for name, content in files.items():
+        add(f"{folder}/{name}", content)
 
 
 def _read_notebooks() -> dict[str, notebook_pages.NotebookPage]:
@@ -84,8 +103,12 @@ def on_config(config: Any) -> Any:
     for room, modules in package_pages.rooms(guide).items():
         package.append({room.capitalize(): [f"api/{module}.md" for module in modules]})
 
+    start: list[Any] = [FRONT, {"Overview": "overview.md"}, {"한국어": "README.ko.md"}]
+    if not demo.why_not():
+        start.append({"Ask the model": front_page.DEMO_PAGE})
+
     config.nav = [
-        {"Start": [FRONT, {"Overview": "overview.md"}, {"한국어": "README.ko.md"}]},
+        {"Start": start},
         {"Notebooks": [*notebooks, {"Solutions": solutions}]},
         {"Documentation": ["docs/index.md", *docs, "params/index.md"]},
         {"Package": package},
@@ -113,7 +136,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill the front page, lead links to pages of the site, and draw the loop."""
     path = page.file.src_uri
     if path == FRONT:
-        markdown = front_page.front_page(markdown, readme())
+        markdown = front_page.front_page(markdown, readme(), has_demo=not demo.why_not())
 
     markdown = sources.with_site_links(markdown, path)
     if path in _notebooks:

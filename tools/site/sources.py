@@ -32,6 +32,10 @@ MOVED = {
     "LICENSE": "LICENSE.txt",
     "data/LICENSE": "data/LICENSE.txt",
     "CITATION.cff": "CITATION.cff.txt",
+    "Dockerfile": "Dockerfile.txt",
+    "MANIFEST.in": "MANIFEST.in.txt",
+    "setup.py": "setup.py.txt",
+    "hosted/start.ipynb": "hosted/start.ipynb",  # to be opened elsewhere: no page is made of it
 }
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
 
@@ -53,9 +57,11 @@ def site_path(path: str) -> str:
     """
     if path in FOLDERS:
         return f"{path}/index.md"
+    if path in MOVED:
+        return MOVED[path]
     if path.endswith(".ipynb"):
         return path.removesuffix(".ipynb") + ".md"
-    return MOVED.get(path, path)
+    return path
 
 
 def with_site_links(text: str, page: str) -> str:

@@ -1,0 +1,250 @@
+"""The model in the browser: what is exported for it is what the package computes with."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from grpo_helpers.data import load_items
+from grpo_helpers.files import InputError, read_json, resolve_path
+from grpo_helpers.inference import AnswerOptions
+from grpo_helpers.models import load_model, load_tokenizer
+from grpo_helpers.prompts import (
+    CategoryFewShotGenerator,
+    PromptSource,
+    build_messages,
+    load_instruct,
+    load_prompted,
+    prompt_texts,
+)
+from grpo_helpers.questions import CORRECTION, SELECTION, Item
+from tools.corpus.questions import CHOOSE, CORRECT
+from tools.site.demo import engine, export, graph, questions, weights
+
+MODEL = export.MODEL
+CONFIG = read_json(f"{MODEL}/config.json")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(MODEL)
+
+
+@pytest.fixture(scope="module")
+def asking():
+    return questions.collect(AnswerOptions(model_id=MODEL))
+
+
+@pytest.fixture(scope="module")
+def base():
+    return weights.read_base(resolve_path(MODEL))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(MODEL).eval()
+
+
+# -- prompts and vocabulary ------------------------------------------------------------------------
+
+
+def exported_prompt(asking, head, question):
+    return (asking.heads[head] + question + asking.tail).encode()
+
+
+@pytest.mark.parametrize("split", questions.GROUPS)
+def test_prompt_of_a_pick_has_the_bytes_of_the_packages_prompt(asking, tokenizer, split):
+    items, prompts = load_prompted(f"data/embedded/{split.file}", PromptSource())
+    texts = dict(zip((item.id for item in items), prompt_texts(prompts, tokenizer), strict=True))
+    picks = [pick for pick in asking.picks if pick.id in texts]
+
+    assert len(picks) > 100
+    for pick in picks:
+        assert exported_prompt(asking, pick.head, pick.question) == texts[pick.id].encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "question"),
+    [
+        (SELECTION, CHOOSE.format("{며칠/몇일} 걸렸다.")),
+        (CORRECTION, CORRECT.format('"몇일 걸렸다."')),
+    ],
+)
+def test_prompt_of_a_typed_sentence_has_the_bytes_of_the_packages_prompt(
+    asking, tokenizer, kind, question
+):
+    item = Item("typed", kind, question)
+    pool = load_items(PromptSource.few_shot_data_path)
+    examples = CategoryFewShotGenerator(pool, 1).examples(item)
+    messages = build_messages(item, load_instruct("data/instruct.json"), examples)
+    (expected,) = prompt_texts([messages], tokenizer)
+
+    around = asking.typed[kind]
+    sentence = question.removeprefix(around["before"]).removesuffix(around["after"])
+    asked = around["before"] + sentence + around["after"]
+
+    assert sentence in ("{며칠/몇일} 걸렸다.", "몇일 걸렸다.")
+    assert exported_prompt(asking, around["head"], asked) == expected.encode()
+
+
+def test_vocabulary_has_every_token_in_its_place(tokenizer):
+    tokens = questions.vocabulary(tokenizer)["tokens"]
+
+    assert len(tokens) == CONFIG["vocab_size"]
+    assert tokens == tokenizer.convert_ids_to_tokens(range(len(tokens)))
+
+
+def test_vocabulary_calls_the_marks_of_the_chat_template_special(tokenizer):
+    vocabulary = questions.vocabulary(tokenizer)
+
+    special = [vocabulary["tokens"][number] for number in vocabulary["special"]]
+
+    assert {"<|system|>", "<|user|>", "<|assistant|>", "<|end|>"} <= set(special)
+    assert all(len(token) > 1 for token in special)
+
+
+def test_each_question_to_pick_offers_two_spellings_and_has_a_gloss(asking):
+    for pick in asking.picks:
+        assert pick.sentence.count("{") == pick.sentence.count("/") == 1, pick.id
+        assert pick.gloss, pick.id
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def test_base_model_loses_nothing(base, model):
+    exported = weights.merged(base, None)
+
+    for name, values in exported.items():
+        assert np.array_equal(values, model.state_dict()[name].numpy()), name
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """An adapter on all linear layers, and the model with it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=10, target_modules="all-linear", init_lora_weights=False)
+    policy = get_peft_model(load_model(MODEL), config)
+    folder = tmp_path_factory.mktemp("epoch_1")
+    policy.save_pretrained(folder)
+    return folder, policy
+
+
+def test_adapter_is_merged_as_peft_does(base, adapted):
+    folder, policy = adapted
+    expected = policy.merge_and_unload().state_dict()
+
+    exported = weights.merged(base, weights.read_adapter(folder))
+
+    for name, values in exported.items():
+        assert np.allclose(values, expected[name].numpy(), atol=1e-6), name
+
+
+def test_adapter_that_is_no_plain_lora_is_refused(adapted, tmp_path):
+    folder, _ = adapted
+    config = read_json(folder / "adapter_config.json") | {"use_dora": True}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(InputError, match="use_dora"):
+        weights.read_adapter(tmp_path)
+
+
+# -- the graph -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def computed(base, tmp_path_factory):
+    """Computes logits with the exported graph: ONNX's own evaluator, in numpy."""
+    onnx = pytest.importorskip("onnx", reason="pip install -e .[site]")
+    from onnx.reference import ReferenceEvaluator
+
+    folder = tmp_path_factory.mktemp("graph")
+    content = graph.build_graph(CONFIG, base.tensors)
+    (folder / export.GRAPH).write_bytes(content)
+    numbers = np.frombuffer(base.content, "<f2").astype("<f4")
+    (folder / graph.WEIGHTS_FILE).write_bytes(numbers.tobytes())
+    evaluator = ReferenceEvaluator(onnx.load(folder / export.GRAPH))
+
+    def compute(tokens, past=None):
+        if past is None:
+            past = np.zeros((4, 2, 4, 0, CONFIG["head_dim"]), np.float32)
+        return evaluator.run(None, {"tokens": np.array(tokens), "past": past})
+
+    return compute
+
+
+TOKENS = [4, *range(100, 140), 2, 5]
+
+
+def test_graph_computes_the_logits_of_transformers(computed, model):
+    import torch
+
+    with torch.no_grad():
+        expected = model(torch.tensor([TOKENS])).logits[0].numpy()
+
+    logits, _ = computed(TOKENS)
+
+    assert np.allclose(logits, expected, atol=1e-3)
+
+
+def test_graph_reads_on_where_it_has_stopped(computed):
+    whole, _ = computed(TOKENS)
+
+    first, cache = computed(TOKENS[:20])
+    second, _ = computed(TOKENS[20:], cache)
+
+    assert np.allclose(np.concatenate([first, second]), whole, atol=1e-3)
+
+
+def test_graph_is_refused_for_another_kind_of_model():
+    with pytest.raises(InputError, match="tie_word_embeddings"):
+        graph.check_shape(CONFIG | {"tie_word_embeddings": False})
+
+
+# -- engine and page -------------------------------------------------------------------------------
+
+
+def test_another_archive_than_the_published_one_is_refused(tmp_path):
+    archive = tmp_path / "onnxruntime-web.tgz"
+    archive.write_bytes(b"something else")
+
+    with pytest.raises(InputError, match="fetch it again"):
+        engine.unpack(archive)
+
+
+FILES = {
+    "engine/a.wasm": bytes(2_000_000),
+    "base.bin": bytes(1_000_000),
+    "epoch_1.bin": bytes(300_000),
+    "app.js": bytes(100_000),
+}
+
+
+def test_page_states_what_it_weighs():
+    assert "**3.4 MB**" in export.page(FILES)
+
+
+def test_each_file_counts_in_one_row_of_the_weights():
+    sizes = [row.split("|")[2].strip() for row in export.weight_rows(FILES)]
+
+    assert sizes == ["2.0 MB", "1.0 MB", "0.3 MB", "0.1 MB"]
+
+
+def test_page_without_a_run_says_that_the_base_answers_alone(tmp_path):
+    assert "only the base model is here" in export.page(FILES, str(tmp_path))
+
+
+def test_checkpoints_of_a_run_are_its_epochs(adapted, tmp_path):
+    folder, _ = adapted
+    for name in ("epoch_2", "epoch_1", "step_20"):
+        (tmp_path / name).symlink_to(folder)
+
+    read = export.read_checkpoints(str(tmp_path), "")
+
+    assert [checkpoint.name for checkpoint in read] == ["epoch_1", "epoch_2"]
+    assert len(read[0].adapter.pairs) == 4 * 7

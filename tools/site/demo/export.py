@@ -1,0 +1,244 @@
+"""All files of the demo, and its page, which states what it weighs.
+
+In: the folder of a finished run (``make run`` leaves ``runs/default``), and that of a run whose
+reward was hacked, where there are such folders. Out: files by name, for the folder ``demo/`` of the
+site. Without a run, the base model answers alone, and the page says so.
+
+    python -m tools.site.demo.export --run runs/default --out /tmp/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo_helpers.command_line import SUCCESS, run_command
+from grpo_helpers.files import read_json, resolve_path
+from grpo_helpers.inference import AnswerOptions
+from grpo_helpers.model_checks import check_adapter
+from grpo_helpers.models import load_tokenizer
+from grpo_helpers.rewards import reward_weights
+from grpo_helpers.run_folder import BASE, RunFolder
+from tools.site.demo import engine
+from tools.site.demo.graph import build_graph
+from tools.site.demo.questions import collect, vocabulary
+from tools.site.demo.weights import AdapterWeights, LoraPair, read_adapter, read_base
+
+MODEL = "data/tiny_model"
+PAGE = Path(__file__).parent / "page"
+TEMPLATE = PAGE / "index.md"
+DATA = "demo.json"  # what the scripts read first
+GRAPH = "graph.onnx"
+BASE_FILE = "base.bin"
+HACKED = "hacked"
+
+# The rows of the table of weights: what they are called, and how the files of each begin or end.
+PARTS = {
+    f"the engine, onnxruntime-web {engine.VERSION}": ("engine/",),
+    "the base model, in 16 bits": (BASE_FILE, GRAPH),
+    "the checkpoints, as adapters": ("epoch_", f"{HACKED}."),
+    "questions, vocabulary and scripts": ("",),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of the demo.
+
+    Attributes:
+        name: ``"epoch_1"``, or :data:`HACKED`.
+        adapter: Its weights.
+    """
+
+    name: str
+    adapter: AdapterWeights
+
+    @property
+    def file(self) -> str:
+        """The file of its weights."""
+        return f"{self.name}.bin"
+
+
+def why_not() -> str:
+    """Return why the demo cannot be built, or an empty text."""
+    if importlib.util.find_spec("onnx") is None:
+        return "onnx is not installed (pip install -e .[site])"
+    if not engine.is_fetched():
+        return "its engine is not there (python -m tools.site.demo.engine fetches it with npm)"
+    return ""
+
+
+def demo_files(run: str = "", hacked: str = "") -> dict[str, bytes]:
+    """Return the files of the demo by name, without its page.
+
+    Args:
+        run: The folder of the run whose epochs answer; empty or not there: the base answers alone.
+        hacked: The folder of a run whose last epoch answers as the hacked model, or empty.
+
+    Raises:
+        InputError: A run was trained on another model, or its adapters are not plain LoRA.
+    """
+    base = read_base(resolve_path(MODEL))
+    config = read_json(f"{MODEL}/config.json")
+    checkpoints = read_checkpoints(run, hacked)
+
+    data = {
+        "blocks": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "headDim": config["head_dim"],
+        "vocabulary": vocabulary(load_tokenizer(MODEL)),
+        "asking": asdict(collect(answer_options(run))),
+        "rewardWeights": run_reward_weights(run),
+        "tensors": [asdict(tensor) for tensor in base.tensors],
+        "checkpoints": list(map(described, checkpoints)),
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+    files = {DATA: text.encode(), GRAPH: build_graph(config, base.tensors), BASE_FILE: base.content}
+    files |= {checkpoint.file: checkpoint.adapter.content for checkpoint in checkpoints}
+    files |= {f"engine/{name}": content for name, content in engine.engine_files().items()}
+    files |= {path.name: path.read_bytes() for path in PAGE.iterdir() if path != TEMPLATE}
+    return files
+
+
+def described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what the page must know of a checkpoint."""
+    adapter = checkpoint.adapter
+    return {
+        "name": checkpoint.name,
+        "file": checkpoint.file,
+        "scale": adapter.scale,
+        "pairs": list(map(_pair_described, adapter.pairs)),
+    }
+
+
+def _pair_described(pair: LoraPair) -> dict[str, Any]:
+    return {"weight": pair.weight, "a": asdict(pair.a), "b": asdict(pair.b)}
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def has_run(run: str) -> bool:
+    """Return whether a folder has a run with checkpoints."""
+    return bool(run) and len(RunFolder(run).checkpoints()) > 1
+
+
+def answer_options(run: str) -> AnswerOptions:
+    """Return the options under which a run answers, or those of the embedded model without one."""
+    if has_run(run):
+        return AnswerOptions.of_run(RunFolder(run), BASE)
+    return AnswerOptions(model_id=MODEL)
+
+
+def run_reward_weights(run: str) -> dict[str, float]:
+    """Return the weights of a run's rewards, or the article's without a run."""
+    settings = RunFolder(run).settings if has_run(run) else {}
+    return reward_weights(settings.get("reward_weights", "article"))
+
+
+def read_checkpoints(run: str, hacked: str) -> list[Checkpoint]:
+    """Return the trained checkpoints that answer in the page, in order.
+
+    Args:
+        run: As in :func:`demo_files`.
+        hacked: As in :func:`demo_files`.
+    """
+    checkpoints = []
+    if has_run(run):
+        epochs = [name for name in RunFolder(run).checkpoints() if name.startswith("epoch_")]
+        checkpoints += [_read(run, name, name) for name in epochs if name != BASE]
+    if has_run(hacked):
+        checkpoints.append(_read(hacked, RunFolder(hacked).checkpoints()[-1], HACKED))
+    return checkpoints
+
+
+def _read(run: str, checkpoint: str, name: str) -> Checkpoint:
+    folder = RunFolder(run).adapter_folder(checkpoint)
+    check_adapter(folder, MODEL)
+    return Checkpoint(name, read_adapter(folder))
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def page(files: Mapping[str, bytes], run: str = "") -> str:
+    """Return the page as Markdown.
+
+    Args:
+        files: What :func:`demo_files` returned.
+        run: As in :func:`demo_files`.
+    """
+    template = TEMPLATE.read_text(encoding="utf-8")
+    return template.format(
+        checkpoints=_which_checkpoints(files, run),
+        weights="\n".join(weight_rows(files)),
+        total=megabytes(sum(map(len, files.values()))),
+    )
+
+
+def _which_checkpoints(files: Mapping[str, bytes], run: str) -> str:
+    if not has_run(run):
+        return (
+            "This site was built without a trained run, so only the base model is here. After "
+            "`make run`, `make site` adds its checkpoints."
+        )
+    count = sum(name.startswith("epoch_") for name in files)
+    return (
+        f"The checkpoints are the base model and the {count} epochs of the run "
+        f"`{RunFolder(run).path.name}` on the machine that built this site."
+    )
+
+
+def weight_rows(files: Mapping[str, bytes]) -> list[str]:
+    """Return the rows of a Markdown table that says what the parts of the page weigh."""
+    rest = dict(files)
+    rows = []
+    for part, starts in PARTS.items():
+        names = [name for name in rest if name.startswith(starts)]
+        size = sum(len(rest.pop(name)) for name in names)
+        rows.append(f"| {part} | {megabytes(size)} |")
+    return rows
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes in words.
+
+    >>> megabytes(14_239_897)
+    '14.2 MB'
+    """
+    return f"{size / 1e6:.1f} MB"
+
+
+# -- command line ----------------------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the files of the demo into a folder; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.site.demo.export")
+    parser.add_argument("--run", default="", help="folder of a finished run")
+    parser.add_argument("--hacked", default="", help="folder of a run whose reward was hacked")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write to")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        engine.fetch()
+        files = demo_files(args.run, args.hacked)
+        for name, content in files.items():
+            target = args.out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        print("\n".join(weight_rows(files)))
+        return SUCCESS
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
