@@ -277,8 +277,8 @@ def plot_ways_to_think(
     left.legend(fontsize="small")
 
     names = list(compared.index)
-    below = compared["right"] - compared["lowest"]
-    above = compared["highest"] - compared["right"]
+    below = (compared["right"] - compared["lowest"]).clip(lower=0)  # a mean may be off by 1e-16
+    above = (compared["highest"] - compared["right"]).clip(lower=0)
     right.barh(names, compared["right"], xerr=[below, above], color=color_of("em"), capsize=3)
     right.axvline(0.5, linestyle="--", color=color_of("other"))
     right.invert_yaxis()

@@ -50,7 +50,7 @@ def test_base_thinks_in_about_half_of_its_samples(split):
 
 @pytest.mark.parametrize("split", ["dev", "test", "unseen words"])
 def test_base_thinks_truly(split):
-    assert card_row(split, "sampled")["thought is the chain"] >= 0.95
+    assert card_row(split, "sampled")["thought is the chain"] >= 0.9
 
 
 @pytest.mark.parametrize("split", ["dev", "test", "unseen words"])

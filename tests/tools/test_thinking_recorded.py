@@ -62,10 +62,17 @@ def test_model_paid_for_brevity_stops_thinking(split):
 
 
 @both_sets
-def test_rejection_sampling_thinks_when_greedy_but_not_much_more_in_samples(split):
-    assert mean("rejection", "thinks", split, GREEDY) > 0.9
-    assert mean("rejection", "thinks", split, SAMPLED) < 0.7
+def test_rejection_sampling_hardly_moves_the_share_that_thinks(split):
+    assert (
+        abs(mean("rejection", "thinks", split, SAMPLED) - mean("base", "thinks", split, SAMPLED))
+        < 0.1
+    )
     assert mean("rejection", "right", split, SAMPLED) < mean("grpo", "right", split, SAMPLED) - 0.1
+
+
+def test_greedy_answers_of_rejection_sampling_are_as_good_as_those_of_grpo_or_near_a_guess():
+    assert mean("rejection", "lowest") < GUESS + 0.1
+    assert mean("rejection", "highest") > mean("grpo", "right") - 0.01
 
 
 @both_sets
@@ -78,8 +85,19 @@ def test_rewarded_model_follows_a_wrong_thought(split):
     assert mean("grpo", "right", split, MISLED) < 0.1
 
 
-def test_thought_that_leads_nowhere_does_not_help():
-    assert mean("astray", "right") == pytest.approx(GUESS, abs=0.1)
+@both_sets
+def test_thought_that_leads_nowhere_neither_helps_nor_spreads(split):
+    assert mean("astray", "right", split, SAMPLED) == pytest.approx(GUESS, abs=0.1)
+    assert (
+        mean("astray", "thinks", split, SAMPLED)
+        < mean("astray-base", "thinks", split, SAMPLED) + 0.1
+    )
+
+
+@both_sets
+@pytest.mark.parametrize("way", ["per-answer", "constant"])
+def test_other_losses_reach_the_same(way, split):
+    assert mean(way, "right", split) == pytest.approx(mean("grpo", "right", split), abs=0.02)
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.ko.md"])

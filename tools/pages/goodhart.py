@@ -26,7 +26,7 @@ def curves_table() -> str:
     means = reward_model.curves().groupby(["n", "pairs"])[["proxy", "gold"]].mean()
     rows = []
     for n in CHOICES:
-        row = {"n": str(n)}
+        row: dict[str, str] = {"n": str(n)}
         for count in PAIRS:
             scores = means.loc[(n, count)]
             row[f"{count} pairs: proxy"] = f"{round(scores['proxy'], 2) + 0.0:+.2f}"  # no -0.00
