@@ -237,23 +237,22 @@ class CorrectedSampling(GRPOTrainer):
         completions = batch["completion_ids"]
         ids = torch.cat([batch["prompt_ids"], completions], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        is_training = self.model.training
-        size = (
-            self.args.per_device_train_batch_size
-            if is_training
-            else self.args.per_device_eval_batch_size
-        )
+        model: Any = self.model
+        size = self.args.per_device_eval_batch_size
+        if model.training:
+            size = self.args.per_device_train_batch_size
 
-        how = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, how):
+        how: Any = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(model, how):
             log_probs, _, _ = self._get_per_token_logps_and_entropies(
-                self.model, ids, mask, completions.shape[1], batch_size=size
+                model, ids, mask, completions.shape[1], batch_size=size
             )
         return log_probs
 
     def _log_correction(self, ratio: Tensor, difference: Tensor, mask: Tensor) -> None:
         """Log ratio and difference under the names that TRL has for them."""
-        metrics = self._metrics["train" if self.model.training else "eval"]
+        model: Any = self.model
+        metrics = self._metrics["train" if model.training else "eval"]
         is_token = mask.bool()
         known = difference[is_token & ~torch.isnan(difference)]
         ratios = ratio[is_token] if ratio.shape == mask.shape else ratio

@@ -63,10 +63,8 @@ def test_model_paid_for_brevity_stops_thinking(split):
 
 @both_sets
 def test_rejection_sampling_hardly_moves_the_share_that_thinks(split):
-    assert (
-        abs(mean("rejection", "thinks", split, SAMPLED) - mean("base", "thinks", split, SAMPLED))
-        < 0.1
-    )
+    after = mean("rejection", "thinks", split, SAMPLED)
+    assert after == pytest.approx(mean("base", "thinks", split, SAMPLED), abs=0.1)
     assert mean("rejection", "right", split, SAMPLED) < mean("grpo", "right", split, SAMPLED) - 0.1
 
 
@@ -88,10 +86,8 @@ def test_rewarded_model_follows_a_wrong_thought(split):
 @both_sets
 def test_thought_that_leads_nowhere_neither_helps_nor_spreads(split):
     assert mean("astray", "right", split, SAMPLED) == pytest.approx(GUESS, abs=0.1)
-    assert (
-        mean("astray", "thinks", split, SAMPLED)
-        < mean("astray-base", "thinks", split, SAMPLED) + 0.1
-    )
+    before = mean("astray-base", "thinks", split, SAMPLED)
+    assert mean("astray", "thinks", split, SAMPLED) < before + 0.1
 
 
 @both_sets

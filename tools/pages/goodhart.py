@@ -28,9 +28,10 @@ def curves_table() -> str:
     for n in CHOICES:
         row: dict[str, str] = {"n": str(n)}
         for count in PAIRS:
-            scores = means.loc[(n, count)]
-            row[f"{count} pairs: proxy"] = f"{round(scores['proxy'], 2) + 0.0:+.2f}"  # no -0.00
-            row[f"{count} pairs: gold"] = f"{scores['gold']:.2f}"
+            proxy = float(means["proxy"][n, count])
+            gold = float(means["gold"][n, count])
+            row[f"{count} pairs: proxy"] = f"{round(proxy, 2) + 0.0:+.2f}"  # no -0.00
+            row[f"{count} pairs: gold"] = f"{gold:.2f}"
         row["gold, chosen by itself"] = f"{reward_model.pass_at(n):.2f}"
         rows.append(row)
     return table(rows)
