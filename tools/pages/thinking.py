@@ -72,6 +72,8 @@ def _range(answers: pd.DataFrame, split: str, kind: str, share: str) -> str:
         return NONE
 
     of_seeds = [thinking_runs.thinking_shares(seed)[share] for _, seed in asked.groupby("seed")]
+    if len(of_seeds) == 1:
+        return f"{of_seeds[0]:.3f}"
     return mean_and_range(pd.Series(of_seeds))
 
 
