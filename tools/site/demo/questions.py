@@ -120,7 +120,13 @@ def collect(options: AnswerOptions) -> Asking:
         before, after = text.split("{}")
         around[kind] = {"before": before, "after": after, "head": next(places)}
 
-    return Asking(heads, rendered[0].tail, around, picks, options.max_new_tokens)
+    return Asking(
+        heads=heads,
+        tail=rendered[0].tail,
+        typed=around,
+        picks=picks,
+        max_new_tokens=options.max_new_tokens,
+    )
 
 
 def _choice_items(split: Split) -> list[Item]:
