@@ -319,9 +319,7 @@ def make(out: Path, seed: int, scale: float, sees_letters: bool = True) -> None:
         train(model, TableHead(model), tokenizer, lessons_of(teacher), phases=phases)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
 
-    model.half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    model.float()  # what was saved, in the precision in which it is used
+    save_half(model, tokenizer, out)
     figures = measure(model, tokenizer)
     print(json.dumps(figures.splits, indent=1, ensure_ascii=False))
 
@@ -333,6 +331,13 @@ def make(out: Path, seed: int, scale: float, sees_letters: bool = True) -> None:
         vocabulary=len(tokenizer),
     )
     write_card(out, figures, making)
+
+
+def save_half(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save a model in half precision; leave it with what was saved, in the precision of its use."""
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model.float()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,10 +9,10 @@ its samples may never think at all. So both kinds of answers are measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts
 from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS, Split
 from grpo_helpers.thinking_runs import judge_answers, thinking_shares
 from tools.pages.markdown import table
+from tools.tiny_model.card import CARD_FILE, FIGURES_FILE, Making, Row
 from tools.word_chain.build import FOLDER
 from tools.word_chain.teacher import Habits
 
@@ -37,29 +38,6 @@ PROMPTS = PromptSource(
     num_few_shot=0,
 )
 TEMPLATES = Path(__file__).parent / "templates"
-FIGURES_FILE = "figures.json"
-CARD_FILE = "README.md"
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Making:
-    """How the model was made, for its card.
-
-    Attributes:
-        seed: The seed of the weights and of the lessons.
-        steps: Steps of the warm start.
-        minutes: How long the training took.
-        parameters: The number of parameters.
-        vocabulary: The number of tokens.
-    """
-
-    seed: int
-    steps: int
-    minutes: int
-    parameters: int
-    vocabulary: int
 
 
 # -- measuring --------------------------------------------------------------------------------

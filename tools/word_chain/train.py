@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from tools.tiny_model.model import build_model, build_tokenizer
-from tools.tiny_model.train import Phase, train
+from tools.tiny_model.train import Phase, save_half, train
 from tools.word_chain.build import FOLDER
 from tools.word_chain.teacher import ChainTeacher, Habits, build_teacher
 from tools.word_chain.thinking_card import Making, measure, write_card
@@ -102,9 +102,7 @@ def make(out: Path, seed: int, scale: float, threads: int, habits: Habits | None
         model, TableHead(model), tokenizer, lessons_of(build_teacher(seed, habits)), phases=phases
     )
 
-    model.half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    model.float()  # what was saved, in the precision in which it is used
+    save_half(model, tokenizer, out)
     making = Making(
         seed=seed,
         steps=sum(phase.steps for phase in phases),
