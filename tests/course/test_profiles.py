@@ -58,11 +58,16 @@ def params_file(profile: str, tmp_path: Path) -> str:
 
 
 def stand_in(model_name: str, tmp_path: Path) -> Path:
-    """Return a model folder with a model's shape and the embedded model's tokenizer, no weights."""
+    """Return a model folder with a model's shape, no weights, and a tokenizer of the repository.
+
+    That is the model's own, or the embedded model's in the place of one that is not here.
+    """
+    own = ROOT / model_name
+    tokenizer = own if own.is_dir() else ROOT / TINY_MODEL
     folder = tmp_path / "model"
     folder.mkdir()
     for name in TOKENIZER_FILES:
-        shutil.copy(ROOT / TINY_MODEL / name, folder)
+        shutil.copy(tokenizer / name, folder)
 
     llama_config(load_architecture(model_name)).save_pretrained(folder)
     save_file({}, folder / "model.safetensors")

@@ -6,6 +6,7 @@ from grpo_helpers.answers import split_thought
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.models import load_tokenizer
+from grpo_helpers.splits import TEST_UNSEEN_WORDS
 from tools.tiny_model.model import build_tokenizer
 from tools.word_chain import thinking_card, train
 from tools.word_chain.words import load_words
@@ -66,7 +67,9 @@ def test_card_is_what_its_template_and_figures_give():
 
 @pytest.mark.heavy
 def test_two_steps_of_each_phase_make_a_model_with_a_card(tmp_path, monkeypatch):
-    monkeypatch.setattr(thinking_card, "SPLITS", ())
+    monkeypatch.setattr(thinking_card, "SPLITS", (TEST_UNSEEN_WORDS,))
+    monkeypatch.setattr(thinking_card, "SAMPLES", 1)
+    monkeypatch.setattr(thinking_card, "LONGEST", 4)  # tokens: it has nothing to say yet
     train.make(tmp_path, seed=0, scale=0, threads=1)
 
     made = read_json(tmp_path / thinking_card.FIGURES_FILE)["making"]
