@@ -61,7 +61,8 @@ def test_base_guesses_where_it_does_not_think(split):
 
 def test_card_is_what_its_template_and_figures_give():
     made = read_json(FOLDER / thinking_card.FIGURES_FILE)
-    text = thinking_card.card_text(made["answers"], thinking_card.Making(**made["making"]))
+    making, gate = thinking_card.Making(**made["making"]), thinking_card.Gate(**made["gate"])
+    text = thinking_card.card_text(made["answers"], making, gate)
     assert (FOLDER / thinking_card.CARD_FILE).read_text(encoding="utf-8") == text
 
 

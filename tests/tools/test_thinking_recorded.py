@@ -45,6 +45,12 @@ def test_gate_is_passed():
     assert mean("taught", "lowest") >= 0.95
 
 
+def test_card_of_the_model_shows_the_gate():
+    card = (ROOT / "data/thinking_model/README.md").read_text(encoding="utf-8")
+    assert f"{mean('gold', 'right'):.3f} are right after the first" in card
+    assert f"{mean('taught', 'right'):.3f} after the second" in card
+
+
 @both_sets
 def test_gold_answers_end_all_thinking(split):
     assert mean("gold", "thinks", split, SAMPLED) < 0.01

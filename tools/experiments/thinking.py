@@ -61,7 +61,7 @@ from tools.experiments.ways import (
     train_with_grpo,
 )
 from tools.word_chain.questions import thought
-from tools.word_chain.thinking_card import SAMPLES, answer_table
+from tools.word_chain.thinking_card import SAMPLES, Gate, add_gate, answer_table
 
 OUT = FOLDER / thinking_runs.FOLDER
 PROFILE = "params/thinking/04_train.yaml"
@@ -221,6 +221,20 @@ def make(way: str, seed: int, threads: int = 2, out: Path = OUT) -> Path:
     return path
 
 
+def measured_gate() -> Gate:
+    """Return what the recorded trainings say of whether thinking is necessary."""
+    ways = thinking_runs.load_ways(OUT)
+    compared = thinking_runs.compare_ways(
+        ways, (GOLD, TAUGHT), TEST_UNSEEN_WORDS.key, thinking_runs.GREEDY
+    )
+    right = compared["right"].round(3).to_dict()
+    return Gate(
+        gold=right[thinking_runs.WAYS[GOLD]],
+        taught=right[thinking_runs.WAYS[TAUGHT]],
+        seeds=int(compared["seeds"].min()),
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the tables; return 0."""
     parser = argparse.ArgumentParser(
@@ -235,6 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(make_base(), flush=True)
         for seed, way in itertools.product(args.seeds, args.ways):
             print(make(way, seed, args.threads), flush=True)
+        add_gate(project_root() / read_params(PROFILE).model_name, measured_gate())
         return 0
 
     return run_command(body)

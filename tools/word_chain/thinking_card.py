@@ -9,14 +9,14 @@ its samples may never think at all. So both kinds of answers are measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from grpo_helpers.files import write_json
+from grpo_helpers.files import read_json, write_json
 from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts
 from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS, Split
 from grpo_helpers.thinking_runs import judge_answers, thinking_shares
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SPLITS = (DEV, TEST, TEST_UNSEEN_WORDS)
 SAMPLES = 4  # of each question
 TEMPERATURE = 0.7  # as in the course's training
+NOT_MEASURED = "not measured yet for this model (`python -m tools.experiments.thinking`)"
 LONGEST = 96  # tokens of an answer with its thought
 PROMPTS = PromptSource(
     few_shot_data_path=f"{FOLDER}/few_shot.json",
@@ -38,6 +39,29 @@ PROMPTS = PromptSource(
     num_few_shot=0,
 )
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Is thinking necessary? Right greedy answers to unseen words, means over seeds, 0 to 1.
+
+    Attributes:
+        gold: After supervised training on gold answers, which hold no thoughts.
+        taught: After supervised training on gold answers with the true chain before them.
+        seeds: The number of seeds.
+    """
+
+    gold: float
+    taught: float
+    seeds: int
+
+    @property
+    def text(self) -> str:
+        """The two figures, for the card."""
+        return (
+            f"of the answers to unseen words, {self.gold:.3f} are right after the first "
+            f"(a guess: 0.5), {self.taught:.3f} after the second (means of {self.seeds} seeds)"
+        )
 
 
 # -- measuring --------------------------------------------------------------------------------
@@ -102,13 +126,22 @@ def answer_table(
 # -- writing ----------------------------------------------------------------------------------
 
 
-def write_card(folder: Path, figures: list[Row], making: Making) -> None:
+def write_card(folder: Path, figures: list[Row], making: Making, gate: Gate | None = None) -> None:
     """Write the figures and the card into the folder of the model."""
-    write_json(folder / FIGURES_FILE, {"making": asdict(making), "answers": figures})
-    (folder / CARD_FILE).write_text(card_text(figures, making), encoding="utf-8")
+    content: Row = {"making": asdict(making), "answers": figures}
+    if gate:
+        content["gate"] = asdict(gate)
+    write_json(folder / FIGURES_FILE, content)
+    (folder / CARD_FILE).write_text(card_text(figures, making, gate), encoding="utf-8")
 
 
-def card_text(figures: list[Row], making: Making) -> str:
+def add_gate(folder: Path, gate: Gate) -> None:
+    """Write the figures of the gate into the card of a model that has one."""
+    content = read_json(folder / FIGURES_FILE)
+    write_card(folder, content["answers"], Making(**content["making"]), gate)
+
+
+def card_text(figures: list[Row], making: Making, gate: Gate | None = None) -> str:
     """Return the model card."""
     template = (TEMPLATES / CARD_FILE).read_text(encoding="utf-8")
     habits = Habits()
@@ -119,4 +152,5 @@ def card_text(figures: list[Row], making: Making) -> str:
         samples=SAMPLES,
         temperature=TEMPERATURE,
         answers=table(figures),
+        gate=gate.text if gate else NOT_MEASURED,
     )
