@@ -226,14 +226,26 @@ def load_prompted(
         InputError: A file cannot be used, or the few-shot pool is too small.
     """
     items = load_items(data_path, need_answer)
+    return items, prompts_from(source, items)
 
+
+def prompts_from(source: PromptSource, items: Sequence[Item]) -> list[list[Message]]:
+    """Build the prompt of each of some items.
+
+    Args:
+        source: Where instructions and worked examples come from, and how many examples.
+        items: The questions.
+
+    Raises:
+        InputError: A file of the source cannot be used, or the few-shot pool is too small.
+    """
     pool = []
     if source.num_few_shot:  # a run without examples needs no few-shot file
         pool = load_items(source.few_shot_data_path)
     few_shot = CategoryFewShotGenerator(pool, source.num_few_shot)
 
     instruct = load_instruct(source.instruct_path)
-    return items, build_prompts(items, instruct, few_shot)
+    return build_prompts(items, instruct, few_shot)
 
 
 # -- the model's chat template ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ that trains. Two things differ from it here:
 * **Importance sampling.** The server computes with other kernels, and rounds a quantised base in
   another way: it samples from a slightly different policy than the one that is trained. TRL 1.16
   corrects that for its own vLLM only (``use_vllm``), not for a ``rollout_func``, although it keeps
-  the log-probabilities that one returns. :class:`CorrectedSampling` does it by hand, with TRL's
+  the log-probabilities that one returns. :class:`ServerTrainer` does it by hand, with TRL's
   options (``vllm_importance_sampling_mode`` and its neighbours in ``extra_grpo_args``).
 
 All else stays: rewards, loss, log, saves; the dev set is answered by the model in training.
@@ -196,7 +196,7 @@ def importance_ratio(current: Tensor, sampled: Tensor, mask: Tensor, limits: Rat
     return ratio.masked_fill((ratio < least) | (ratio > most), 0.0)
 
 
-class CorrectedSampling(GRPOTrainer):
+class ServerTrainer(GRPOTrainer):
     """``GRPOTrainer`` that corrects for a ``rollout_func`` that samples a little off the policy."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -265,11 +265,7 @@ class CorrectedSampling(GRPOTrainer):
             metrics[f"sampling/importance_sampling_ratio/{name}"].append(value)
 
 
-class ServerTrainer(CorrectedSampling):
-    """TRL's trainer with rollouts from a server."""
-
-
-class SharedPrefixServerTrainer(CorrectedSampling, SharedPrefixTrainer):
+class SharedPrefixServerTrainer(ServerTrainer, SharedPrefixTrainer):
     """The same, with each prompt computed once in the loss (:mod:`grpo_helpers.shared_prefix`)."""
 
     def _report(self) -> None:

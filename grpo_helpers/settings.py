@@ -338,7 +338,19 @@ class FirstRunSettings(Settings):
 
 
 @dataclass(kw_only=True)
-class ThinkingSettings(Settings):
+class WithRecordedRuns(Settings):
+    """Parameters of a notebook that reads recorded runs."""
+
+    recorded_dir: str = "data/reference_runs"
+
+    @property
+    def recorded_folder(self) -> Path:
+        """The folder of recorded runs."""
+        return resolve_path(self.recorded_dir)
+
+
+@dataclass(kw_only=True)
+class ThinkingSettings(WithRecordedRuns):
     """Parameters of notebook 07, which trains a model that may think before it answers."""
 
     may_be_empty: ClassVar[tuple[str, ...]] = ()
@@ -348,7 +360,6 @@ class ThinkingSettings(Settings):
     few_shot_data_path: str = "data/word_chain/few_shot.json"
     instruct_path: str = "data/word_chain/instruct.json"
     model_name: str = "data/thinking_model"
-    recorded_dir: str = "data/reference_runs"
     max_steps: int = 40
     max_completion_length: int = 96
     num_questions: int = 24
@@ -357,11 +368,6 @@ class ThinkingSettings(Settings):
     def check(self) -> None:
         """There is something to train, and to ask."""
         _check_least(self, ("max_steps", "num_questions", "max_completion_length"), least=1)
-
-    @property
-    def recorded_folder(self) -> Path:
-        """The folder of recorded runs."""
-        return resolve_path(self.recorded_dir)
 
     @property
     def training(self) -> TrainSettings:
@@ -441,12 +447,11 @@ class EvaluateSettings(PromptSettings):
 
 
 @dataclass(kw_only=True)
-class RecordedSettings(Settings):
+class RecordedSettings(WithRecordedRuns):
     """Parameters of notebook 06, which reads recorded runs; any of them may be missing."""
 
     may_be_empty: ClassVar[tuple[str, ...]] = ()
 
-    recorded_dir: str = "data/reference_runs"
     test_nonce_path: str = "data/embedded/test_nonce.json"
     bootstrap_samples: int = 10_000
     seed: int = 0
@@ -459,11 +464,6 @@ class RecordedSettings(Settings):
             "project folder); the course's own is data/reference_runs",
         )
         _check_least(self, ("bootstrap_samples",), least=1)
-
-    @property
-    def recorded_folder(self) -> Path:
-        """The folder of recorded runs."""
-        return resolve_path(self.recorded_dir)
 
 
 @dataclass(kw_only=True)

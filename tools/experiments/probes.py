@@ -27,11 +27,9 @@ from grpo_helpers.coins import COLUMNS, CORRECTED, REWARDED
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError
 from grpo_helpers.prompts import (
-    CategoryFewShotGenerator,
     PromptSource,
-    build_prompts,
-    load_instruct,
     prompt_texts,
+    prompts_from,
     suit_template,
 )
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, choice_forms, question_sentences
@@ -307,12 +305,9 @@ def encode_probes(
         settings: The run's parameters.
     """
     source = PromptSource.from_settings(settings)
-    pool = load_items(source.few_shot_data_path) if source.num_few_shot else []
-    few_shot = CategoryFewShotGenerator(pool, source.num_few_shot)
-    items = [probe.item for probe in probes]
+    prompts = prompts_from(source, [probe.item for probe in probes])
 
     template = settings.chat_template_kwargs
-    prompts = build_prompts(items, load_instruct(source.instruct_path), few_shot)
     prompts = suit_template(tokenizer, prompts, template, settings.chat_template_path)
     texts = prompt_texts(prompts, tokenizer, template)
 

@@ -17,10 +17,8 @@ from grpo_helpers.data import load_items
 from grpo_helpers.inference import AnswerOptions
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.prompts import (
-    CategoryFewShotGenerator,
-    build_prompts,
-    load_instruct,
     prompt_texts,
+    prompts_from,
     suit_template,
 )
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, question_sentences
@@ -154,10 +152,7 @@ def render_prompts(items: list[Item], options: AnswerOptions) -> list[RenderedPr
         items: The questions.
         options: The options under which the run answers.
     """
-    source = options.prompt_source
-    pool = load_items(source.few_shot_data_path) if source.num_few_shot else []
-    few_shot = CategoryFewShotGenerator(pool, source.num_few_shot)
-    prompts = build_prompts(items, load_instruct(source.instruct_path), few_shot)
+    prompts = prompts_from(options.prompt_source, items)
 
     tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
     template = options.template_arguments
