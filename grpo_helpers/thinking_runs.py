@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FOLDER = "thinking"  # in the folder of recorded runs
 COMMAND = "python -m tools.experiments.thinking"
 BASE = "base"  # the model before any training
+BASE_SEED = -1  # it has been trained under none
 WAYS = {  # how a model was trained, and what tables call it
     BASE: "before training",
     "grpo": "GRPO, rewards for the answer",
@@ -98,6 +99,28 @@ def thinking_shares(answers: pd.DataFrame) -> dict[str, float]:
     return {name: float(mean) for name, mean in means.items()}
 
 
+def shares_by_seed(ways: pd.DataFrame, way: str, split: str, kind: str) -> pd.DataFrame:
+    """Return the shares of each training in one way, the seeds as index.
+
+    Args:
+        ways: The table of :func:`load_ways`.
+        way: A key of :data:`WAYS`.
+        split: The key of a test set.
+        kind: How it was answered: :data:`GREEDY`, :data:`SAMPLED`, :data:`FORBIDDEN` or
+            :data:`MISLED`.
+
+    Returns:
+        One row for each seed with the shares of :func:`thinking_shares`; none if the way is not
+        recorded.
+    """
+    import pandas as pd
+
+    is_asked = (ways["split"] == split) & (ways["answers"] == kind)
+    answers = ways[is_asked & (ways["way"] == way)]
+    of_seeds = {seed: thinking_shares(of_seed) for seed, of_seed in answers.groupby("seed")}
+    return pd.DataFrame.from_dict(of_seeds, orient="index")
+
+
 def compare_ways(ways: pd.DataFrame, names: Sequence[str], split: str, kind: str) -> pd.DataFrame:
     """Return how often some ways think and how often they are right.
 
@@ -105,8 +128,7 @@ def compare_ways(ways: pd.DataFrame, names: Sequence[str], split: str, kind: str
         ways: The table of :func:`load_ways`.
         names: The ways to compare, keys of :data:`WAYS`; one that is not recorded is left out.
         split: The key of a test set.
-        kind: How it was answered: :data:`GREEDY`, :data:`SAMPLED`, :data:`FORBIDDEN` or
-            :data:`MISLED`.
+        kind: How it was answered, as for :func:`shares_by_seed`.
 
     Returns:
         One row for each way, by what :data:`WAYS` calls it: ``seeds``, the means of ``thinks`` and
@@ -114,15 +136,12 @@ def compare_ways(ways: pd.DataFrame, names: Sequence[str], split: str, kind: str
     """
     import pandas as pd
 
-    asked = ways[(ways["split"] == split) & (ways["answers"] == kind)]
     rows = {}
     for name in names:
-        answers = asked[asked["way"] == name]
-        if answers.empty:
+        means = shares_by_seed(ways, name, split, kind)
+        if means.empty:
             continue
 
-        of_seeds = [thinking_shares(of_seed) for _, of_seed in answers.groupby("seed")]
-        means = pd.DataFrame(of_seeds)
         rows[WAYS[name]] = {
             "seeds": len(means),
             "thinks": means["thinks"].mean(),
@@ -154,7 +173,7 @@ def paired_gains(
 
     gains = {}
     for seed in by_question.loc[way].index.unique("seed"):
-        other = -1 if reference == BASE else seed
+        other = BASE_SEED if reference == BASE else seed
         ours = by_question.loc[way, seed]
         theirs = by_question.loc[reference, other].reindex(ours.index)
         gains[int(seed)] = paired_bootstrap(ours.to_numpy(), theirs.to_numpy())
@@ -171,8 +190,8 @@ def load_ways(folder: str | Path) -> pd.DataFrame:
         folder: The folder with the tables; it may lack any of them, or not exist.
 
     Returns:
-        A table with ``way``, ``seed`` (-1 for the base) and :data:`ANSWER_COLUMNS`; without rows if
-        there is no file.
+        A table with ``way``, ``seed`` (:data:`BASE_SEED` for the base) and
+        :data:`ANSWER_COLUMNS`; without rows if there is no file.
 
     Raises:
         InputError: A file has another name or lacks a column.
@@ -210,7 +229,7 @@ def _way_of(file: Path) -> tuple[str, int]:
     """Return the way and the seed in a file's name."""
     way, _, seed = file.stem.removesuffix(LOG_ENDING).partition("_")
     if way == BASE and not seed:
-        return way, -1
+        return way, BASE_SEED
     if way in WAYS and seed.isdecimal():
         return way, int(seed)
 

@@ -55,7 +55,7 @@ def recorded():
     return thinking_runs.load_ways(thinking.OUT)
 
 
-@pytest.mark.parametrize("seed", thinking_bar.SEEDS)
+@pytest.mark.parametrize("seed", thinking.SEEDS)
 def test_gain_is_the_difference_of_the_recorded_answers(recorded, seed):
     result = measure(recorded, seed)
     assert result.over_gold == pytest.approx(100 * (result.right - result.gold))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,11 @@ from grpo_helpers import thinking_runs
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from grpo_helpers.splits import TEST_UNSEEN_WORDS
-from grpo_helpers.statistics import Interval
+from grpo_helpers.thinking_runs import BASE, GREEDY, SAMPLED
 from tools.benchmarks.targets import Target, report
 from tools.experiments import thinking
 from tools.experiments.ways import GOLD, GRPO
 
-SEEDS = (0, 1, 2)
 WAYS = (GRPO, GOLD, thinking.TAUGHT)
 FOLDER = Path("runs") / "bar-thinking"
 UNSEEN = TEST_UNSEEN_WORDS.key
@@ -66,35 +65,30 @@ def measure(ways: pd.DataFrame, seed: int) -> SeedResult:
         ways: The table of :func:`grpo_helpers.thinking_runs.load_ways`.
         seed: The seed.
     """
-    right = {way: _shares(ways, way, seed, thinking_runs.GREEDY)["right"] for way in WAYS}
-    base = _shares(ways, thinking_runs.BASE, -1, thinking_runs.GREEDY)["right"]
+    own = ways[ways["seed"].isin((seed, thinking_runs.BASE_SEED))]
+    right = {way: _share(own, way, GREEDY, "right") for way in (*WAYS, BASE)}
+    over_base = thinking_runs.paired_gains(own, GRPO, BASE, UNSEEN, kind=GREEDY)[seed]
+    over_gold = thinking_runs.paired_gains(own, GRPO, GOLD, UNSEEN, kind=GREEDY)[seed]
     return SeedResult(
         seed=seed,
-        thinks=_shares(ways, GRPO, seed, thinking_runs.SAMPLED)["thinks"],
+        thinks=_share(own, GRPO, SAMPLED, "thinks"),
         right=right[GRPO],
         gold=right[GOLD],
         taught=right[thinking.TAUGHT],
-        over_base=100 * (right[GRPO] - base),
-        over_base_low=100 * _gain(ways, thinking_runs.BASE, seed).low,
+        over_base=100 * (right[GRPO] - right[BASE]),
+        over_base_low=100 * over_base.low,
         over_gold=100 * (right[GRPO] - right[GOLD]),
-        over_gold_low=100 * _gain(ways, GOLD, seed).low,
+        over_gold_low=100 * over_gold.low,
     )
 
 
-def _shares(ways: pd.DataFrame, way: str, seed: int, kind: str) -> dict[str, float]:
-    """Return the shares of one training's answers to unseen words."""
-    of_training = ways[(ways["way"] == way) & (ways["seed"] == seed)]
-    asked = of_training[(of_training["split"] == UNSEEN) & (of_training["answers"] == kind)]
-    return thinking_runs.thinking_shares(asked)
+def _share(ways: pd.DataFrame, way: str, kind: str, name: str) -> float:
+    """Return a share of the answers to unseen words of the one training in ``ways``."""
+    (share,) = thinking_runs.shares_by_seed(ways, way, UNSEEN, kind)[name]
+    return float(share)
 
 
-def _gain(ways: pd.DataFrame, reference: str, seed: int) -> Interval:
-    """Return the interval of GRPO's gain over another way."""
-    gains = thinking_runs.paired_gains(ways, GRPO, reference, UNSEEN, kind=thinking_runs.GREEDY)
-    return gains[seed]
-
-
-def targets(results: Sequence[SeedResult], base: dict[str, float]) -> list[Target]:
+def targets(results: Sequence[SeedResult], base: Mapping[str, float]) -> list[Target]:
     """Return the targets.
 
     Args:
@@ -132,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _train(folder)
 
         ways = thinking_runs.load_ways(folder)
-        results = [measure(ways, seed) for seed in SEEDS]
-        base = _shares(ways, thinking_runs.BASE, -1, thinking_runs.SAMPLED)
+        results = [measure(ways, seed) for seed in thinking.SEEDS]
+        base = {name: _share(ways, BASE, SAMPLED, name) for name in ("thinks", "right without")}
 
         print(pd.DataFrame(results).round(3).to_string(index=False), "\n")
         return report(targets(results, base), precision=".3f")
@@ -147,7 +141,7 @@ def _train(folder: Path) -> None:
         table.unlink()
 
     thinking.make_base(folder)
-    for seed in SEEDS:
+    for seed in thinking.SEEDS:
         for way in WAYS:
             print(thinking.make(way, seed, out=folder), flush=True)
 

@@ -61,7 +61,7 @@ from tools.experiments.ways import (
     train_with_grpo,
 )
 from tools.word_chain.questions import thought
-from tools.word_chain.thinking_card import SAMPLES, Gate, add_gate, answer_table
+from tools.word_chain.thinking_card import Gate, add_gate, answer_table
 
 OUT = FOLDER / thinking_runs.FOLDER
 PROFILE = "params/thinking/04_train.yaml"
@@ -158,8 +158,7 @@ def answers_of(model: Any, tokenizer: Any) -> pd.DataFrame:
     tables = []
     for split in SPLITS:
         for kind in (thinking_runs.GREEDY, thinking_runs.SAMPLED):
-            samples = SAMPLES if kind == thinking_runs.SAMPLED else 0
-            answers = answer_table(model, tokenizer, split, samples)
+            answers = answer_table(model, tokenizer, split, kind)
             tables.append(answers.assign(split=split.key, answers=kind))
         for kind in (thinking_runs.FORBIDDEN, thinking_runs.MISLED):
             answers = begun_answers(model, tokenizer, split, kind)

@@ -24,6 +24,7 @@ from grpo_helpers.carry_over import (
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.splits import TEST_NONCE
 from grpo_helpers.statistics import seed_spread
+from grpo_helpers.thinking_runs import load_ways
 from tools.experiments.recorded_runs import (
     FOLDER,
     RUNS,
@@ -39,7 +40,7 @@ from tools.experiments.recorded_runs import (
     recorded_real_model_runs,
     recorded_runs,
 )
-from tools.experiments.thinking import QUESTIONS, SUPERVISED_STEPS
+from tools.experiments.thinking import OUT, QUESTIONS, SUPERVISED_STEPS
 from tools.pages import real_model, thinking
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, mean_and_range, table
@@ -235,13 +236,14 @@ def bench_table() -> str:
 
 def page() -> str:
     """Return the whole page."""
+    ways_to_think = load_ways(OUT)
     return fill_template(
         "experiments.md",
         runs=run_table(),
         missing=missing_runs(),
         words=words_table(),
-        thinking=thinking.ways_table(),
-        situations=thinking.situations_table(),
+        thinking=thinking.ways_table(ways_to_think),
+        situations=thinking.situations_table(ways_to_think),
         thinking_questions=QUESTIONS,
         thinking_steps=SUPERVISED_STEPS,
         controls=control_table(),

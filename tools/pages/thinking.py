@@ -18,63 +18,71 @@ from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from grpo_helpers.plots import plot_ways_to_think, save_figure, use_course_style
 from grpo_helpers.splits import TEST, TEST_UNSEEN_WORDS
-from grpo_helpers.thinking_runs import BASE, FORBIDDEN, GREEDY, MISLED, SAMPLED, WAYS
+from grpo_helpers.thinking_runs import (
+    BASE,
+    FORBIDDEN,
+    GREEDY,
+    MISLED,
+    SAMPLED,
+    WAYS,
+    shares_by_seed,
+)
 from tools.experiments import thinking
+from tools.experiments.ways import GOLD, GRPO, REJECTION
 from tools.pages.markdown import mean_and_range, table
 
 FIGURE = project_root() / "docs" / "thinking.png"
-IN_THE_FIGURE = (BASE, "gold", "rejection", "grpo")
+IN_THE_FIGURE = (BASE, GOLD, REJECTION, GRPO)
 SITUATIONS = {
     "as it likes": GREEDY,
     "thought forbidden": FORBIDDEN,
     "given the other chain": MISLED,
 }
-NONE = "-"
 
 
-def ways_table() -> str:
-    """Return the table of all ways: who thinks, and who is right, on both test sets."""
-    ways = thinking_runs.load_ways(thinking.OUT)
+def ways_table(ways: pd.DataFrame) -> str:
+    """Return the table of all ways: who thinks, and who is right, on both test sets.
+
+    Args:
+        ways: The table of :func:`grpo_helpers.thinking_runs.load_ways`.
+    """
     rows = []
     for way, title in WAYS.items():
-        answers = ways[ways["way"] == way]
-        if answers.empty:
+        sampled = shares_by_seed(ways, way, TEST_UNSEEN_WORDS.key, SAMPLED)
+        if sampled.empty:
             continue
 
-        row: dict[str, Any] = {"way": title, "seeds": answers["seed"].nunique()}
-        row["thinks (sampled)"] = _range(answers, TEST_UNSEEN_WORDS.key, SAMPLED, "thinks")
+        row: dict[str, Any] = {"way": title, "seeds": len(sampled)}
+        row["thinks (sampled)"] = _in_words(sampled["thinks"])
         for split in (TEST, TEST_UNSEEN_WORDS):
-            row[f"right, {split.title}"] = _range(answers, split.key, GREEDY, "right")
-        row["right, unseen words, sampled"] = _range(
-            answers, TEST_UNSEEN_WORDS.key, SAMPLED, "right"
-        )
+            greedy = shares_by_seed(ways, way, split.key, GREEDY)
+            row[f"right, {split.title}"] = _in_words(greedy["right"])
+        row["right, unseen words, sampled"] = _in_words(sampled["right"])
         rows.append(row)
     return table(rows)
 
 
-def situations_table() -> str:
-    """Return the table of what becomes of the answers without a thought, and after a wrong one."""
-    ways = thinking_runs.load_ways(thinking.OUT)
+def situations_table(ways: pd.DataFrame) -> str:
+    """Return the table of what becomes of the answers without a thought, and after a wrong one.
+
+    Args:
+        ways: As for :func:`ways_table`.
+    """
     rows = []
-    for way in (BASE, "gold", "taught", "grpo"):
-        answers = ways[ways["way"] == way]
+    for way in (BASE, GOLD, thinking.TAUGHT, GRPO):
         row: dict[str, Any] = {"way": WAYS[way]}
         for name, kind in SITUATIONS.items():
-            row[name] = _range(answers, TEST_UNSEEN_WORDS.key, kind, "right")
+            shares = shares_by_seed(ways, way, TEST_UNSEEN_WORDS.key, kind)
+            row[name] = _in_words(shares["right"])
         rows.append(row)
     return table(rows)
 
 
-def _range(answers: pd.DataFrame, split: str, kind: str, share: str) -> str:
-    """Return the mean of a share over the seeds, with the lowest and the highest."""
-    asked = answers[(answers["split"] == split) & (answers["answers"] == kind)]
-    if asked.empty:
-        return NONE
-
-    of_seeds = [thinking_runs.thinking_shares(seed)[share] for _, seed in asked.groupby("seed")]
-    if len(of_seeds) == 1:
-        return f"{of_seeds[0]:.3f}"
-    return mean_and_range(pd.Series(of_seeds))
+def _in_words(shares: pd.Series) -> str:
+    """Return the mean of a share over the seeds, with the lowest and the highest of several."""
+    if len(shares) == 1:
+        return f"{shares.iloc[0]:.3f}"
+    return mean_and_range(shares)
 
 
 def draw() -> None:
@@ -82,7 +90,7 @@ def draw() -> None:
     use_course_style()
     ways = thinking_runs.load_ways(thinking.OUT)
     logs = {}
-    for way in ("grpo", "brevity"):
+    for way in (GRPO, thinking.BREVITY):
         logs[WAYS[way]] = thinking_runs.load_logs(thinking.OUT, way)
     compared = thinking_runs.compare_ways(ways, IN_THE_FIGURE, TEST_UNSEEN_WORDS.key, GREEDY)
     save_figure(plot_ways_to_think(logs, compared), FIGURE)

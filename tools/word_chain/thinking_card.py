@@ -19,7 +19,7 @@ import pandas as pd
 from grpo_helpers.files import read_json, write_json
 from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts
 from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS, Split
-from grpo_helpers.thinking_runs import judge_answers, thinking_shares
+from grpo_helpers.thinking_runs import GREEDY, SAMPLED, judge_answers, thinking_shares
 from tools.pages.markdown import table
 from tools.tiny_model.card import CARD_FILE, FIGURES_FILE, Making, Row
 from tools.word_chain.build import FOLDER
@@ -74,10 +74,10 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[
     set_seed(0)
     rows: list[Row] = []
     for split in SPLITS:
-        for name, samples in (("greedy", 0), ("sampled", SAMPLES)):
-            answers = answer_table(model, tokenizer, split, samples)
+        for kind in (GREEDY, SAMPLED):
+            answers = answer_table(model, tokenizer, split, kind)
             shares = rounded(thinking_shares(answers))
-            rows.append({"split": split.title, "answers": name} | shares)
+            rows.append({"split": split.title, "answers": kind} | shares)
     return rows
 
 
@@ -91,7 +91,7 @@ def rounded(shares: Mapping[str, float]) -> Row:
 
 
 def answer_table(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, split: Split, samples: int = 0
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, split: Split, kind: str = GREEDY
 ) -> pd.DataFrame:
     """Return one row per answer to the questions of a split.
 
@@ -99,12 +99,12 @@ def answer_table(
         model: The model.
         tokenizer: Its tokenizer.
         split: The split.
-        samples: Answers to each question, sampled; 0 is one greedy answer.
+        kind: ``greedy``, one answer to each question, or ``sampled``, :data:`SAMPLES` answers.
     """
     from grpo_helpers.inference import generate_answers, sample_groups
 
     items, prompts = load_prompted(f"{FOLDER}/{split.file}", PROMPTS)
-    if not samples:
+    if kind == GREEDY:
         answers = generate_answers(model, tokenizer, prompts, max_new_tokens=LONGEST)
         groups = [[answer] for answer in answers]
         return judge_answers(groups, items)
@@ -116,7 +116,7 @@ def answer_table(
             model,
             tokenizer,
             texts[start : start + 32],
-            group_size=samples,
+            group_size=SAMPLES,
             temperature=TEMPERATURE,
             max_new_tokens=LONGEST,
         )
