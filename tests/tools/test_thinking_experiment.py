@@ -7,6 +7,7 @@ import pytest
 from grpo_helpers import rewards, thinking_runs
 from grpo_helpers.answers import split_thought
 from grpo_helpers.data import load_items
+from grpo_helpers.files import read_json
 from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.settings import ThinkingSettings, TrainSettings
 from grpo_helpers.splits import TEST_UNSEEN_WORDS
@@ -47,6 +48,18 @@ def test_ways_that_need_another_model_are_not_run_unasked():
     models = {thinking.settings_of(way, 0, threads=1).model_name for way in thinking.WAYS}
     asked_for = thinking.OF_THE_COMMITTED_MODEL
     assert {thinking.settings_of(way, 0, 1).model_name for way in asked_for} < models
+
+
+def test_gate_waits_for_the_trainings_that_it_compares(tmp_path, monkeypatch):
+    monkeypatch.setattr(thinking, "OUT", tmp_path)
+    assert thinking.measured_gate() is None
+
+
+def test_steps_are_those_that_were_recorded():
+    for file in thinking.OUT.glob("*.json"):
+        way, _, _ = file.stem.partition("_")
+        settings = read_params(thinking.PROFILE)
+        assert thinking.steps_of(way, settings) == read_json(file)["steps"]
 
 
 def test_all_ways_have_the_same_questions():

@@ -150,6 +150,12 @@ NEED_ANOTHER_MODEL = (ASTRAY_BASE, ASTRAY)
 OF_THE_COMMITTED_MODEL = [way for way in WAYS if way not in NEED_ANOTHER_MODEL]
 
 
+def steps_of(way: str, settings: TrainSettings) -> int:
+    """Return how many optimizer steps a way takes."""
+    steps = {train_with_grpo: settings.max_steps, leave_untrained: 0}
+    return steps.get(WAYS[way], SUPERVISED_STEPS)
+
+
 def answers_of(model: Any, tokenizer: Any) -> pd.DataFrame:
     """Return one row for each answer to the test sets, of all four kinds."""
     from transformers import set_seed
@@ -193,17 +199,14 @@ def make(way: str, seed: int, threads: int = 2, out: Path = OUT) -> Path:
         return path
 
     settings = settings_of(way, seed, threads)
-    is_grpo = WAYS[way] is train_with_grpo
-    steps = settings.max_steps if is_grpo else SUPERVISED_STEPS
-    if way == ASTRAY_BASE:
-        steps = 0
+    steps = steps_of(way, settings)
     started = time.perf_counter()
     model = WAYS[way](settings, steps)
     minutes = (time.perf_counter() - started) / 60
 
     answers = answers_of(model, load_tokenizer(settings.model_name))
     out.mkdir(parents=True, exist_ok=True)
-    if is_grpo:
+    if WAYS[way] is train_with_grpo:
         log = pd.DataFrame(RunFolder(settings.run_dir).log.step_rows())
         log = log[[column for column in LOGGED if column in log]]
         write_table(out / f"{way}_{seed}{thinking_runs.LOG_ENDING}.csv", log)
@@ -220,9 +223,12 @@ def make(way: str, seed: int, threads: int = 2, out: Path = OUT) -> Path:
     return path
 
 
-def measured_gate() -> Gate:
-    """Return what the recorded trainings say of whether thinking is necessary."""
+def measured_gate() -> Gate | None:
+    """Return what the trainings say of whether thinking is necessary; None until both are there."""
     ways = thinking_runs.load_ways(OUT)
+    if not {GOLD, TAUGHT} <= set(ways["way"]):
+        return None
+
     compared = thinking_runs.compare_ways(
         ways, (GOLD, TAUGHT), TEST_UNSEEN_WORDS.key, thinking_runs.GREEDY
     )
@@ -248,7 +254,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(make_base(), flush=True)
         for seed, way in itertools.product(args.seeds, args.ways):
             print(make(way, seed, args.threads), flush=True)
-        add_gate(project_root() / read_params(PROFILE).model_name, measured_gate())
+        if gate := measured_gate():
+            add_gate(project_root() / read_params(PROFILE).model_name, gate)
         return 0
 
     return run_command(body)
