@@ -118,6 +118,16 @@ def uses(item: pytest.Item, fixture: str) -> bool:
     return fixture in getattr(item, "fixturenames", ())
 
 
+@pytest.fixture(autouse=True)
+def registered_rewards():
+    """The registry of rewards is after every test what it was before."""
+    from grpo_helpers import rewards
+
+    before = rewards.registered()
+    yield
+    rewards.restore(before)
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
     """The course at smoke size, run once: ``runs/test-smoke`` as ``make run`` leaves it.

@@ -118,16 +118,7 @@ def test_paper_of_the_text_is_in_the_reading_list():
     assert set(papers.findall(before)) <= set(papers.findall(listed))
 
 
-@pytest.fixture
-def registry():
-    """Take back what a test registers."""
-    before = rewards.registered()
-    yield
-    rewards.restore(before)
-
-
 @pytest.mark.heavy
-@pytest.mark.usefixtures("registry")
 def test_reward_of_the_page_punishes_the_last_tokens():
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     exec(code, {})

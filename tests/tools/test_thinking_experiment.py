@@ -9,6 +9,7 @@ from grpo_helpers.answers import split_thought
 from grpo_helpers.data import load_items
 from grpo_helpers.files import read_json
 from grpo_helpers.models import load_model, load_tokenizer
+from grpo_helpers.reward_module import load_reward_module
 from grpo_helpers.settings import ThinkingSettings, TrainSettings
 from grpo_helpers.splits import TEST_UNSEEN_WORDS
 from grpo_helpers.training import read_params
@@ -75,15 +76,12 @@ def test_brevity_alone_has_rewards_of_its_own():
 
 
 def test_brevity_counts_the_thought():
-    before = rewards.registered()
-    try:
-        from tools.experiments.brevity import FULL_LENGTH, brevity_reward
+    load_reward_module(thinking.CHANGES[thinking.BREVITY]["reward_module"])
+    from tools.experiments.brevity import FULL_LENGTH, brevity_reward
 
-        thought = "<think>" + "기" * FULL_LENGTH + "</think>"
-        assert rewards.registered()["brevity"].sees_thought
-        assert brevity_reward(["기", thought + "기"]) == [1 - 1 / FULL_LENGTH, 0]
-    finally:
-        rewards.restore(before)
+    thought = "<think>" + "기" * FULL_LENGTH + "</think>"
+    assert rewards.registered()["brevity"].sees_thought
+    assert brevity_reward(["기", thought + "기"]) == [1 - 1 / FULL_LENGTH, 0]
 
 
 def test_forbidden_answer_has_no_room_for_a_thought():

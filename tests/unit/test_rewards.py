@@ -48,14 +48,6 @@ rewards.register("brevity", shortness, label="short answers", color="#123456")
 """
 
 
-@pytest.fixture(autouse=True)
-def registry():
-    """The registry is for every test what it was before."""
-    before = rewards.registered()
-    yield
-    rewards.restore(before)
-
-
 @pytest.fixture
 def module(tmp_path):
     """A file that registers one reward of one's own."""
