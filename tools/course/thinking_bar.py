@@ -118,12 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--recorded", action="store_true", help="measure the recorded runs, train nothing"
     )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
     args = parser.parse_args(argv)
 
     def body() -> int:
         folder = thinking.OUT if args.recorded else project_root() / FOLDER
         if not args.recorded:
-            _train(folder)
+            _train(folder, args.threads)
 
         ways = thinking_runs.load_ways(folder)
         results = [measure(ways, seed) for seed in thinking.SEEDS]
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(body)
 
 
-def _train(folder: Path) -> None:
+def _train(folder: Path, threads: int) -> None:
     """Train in all ways under all seeds, anew, into a folder."""
     for table in folder.glob("*.csv"):
         table.unlink()
@@ -143,7 +144,7 @@ def _train(folder: Path) -> None:
     thinking.make_base(folder)
     for seed in thinking.SEEDS:
         for way in WAYS:
-            print(thinking.make(way, seed, out=folder), flush=True)
+            print(thinking.make(way, seed, threads, folder), flush=True)
 
 
 if __name__ == "__main__":
