@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING
 
 from grpo_helpers.files import InputError, show_path
 from grpo_helpers.questions import SELECTION
-from grpo_helpers.splits import TEST, TEST_NONCE
+from grpo_helpers.splits import TEST, TEST_NONCE, UNSEEN_SPLITS
 from grpo_helpers.statistics import LEVEL, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "words_per_norm"  # in the folder of recorded runs
+HIDDEN_FOLDER = "words_per_norm_hidden"  # the same with a model that sees no letters
 COMMAND = "python -m tools.experiments.words_per_norm"
 WAYS = {  # how a point was trained, and what figures call it
     "grpo": "GRPO, four rewards",
@@ -170,6 +171,26 @@ def without_shortcuts(rows: pd.DataFrame) -> pd.DataFrame:
     if "kind" not in of_two:
         return of_two
     return of_two[~of_two["kind"].isin(SHORTCUT_KINDS)]
+
+
+def match_and_choices(answers: pd.DataFrame) -> dict[str, float]:
+    """Return exact match on test and, on each unseen split, the choices that show a rule.
+
+    Args:
+        answers: Rows of item tables with their ``split``.
+
+    Returns:
+        Shares from 0 to 1 by what they are called in a table: ``exact match on test``, ``choose on
+        unseen words`` and so on, of the splits that ``answers`` has.
+    """
+    of_test = answers[answers["split"] == TEST.key]
+    shares = {"exact match on test": float(of_test["em"].mean())}
+
+    by_split = without_shortcuts(answers).groupby("split")["choice"].mean()
+    for split in UNSEEN_SPLITS:
+        if split.key in by_split:
+            shares[f"choose on {split.title}"] = float(by_split[split.key])
+    return shares
 
 
 def one_sided_families(rows: pd.DataFrame) -> list[str]:

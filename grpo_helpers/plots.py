@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_helpers import carry_over
 from grpo_helpers.coins import (
     BLOCKS,
     KINDS,
@@ -67,6 +68,12 @@ ARMS = {  # an experiment's arm, by the name of its recorded runs; "seed" is GRP
     "gold": "#01665E",
     "rejection": "#DFC27D",
 }
+WAY_COLORS = {  # by the name of a way of training in carry_over.WAYS
+    "grpo": ARMS["seed"],
+    "gold": ARMS["gold"],
+    "rejection": ARMS["rejection"],
+}
+GUESSERS_COLOR = "#DDDDDD"  # behind the lines: the range of guessers
 SETTINGS = ("#AA3377", "#225522", "#A6DBA0", "#C2A5CF")  # the values of a setting, in order
 QUESTION_TYPES = {SELECTION: "#762A83", CORRECTION: "#1B7837"}
 SPLIT_COLORS = {  # by the split's title
@@ -284,6 +291,51 @@ def plot_ways_to_think(
     right.invert_yaxis()
     right.set(title="Exact match on unseen words; dashed: a guess", xlim=(0, 1))
     return fig
+
+
+def plot_words_per_norm(panels: Mapping[str, tuple[pd.DataFrame, str]]) -> Figure:
+    """Return what was learned from few and from many words of each norm, one panel beside another.
+
+    A line for each way of training is the mean over its seeds, its band their range. The grey band
+    is where 95 % of guessers would be.
+
+    Args:
+        panels: By its title, what :func:`grpo_helpers.carry_over.memory_and_rule` returned, and
+            which of its columns is drawn: ``memory`` or ``rule``.
+    """
+    import matplotlib.pyplot as plt
+
+    size = (5.5 * len(panels), 3.8)
+    fig, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, layout="constrained")
+
+    for ax, (title, (shares, column)) in zip(axes, panels.items(), strict=True):
+        _draw_guessers(ax, shares.groupby("words")[f"{column}_questions"].max())
+        for way, of_way in shares.groupby("way", sort=False):
+            by_words = of_way.groupby("words")[column].agg(["mean", "min", "max"])
+            color, label = WAY_COLORS[str(way)], carry_over.WAYS[str(way)]
+            ax.plot(by_words["mean"], marker="o", color=color, label=label)
+            ax.fill_between(
+                by_words.index, by_words["min"], by_words["max"], color=color, alpha=0.2
+            )
+
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(carry_over.WORDS, carry_over.WORDS)
+        ax.set(xlabel="train words of each norm", title=title, ylim=(0, 1.02))
+
+    axes[0].set_ylabel("choice accuracy, form-balanced")
+    axes[-1].legend(fontsize="small", loc="lower right")
+    return fig
+
+
+def _draw_guessers(ax: Axes, questions: pd.Series) -> None:
+    """Draw what guessers reach; ``questions`` says how many there are, by the number of words."""
+    import pandas as pd
+
+    ranges = [carry_over.chance_range(count) for count in questions]
+    between = pd.DataFrame(ranges, index=questions.index)
+    ax.fill_between(between.index, between["low"], between["high"], color=GUESSERS_COLOR)
+    label = "a guess (grey: 95 % of guessers)"
+    ax.axhline(carry_over.CHANCE, color="black", linestyle=":", label=label)
 
 
 def plot_health(rows: Rows) -> Figure:

@@ -17,8 +17,15 @@ def test_numbers_of_words_are_those_that_are_expected():
     assert words_per_norm.WORDS == carry_over.WORDS
 
 
-def test_folder_is_the_one_that_is_read():
-    assert words_per_norm.OUT.name == carry_over.FOLDER
+@pytest.mark.parametrize(
+    ("is_hidden", "folder"),
+    [(False, carry_over.FOLDER), (True, carry_over.HIDDEN_FOLDER)],
+    ids=["letters seen", "letters hidden"],
+)
+def test_folder_is_the_one_that_is_read(is_hidden, folder):
+    point = words_per_norm.Point("grpo", 8, 0, is_hidden)
+
+    assert point.folder.name == folder
 
 
 def test_tables_have_the_columns_that_are_read():

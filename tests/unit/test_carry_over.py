@@ -178,6 +178,24 @@ def test_large_family_does_not_outweigh_a_small_one():
     assert carry_over.form_balanced(rows) == 0.5
 
 
+def test_table_of_splits_has_exact_match_on_test():
+    test = questions(knows_the_rule, TEST.key)
+    invented = questions(prefers_the_first_form, TEST_NONCE.key)
+
+    shares = carry_over.match_and_choices(pd.concat([test, invented]))
+
+    assert shares == {"exact match on test": 1, "choose on nonce words": 0.5}
+
+
+def test_swapping_shows_no_rule_in_the_table_of_splits():
+    test = questions(swaps, TEST.key)
+    invented = questions(swaps, TEST_NONCE.key)
+
+    shares = carry_over.match_and_choices(pd.concat([test, invented]))
+
+    assert shares == {"exact match on test": 0.75, "choose on nonce words": 0.5}
+
+
 def test_family_that_asks_for_one_form_is_named():
     rows = questions(knows_the_rule)
     one_form = rows[(rows["card"] != "i-hi") | (rows["form"] == "이")]

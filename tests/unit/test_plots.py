@@ -10,7 +10,7 @@ import pytest
 from colour_vision import distance, lab
 from helpers import ROOT, made_up_coins, scores_of
 
-from grpo_helpers import plots, rewards
+from grpo_helpers import carry_over, plots, rewards
 from grpo_helpers.coins import FAMILIES
 from grpo_helpers.run_folder import read_log
 from grpo_helpers.scoring import scores_table
@@ -249,3 +249,32 @@ def test_colours_of_a_share_grow_lighter_towards_the_middle():
 
     assert lightness[: middle + 1] == sorted(lightness[: middle + 1])
     assert lightness[middle:] == sorted(lightness[middle:], reverse=True)
+
+
+# -- words of each norm ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def words_per_norm():
+    """The figure of the recorded trainings, memory beside rule, and what it is drawn from."""
+    points = carry_over.load_points(ROOT / "data/reference_runs" / carry_over.FOLDER)
+    shares = carry_over.memory_and_rule(points)
+    fig = plots.plot_words_per_norm({"Memory": (shares, "memory"), "Rule": (shares, "rule")})
+    return fig, shares
+
+
+def test_each_way_has_a_line_in_each_panel(words_per_norm):
+    fig, _ = words_per_norm
+
+    for ax in fig.axes:
+        labels = [line.get_label() for line in ax.lines]
+        assert set(carry_over.WAYS.values()) <= set(labels)
+
+
+def test_line_of_a_way_is_the_mean_of_its_seeds(words_per_norm):
+    fig, shares = words_per_norm
+    of_way = shares[shares["way"] == "gold"].groupby("words")["rule"].mean()
+
+    (line,) = [line for line in fig.axes[1].lines if line.get_label() == carry_over.WAYS["gold"]]
+
+    assert line.get_ydata() == pytest.approx(of_way.to_numpy())

@@ -13,6 +13,9 @@ Out: ``data/reference_runs/words_per_norm/<way>_<k>_<seed>.csv``, with one row f
 about a train word, an unseen word or an invented word of a family, and ``.json``, how it was made.
 A point that exists is not made again. ``--ways grpo --words 4 --seeds 0`` makes one point. On two
 cores, two such commands with ``--threads 1`` each are faster than one after the other.
+
+``--hidden`` starts from the model that cannot see letters (``tools/tiny_model/hidden_letters.py``)
+and writes to ``data/reference_runs/words_per_norm_hidden/``.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Any
 
 import pandas as pd
 
+from grpo_helpers import carry_over
 from grpo_helpers.architecture import ATTENTION
 from grpo_helpers.command_line import run_command
 from grpo_helpers.data import item_to_row, load_items
@@ -42,10 +46,10 @@ from tools.corpus.sentences import seeded
 from tools.experiments.recorded_runs import FOLDER
 from tools.experiments.recording import write_table
 from tools.experiments.ways import GRPO, WAYS
+from tools.tiny_model import hidden_letters
 from tools.tiny_model.card import answer_table
 from tools.tiny_model.copying import EMBEDDED
 
-OUT = FOLDER / "words_per_norm"
 WORDS = (1, 2, 4, 8)
 SPLITS = (TEST, TEST_UNSEEN_WORDS, TEST_NONCE)  # what is asked afterwards
 SEEDS = (0, 1, 2)
@@ -68,16 +72,29 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Point:
-    """One training: how, on how many words of each family, with which seed."""
+    """One training: how, on how many words of each family, with which seed.
+
+    Attributes:
+        way: How it is trained: a name of :data:`tools.experiments.ways.WAYS`.
+        words: Train words of each family.
+        seed: Draws the words and the samples.
+        is_hidden: Whether the model cannot see letters.
+    """
 
     way: str
     words: int
     seed: int
+    is_hidden: bool = False
 
     @property
     def name(self) -> str:
         """The name of its files."""
         return f"{self.way}_{self.words}_{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files."""
+        return FOLDER / (carry_over.HIDDEN_FOLDER if self.is_hidden else carry_over.FOLDER)
 
 
 def chosen_items(items: Sequence[Item], words: int, seed: int) -> list[Item]:
@@ -114,11 +131,17 @@ def _alternating(items: Sequence[Item], words: int) -> list[Item]:
 
 def settings_of(point: Point, items: Sequence[Item], threads: int) -> TrainSettings:
     """Return the settings of a training; its train items are written beside the runs."""
-    run_name = f"words-{point.name.replace('_', '-')}"
+    prefix = "hidden-words" if point.is_hidden else "words"
+    run_name = f"{prefix}-{point.name.replace('_', '-')}"
     file = project_root() / "runs" / f"{run_name}.json"
     file.parent.mkdir(exist_ok=True)
     write_json(file, [item_to_row(item) for item in items])
+
+    model: dict[str, Any] = {}
+    if point.is_hidden:
+        model["model_name"] = str(hidden_letters.FOLDER)
     return TrainSettings(
+        **model,
         run_name=run_name,
         train_data_path=str(file),
         eval_data_path="data/smoke/dev.json",  # nothing is chosen: the last checkpoint counts
@@ -154,7 +177,7 @@ def make(point: Point, threads: int = 2) -> Path:
         point: What to train.
         threads: CPU threads; another number rounds differently, and so samples other answers.
     """
-    path = OUT / f"{point.name}.csv"
+    path = point.folder / f"{point.name}.csv"
     if path.is_file():
         return path
 
@@ -167,8 +190,10 @@ def make(point: Point, threads: int = 2) -> Path:
 
     trained = {item.extra["word"] for item in items}
     answers = questions_about_families(model, load_tokenizer(settings.model_name), trained)
-    OUT.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     arguments = f"--ways {point.way} --words {point.words} --seeds {point.seed} --threads {threads}"
+    if point.is_hidden:
+        arguments += " --hidden"
     about = {
         "command": f"python -m tools.experiments.words_per_norm {arguments}",
         "date": datetime.date.today().isoformat(),
@@ -189,11 +214,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--words", nargs="+", type=int, default=WORDS, help="of each family")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
+    parser.add_argument("--hidden", action="store_true", help="with the model that sees no letters")
     args = parser.parse_args(argv)
 
     def body() -> int:
         for seed, words, way in itertools.product(args.seeds, args.words, args.ways):
-            print(make(Point(way, words, seed), args.threads), flush=True)
+            print(make(Point(way, words, seed, args.hidden), args.threads), flush=True)
         return 0
 
     return run_command(body)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from grpo_helpers.carry_over import FOLDER as WORDS_FOLDER
 from grpo_helpers.carry_over import (
+    HIDDEN_FOLDER,
     WAYS,
     load_points,
     memory_and_rule,
@@ -180,9 +181,13 @@ def _share_without_signal() -> float:
     return float(np.mean(means))
 
 
-def words_table() -> str:
-    """Return the table of the trainings on few or many words of each family."""
-    shares = memory_and_rule(load_points(FOLDER / WORDS_FOLDER))
+def words_table(folder: str = WORDS_FOLDER) -> str:
+    """Return the table of the trainings on few or many words of each family.
+
+    Args:
+        folder: Their folder, among the recorded runs.
+    """
+    shares = memory_and_rule(load_points(FOLDER / folder))
 
     if shares.empty:
         return "No training is recorded yet."
@@ -242,6 +247,7 @@ def page() -> str:
         runs=run_table(),
         missing=missing_runs(),
         words=words_table(),
+        hidden_words=words_table(HIDDEN_FOLDER),
         thinking=thinking.ways_table(ways_to_think),
         situations=thinking.situations_table(ways_to_think),
         thinking_questions=QUESTIONS,

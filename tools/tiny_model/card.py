@@ -180,21 +180,22 @@ def _shares(rows: pd.DataFrame) -> Row:
 # -- writing ----------------------------------------------------------------------------------
 
 
-def write_card(folder: Path, figures: Figures, making: Making) -> None:
+def write_card(folder: Path, figures: Figures, making: Making, template: str = CARD_FILE) -> None:
     """Write the figures and the card into the folder of the model."""
     write_json(folder / FIGURES_FILE, {"making": asdict(making), **asdict(figures)})
-    (folder / CARD_FILE).write_text(card_text(figures, making), encoding="utf-8")
+    (folder / CARD_FILE).write_text(card_text(figures, making, template), encoding="utf-8")
 
 
-def card_text(figures: Figures, making: Making) -> str:
+def card_text(figures: Figures, making: Making, template: str = CARD_FILE) -> str:
     """Return the model card.
 
     Args:
         figures: What :func:`measure` returned.
         making: How the model was made.
+        template: A file in ``templates/``.
     """
-    template = (TEMPLATES / CARD_FILE).read_text(encoding="utf-8")
-    return template.format(
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
+    return text.format(
         **asdict(making),
         p_format=P_BAD_FORMAT,
         p_reason=P_OTHER_REASON,

@@ -287,23 +287,21 @@ def lessons_of(teacher: Teacher) -> Draw:
     return draw
 
 
-def make(out: Path, seed: int, scale: float, sees_letters: bool = True) -> None:
+def make(out: Path, seed: int, scale: float) -> None:
     """Train, measure and save an embedded model.
 
     Args:
         out: The folder for weights, tokenizer and card.
         seed: The seed of the weights and of the lessons.
         scale: The number of steps is multiplied by this.
-        sees_letters: Whether the table is a sum of letters while it is trained. Without, it is an
-            ordinary table from the beginning, of the characters that the finished model keeps.
     """
     import torch
 
-    from tools.tiny_model.letter_table import TableHead, letters_seen
+    from tools.tiny_model.letter_table import letters_seen
 
     started = time.time()
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(alphabet() if sees_letters else kept_characters())
+    tokenizer = build_tokenizer(alphabet())
     model = build_model(tokenizer)
     teacher = build_teacher(seed)
 
@@ -311,12 +309,9 @@ def make(out: Path, seed: int, scale: float, sees_letters: bool = True) -> None:
     for phase in PHASES:
         phases.append(replace(phase, steps=max(2, round(phase.steps * scale))))
 
-    if sees_letters:
-        with letters_seen(model, tokenizer) as head:
-            train(model, head, tokenizer, lessons_of(teacher), phases=phases)
-        model, tokenizer = with_characters(model, tokenizer, kept_characters())
-    else:
-        train(model, TableHead(model), tokenizer, lessons_of(teacher), phases=phases)
+    with letters_seen(model, tokenizer) as head:
+        train(model, head, tokenizer, lessons_of(teacher), phases=phases)
+    model, tokenizer = with_characters(model, tokenizer, kept_characters())
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
 
     save_half(model, tokenizer, out)
@@ -353,15 +348,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=1.0,
         help="multiply the number of steps (tests use a small one)",
     )
-    parser.add_argument(
-        "--plain",
-        action="store_true",
-        help="an ordinary table of embeddings, which sees no letters; with another --out",
-    )
     args = parser.parse_args(argv)
 
     def body() -> int:
-        make(args.out, args.seed, args.scale, sees_letters=not args.plain)
+        make(args.out, args.seed, args.scale)
         return 0
 
     return run_command(body)
