@@ -31,6 +31,7 @@ NOTEBOOKS = (
     "05_evaluate_and_select",
     "06_what_grpo_did",
     "08_write_grpo_yourself",
+    "09_clinic",
 )
 
 TRAINING = ("00_first_run", "04_train")
