@@ -83,8 +83,8 @@ CAUSES = {
     ),
     "wrong_references": Cause(
         "the gold answers belong to other questions",
-        "answers that repeat the sentence of their question would still have a low ROUGE-1: what "
-        "they are compared with is about something else",
+        "exact match would be 0 even in groups that have both spellings of a word, one of which "
+        "must be right, and ROUGE-1, which compares reasons, would be low",
     ),
     "unfamiliar_prompts": Cause(
         "prompts have more worked examples, and are longer, than any that the model was made with",
@@ -224,7 +224,7 @@ def completions_text(groups: Sequence[Group]) -> str:
 
 def _scores_text(completion: Completion) -> str:
     """Return the advantage of a completion and its scores."""
-    parts = [f"advantage {completion.advantage:+.2f}"]
+    parts = [f"advantage {completion.advantage:+z.2f}"]
     for name, label in SCORES.items():
         if name in completion.scores:
             parts.append(f"{label} {completion.scores[name]:.2f}")

@@ -45,6 +45,12 @@ def work(tmp_path, monkeypatch):
     return tmp_path
 
 
+def planned_settings(number):
+    """Return the settings of a case."""
+    with clinic.knowing_rewards_of(number):
+        return clinic.settings_of(number)
+
+
 # -- the plan --------------------------------------------------------------------------------------
 
 
@@ -69,7 +75,7 @@ def test_keys_of_the_course_are_those_of_the_plan():
 
 @pytest.mark.parametrize("number", CASES)
 def test_case_changes_only_what_its_plan_says(number, work):
-    settings = clinic.settings_of(number).as_dict()
+    settings = planned_settings(number).as_dict()
     default = TrainSettings().as_dict()
 
     changed = {name for name, value in settings.items() if value != default[name]}
@@ -80,18 +86,18 @@ def test_case_changes_only_what_its_plan_says(number, work):
 
 @pytest.mark.parametrize("number", CASES)
 def test_case_is_short(number, work):
-    assert clinic.settings_of(number).max_steps <= 20
+    assert planned_settings(number).max_steps <= 20
 
 
 def test_healthy_case_is_the_default_run(work):
-    settings = clinic.settings_of(HEALTHY).as_dict()
+    settings = planned_settings(HEALTHY).as_dict()
     default = TrainSettings().as_dict()
 
     assert {name for name in settings if settings[name] != default[name]} == SAME_IN_ALL
 
 
 def test_small_groups_keep_the_prompts_of_a_step(work):
-    settings = clinic.settings_of(4)
+    settings = planned_settings(4)
 
     assert settings.batch_plan.prompts_per_round == TrainSettings().batch_plan.prompts_per_round
 
@@ -225,11 +231,9 @@ def healthy(**changes):
         EXACT_MATCH: (0.5, 0.7),
         "reward": (1.1, 1.2),
         clinic.FORMAT: (0.99, 0.99),
-        clinic.ROUGE: (0.95, 0.95),
         clinic.CLIPPED: (0.0, 0.0),
         clinic.SILENT: (0.0, 0.1),
-        "completions/max_length": (70.0, 70.0),
-        "completions/min_length": (50.0, 50.0),
+        clinic.LONGEST: (70.0, 70.0),
     }
     series = {key: changes.pop(key, value) for key, value in start.items()}
     return case_of(**changes, **series)
@@ -247,12 +251,12 @@ def test_healthy_run_has_no_symptom_of_a_case(number):
 FULL = {clinic.CLIPPED: (1.0, 1.0)}
 SYMPTOMS = {
     1: {clinic.SILENT: (1.0, 1.0), "texts": ("a", "a")},
-    2: FULL | {clinic.FORMAT: (0.1, 0.1)},
+    2: FULL | {clinic.LONGEST: (96, 96)},
     3: {"reward": (1.1, 1.3), EXACT_MATCH: (0.5, 0.3)},
     4: {"advantages": (0.707, -0.707)},
     5: {EXACT_MATCH: (0.5, 0.0)},
-    6: {EXACT_MATCH: (0.0, 0.0), clinic.ROUGE: (0.1, 0.1)},
-    7: FULL | {"completions/max_length": (24, 24), "completions/min_length": (24, 24)},
+    6: {EXACT_MATCH: (0.0, 0.0)},
+    7: FULL | {clinic.LONGEST: (24, 24)},
     8: {EXACT_MATCH: (0.0, 0.0), "examples": 3},
 }
 

@@ -68,6 +68,14 @@ def test_completions_are_shown_with_prompt_gloss_and_scores(folder):
     ]
 
 
+def test_advantage_of_nothing_has_no_sign_of_its_own():
+    wrote = clinic.Completion("text", -0.0001, {})
+
+    text = clinic.completions_text([clinic.Group(1, "Q", "", [], [wrote])])
+
+    assert "advantage +0.00" in text
+
+
 def test_right_diagnosis_has_no_fault(folder):
     assert clinic.fault_of_diagnosis(folder, 1, "gamed") == ""
 

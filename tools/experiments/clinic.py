@@ -21,7 +21,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ NEVER_WRITTEN = "<|system|>"  # a token of the embedded model that no answer con
 REWARDS = ("em", "format", "rouge1", "bertscore")
 SILENT = "frac_reward_zero_std"
 FORMAT = "rewards/format_reward/mean"
-ROUGE = "rewards/rouge1_reward/mean"
+LONGEST = "completions/max_length"
+SHORT, LONG = 40, 90  # tokens; an answer of the healthy run lies between them
 
 # What is kept of a log row. The learning rate is a setting, seconds say how many completions there
 # were and what else the machine did, and a reward of its own would give the gamed run away.
@@ -83,7 +84,7 @@ LOGGED = (
     GRADIENT_NORM,
     "completions/mean_length",
     "completions/min_length",
-    "completions/max_length",
+    LONGEST,
     CLIPPED,
     *(f"rewards/{name}_reward/mean" for name in REWARDS),
     "reward",
@@ -156,14 +157,16 @@ def _learns(case: Case) -> bool:
 
 
 def _is_cut_off(case: Case) -> bool:
-    _, longest = series(case.rows, "completions/max_length")
-    _, shortest = series(case.rows, "completions/min_length")
-    return ends_of(case, CLIPPED).first > 0.9 and longest[0] == shortest[0]
+    return _is_never_finished(case) and ends_of(case, LONGEST).last < SHORT
 
 
 def _goes_on_to_the_limit(case: Case) -> bool:
-    unfinished = ends_of(case, CLIPPED)
-    return min(unfinished.first, unfinished.last) > 0.9 and ends_of(case, FORMAT).first < 0.5
+    return _is_never_finished(case) and ends_of(case, LONGEST).first > LONG
+
+
+def _is_never_finished(case: Case) -> bool:
+    clipped = ends_of(case, CLIPPED)
+    return min(clipped.first, clipped.last) > 0.9
 
 
 def _breaks_down_later(case: Case) -> bool:
@@ -193,7 +196,8 @@ def _is_gamed(case: Case) -> bool:
 
 
 def _is_compared_with_something_else(case: Case) -> bool:
-    return ends_of(case, EXACT_MATCH).last < 0.05 and ends_of(case, ROUGE).first < 0.5
+    exact_match = ends_of(case, EXACT_MATCH)
+    return max(exact_match.first, exact_match.last) < 0.05 and ends_of(case, FORMAT).first > 0.8
 
 
 def _is_bad_from_the_start(case: Case) -> bool:
@@ -223,7 +227,7 @@ class PlannedCase:
 
 CASES = {
     HEALTHY: PlannedCase("", _learns),
-    1: PlannedCase("too_cold", _has_silent_groups_of_equals, {"temperature": 0.05}),
+    1: PlannedCase("too_cold", _has_silent_groups_of_equals, {"temperature": 0.01}),
     2: PlannedCase("end_token", _goes_on_to_the_limit, prepare=with_another_end),
     3: PlannedCase("gamed", _is_gamed, {"reward_weights": QUOTED_WEIGHTS}),
     4: PlannedCase(
@@ -241,7 +245,12 @@ CASES = {
 
 
 def settings_of(number: int, steps: int = STEPS) -> TrainSettings:
-    """Return the settings of a case; the files that it needs are written to ``runs/clinic``."""
+    """Return the settings of a case; the files that it needs are written to ``runs/clinic``.
+
+    Args:
+        number: A case whose rewards are known (:func:`knowing_rewards_of`).
+        steps: Its optimizer steps.
+    """
     plan = CASES[number]
     files = project_root() / WORK / f"files_{number}"
     files.mkdir(parents=True, exist_ok=True)
@@ -261,11 +270,16 @@ def settings_of(number: int, steps: int = STEPS) -> TrainSettings:
 
 def make_case(number: int, steps: int = STEPS) -> RunFolder:
     """Train a case from its start to its end; return its run folder."""
-    settings = settings_of(number, steps)
-    has_own_reward = "quoted" in settings.reward_weights
-    with knowing_quoted() if has_own_reward else nullcontext():
+    with knowing_rewards_of(number):
+        settings = settings_of(number, steps)
         train(settings)
     return RunFolder(settings.run_dir)
+
+
+def knowing_rewards_of(number: int) -> AbstractContextManager[None]:
+    """Let the reward of its own that a case may have be known for a while."""
+    weights = CASES[number].changed.get("reward_weights", {})
+    return knowing_quoted() if "quoted" in weights else nullcontext()
 
 
 def record_case(number: int, run: RunFolder, folder: Path = FOLDER) -> Path:
