@@ -235,7 +235,7 @@ CASES = {
         _has_advantages_of_pairs,
         {"num_generations": 2, "gradient_accumulation_steps": 2},  # as many prompts as else
     ),
-    5: PlannedCase("rate_too_high", _breaks_down_later, {"learning_rate": 3e-2}),
+    5: PlannedCase("rate_too_high", _breaks_down_later, {"learning_rate": 0.1}),
     6: PlannedCase(
         "wrong_references", _is_compared_with_something_else, prepare=with_shuffled_answers
     ),
