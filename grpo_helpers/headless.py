@@ -32,6 +32,7 @@ NOTEBOOKS = (
     "06_what_grpo_did",
     "07_thinking",
     "08_write_grpo_yourself",
+    "09_clinic",
 )
 
 TRAINING = ("00_first_run", "04_train", "07_thinking")

@@ -28,7 +28,7 @@ from grpo_helpers.coins import (
     family_name,
     groups,
 )
-from grpo_helpers.health import CLIPPED, LENGTH, examine, rules_for
+from grpo_helpers.health import CLIPPED, GRADIENT_NORM, LENGTH, examine, rules_for
 from grpo_helpers.health import Rule as HealthRule
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.rewards import extra_rewards, registered
@@ -198,18 +198,22 @@ def plot_rewards(rows: Rows) -> Figure:
     left.set_title(f"Reward: {first:.2f} at the first step, {last:.2f} at the last")
     left.set(xlabel="optimizer step", ylabel="mean reward of a step")
 
+    _draw_parts(right, rows)
+    right.set(title="Its parts, before weighting", xlabel="optimizer step", ylim=(0, 1.02))
+    right.legend(fontsize="small", ncols=2)
+    return fig
+
+
+def _draw_parts(ax: Axes, rows: Rows) -> None:
+    """Draw the parts of the reward, those that a reader has registered among them."""
     for name in ("em", "rouge1", "bertscore", "format"):
-        draw(right, rows, f"rewards/{name}_reward/mean", name)
-    right.lines[-1].set_linestyle("--")  # the format often hides the others
+        draw(ax, rows, f"rewards/{name}_reward/mean", name)
+    ax.lines[-1].set_linestyle("--")  # the format often hides the others
 
     for reward in extra_rewards():
         key = f"rewards/{reward.trl_name}/mean"
         if key in rows[-1]:
-            draw(right, rows, key, reward.name)
-
-    right.set(title="Its parts, before weighting", xlabel="optimizer step", ylim=(0, 1.02))
-    right.legend(fontsize="small", ncols=2)
-    return fig
+            draw(ax, rows, key, reward.name)
 
 
 def plot_rollouts(rows: Rows) -> Figure:
@@ -221,12 +225,50 @@ def plot_rollouts(rows: Rows) -> Figure:
     draw(left, rows, LENGTH, "mean length")
     left.set(title="Completion length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
 
-    draw(right, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
-    draw(right, rows, CLIPPED, "clipped completions")
-    right.lines[-1].set_linestyle("--")
+    _draw_wasted(right, rows)
     right.set_title("Groups with nothing to learn from; answers cut off")
     right.set(xlabel="optimizer step", ylabel="share", ylim=(0, 1.02))
     right.legend(fontsize="small")
+    return fig
+
+
+def _draw_wasted(ax: Axes, rows: Rows) -> None:
+    """Draw the share of groups without a signal and, dashed, of completions that are cut off."""
+    draw(ax, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
+    draw(ax, rows, CLIPPED, "clipped completions")
+    ax.lines[-1].set_linestyle("--")
+
+
+def plot_symptoms(rows: Rows) -> Figure:
+    """Return what a diagnosis needs of a log, in six small panels, and no verdict.
+
+    They show what :func:`plot_rewards`, :func:`plot_rollouts` and :func:`plot_health` show, in the
+    space of one figure.
+
+    Args:
+        rows: The rows of a log, at least one.
+    """
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(2, 3, figsize=(11, 4.2), sharex=True, layout="constrained")
+    reward, parts, length, shares, entropy, norm = axes.flat
+
+    draw(reward, rows, "reward", "reward")
+    reward.set(title="reward (weighted sum)")
+    _draw_parts(parts, rows)
+    parts.set(title="its parts, before weighting", ylim=(0, 1.02))
+    draw(length, rows, LENGTH, "mean length")
+    length.set(title="completion length (tokens)", ylim=(0, None))
+    _draw_wasted(shares, rows)
+    shares.set(title="shares", ylim=(0, 1.02))
+    draw(entropy, rows, "entropy", "entropy")
+    entropy.set(title="entropy", ylim=(0, None))
+    draw(norm, rows, GRADIENT_NORM, "gradient norm")
+    norm.set(title="gradient norm", ylim=(0, None))
+
+    for ax in (parts, shares):
+        ax.legend(fontsize="x-small")
+    fig.supxlabel("optimizer step", fontsize=9)
     return fig
 
 

@@ -93,6 +93,7 @@ TRACKERS = (
     "trackio",
     "wandb",
 )
+CLINIC_KEYS_FILE = "keys.json"  # in the folder of recorded cases: what a diagnosis is checked by
 # Arguments of from_pretrained that model_kwargs cannot set, and why.
 SET_ELSEWHERE = {
     "pretrained_model_name_or_path": "the model is model_name",
@@ -500,6 +501,30 @@ class ByHandSettings(Settings):
             self.temperature > 0,
             f"temperature is {self.temperature}; sampling needs more than 0",
         )
+
+
+@dataclass(kw_only=True)
+class ClinicSettings(Settings):
+    """Parameters of notebook 09, which reads recorded cases; any of them may be missing."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
+
+    clinic_dir: str = "data/clinic"
+    groups_shown: int = 2
+
+    def check(self) -> None:
+        """There is a folder with the keys of the cases, and something of them to print."""
+        _need(
+            (self.clinic_folder / CLINIC_KEYS_FILE).is_file(),
+            f"clinic_dir: no file {self.clinic_dir}/{CLINIC_KEYS_FILE} (looked in the working "
+            "folder and in the project folder); the course's own folder is data/clinic",
+        )
+        _check_least(self, ("groups_shown",), least=1)
+
+    @property
+    def clinic_folder(self) -> Path:
+        """The folder of recorded cases."""
+        return resolve_path(self.clinic_dir)
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,8 @@ from exercises import read_notebook, solutions, tagged
 
 from grpo_helpers.headless import NOTEBOOKS
 
-HOW_MANY = {"08_write_grpo_yourself": 5}  # exercises; in all other notebooks there are three
+# Exercises; in all other notebooks there are three.
+HOW_MANY = {"08_write_grpo_yourself": 5, "09_clinic": 8}
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 

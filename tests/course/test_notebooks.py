@@ -28,13 +28,15 @@ CLASSES = {
     "06_what_grpo_did": settings.RecordedSettings,
     "07_thinking": settings.ThinkingSettings,
     "08_write_grpo_yourself": settings.ByHandSettings,
+    "09_clinic": settings.ClinicSettings,
 }
 PROFILES = sorted((ROOT / "params").glob("*/0*.yaml"))
 LONGEST_CELL = 40  # lines
 LONGEST_SCRIPT = 80  # lines of a cell tagged script, which is a whole program to be copied
 NINE_IN_TEN_CELLS = 20  # lines at most
 LARGEST_FILE = 500_000  # bytes
-WRITTEN_BY_READERS = "08_write_grpo_yourself"  # its exercises come before its findings
+# Their exercises come before their findings.
+WRITTEN_BY_READERS = ("08_write_grpo_yourself", "09_clinic")
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 every_profile = pytest.mark.parametrize(
@@ -264,7 +266,7 @@ def test_notebook_ends_with_where_to_go_on(name):
 def test_parts_of_a_notebook_come_in_the_same_order(name):
     findings = ["## Findings", "**Check your understanding"]
     exercises = ["## Exercises"]
-    rest = exercises + findings if name == WRITTEN_BY_READERS else findings + exercises
+    rest = exercises + findings if name in WRITTEN_BY_READERS else findings + exercises
     places = [prose(name).index(sign) for sign in ("**The one question:**", *rest)]
 
     assert places == sorted(places)
