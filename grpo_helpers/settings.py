@@ -1,4 +1,4 @@
-"""The parameters of the nine notebooks, checked before anything costly starts.
+"""The parameters of the ten notebooks, checked before anything costly starts.
 
 Each notebook's parameters cell is its interface; the cell after it hands the namespace to one of
 these classes. An unknown name stops the run, and the error names the closest match (papermill
