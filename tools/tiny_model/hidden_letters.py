@@ -32,6 +32,7 @@ from tools.tiny_model.teacher import Lesson, Teacher
 from tools.tiny_model.train import Draw, Phase, build_teacher, save_half, train
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 FOLDER = Path("data") / "hidden_letters_model"
@@ -57,7 +58,7 @@ def deal_syllables(
 
     rows = sorted(row for token, row in tokenizer.get_vocab().items() if is_syllable(token))
     dealt = rng.sample(rows, len(rows))
-    table = model.get_input_embeddings().weight
+    table: Tensor = model.get_input_embeddings().get_parameter("weight")
     with torch.no_grad():
         table[rows] = table[dealt].clone()
 
