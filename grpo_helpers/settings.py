@@ -349,6 +349,14 @@ class WithRecordedRuns(Settings):
         """The folder of recorded runs."""
         return resolve_path(self.recorded_dir)
 
+    def _check_recorded(self) -> None:
+        """There is a folder of recorded runs."""
+        _need(
+            self.recorded_folder.is_dir(),
+            f"recorded_dir: no folder {self.recorded_dir} (looked in the working folder and in the "
+            "project folder); the course's own is data/reference_runs",
+        )
+
 
 @dataclass(kw_only=True)
 class ThinkingSettings(WithRecordedRuns):
@@ -367,7 +375,8 @@ class ThinkingSettings(WithRecordedRuns):
     seed: int = 0
 
     def check(self) -> None:
-        """There is something to train, and to ask."""
+        """There are recorded runs, something to train, and something to ask."""
+        self._check_recorded()
         _check_least(self, ("max_steps", "num_questions", "max_completion_length"), least=1)
 
     @property
@@ -459,11 +468,7 @@ class RecordedSettings(WithRecordedRuns):
 
     def check(self) -> None:
         """There is a folder of recorded runs, and enough is resampled for an interval."""
-        _need(
-            self.recorded_folder.is_dir(),
-            f"recorded_dir: no folder {self.recorded_dir} (looked in the working folder and in the "
-            "project folder); the course's own is data/reference_runs",
-        )
+        self._check_recorded()
         _check_least(self, ("bootstrap_samples",), least=1)
 
 

@@ -15,6 +15,7 @@ from grpo_helpers.settings import (
     DataSettings,
     EvaluateSettings,
     RecordedSettings,
+    ThinkingSettings,
     TrainSettings,
 )
 
@@ -340,9 +341,10 @@ def test_folder_of_recorded_runs_is_found_in_the_project(tmp_path, monkeypatch):
     assert RecordedSettings().recorded_folder == ROOT / "data/reference_runs"
 
 
-def test_missing_folder_of_recorded_runs_is_refused():
+@pytest.mark.parametrize("settings", [RecordedSettings, ThinkingSettings])
+def test_missing_folder_of_recorded_runs_is_refused(settings):
     with pytest.raises(InputError, match=r"recorded_dir: no folder nowhere .*data/reference_runs"):
-        RecordedSettings(recorded_dir="nowhere")
+        settings(recorded_dir="nowhere")
 
 
 def test_count_of_zero_is_refused_for_recorded_runs():
