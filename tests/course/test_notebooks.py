@@ -34,6 +34,8 @@ LONGEST_CELL = 40  # lines
 LONGEST_SCRIPT = 80  # lines of a cell tagged script, which is a whole program to be copied
 NINE_IN_TEN_CELLS = 20  # lines at most
 LARGEST_FILE = 500_000  # bytes
+MOST_CELLS = 45
+LONGER = ("06_what_grpo_did",)  # notebooks that may have more cells
 WRITTEN_BY_READERS = "08_write_grpo_yourself"  # its exercises come before its findings
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
@@ -183,6 +185,11 @@ def test_code_cells_are_short(name):
 
     assert ninetieth <= NINE_IN_TEN_CELLS
     assert lengths[-1] <= LONGEST_CELL
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in LONGER])
+def test_no_notebook_has_more_than_45_cells(name):
+    assert len(read(name).cells) <= MOST_CELLS
 
 
 def test_script_of_the_training_notebook_is_short():
