@@ -29,6 +29,7 @@ from grpo_helpers.coins import (
 )
 from grpo_helpers.health import CLIPPED, LENGTH, examine, rules_for
 from grpo_helpers.health import Rule as HealthRule
+from grpo_helpers.library_fixes import ALL_RIGHT, ALL_WRONG
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.rewards import extra_rewards, registered
 from grpo_helpers.run_folder import series
@@ -206,7 +207,12 @@ def plot_rewards(rows: Rows) -> Figure:
 
 
 def plot_rollouts(rows: Rows) -> Figure:
-    """Return completion length and the share of groups without a signal, step by step."""
+    """Return completion length and the share of groups without a signal, step by step.
+
+    Args:
+        rows: The rows of a log. Where it says which of these groups were all right and which all
+            wrong, they are drawn apart, too.
+    """
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2))
@@ -215,12 +221,24 @@ def plot_rollouts(rows: Rows) -> Figure:
     left.set(title="Completion length", xlabel="optimizer step", ylabel="tokens", ylim=(0, None))
 
     draw(right, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
+    _draw_parts_of_equal_groups(right, rows)
     draw(right, rows, CLIPPED, "clipped completions")
     right.lines[-1].set_linestyle("--")
     right.set_title("Groups with nothing to learn from; answers cut off")
     right.set(xlabel="optimizer step", ylabel="share", ylim=(0, 1.02))
     right.legend(fontsize="small")
     return fig
+
+
+def _draw_parts_of_equal_groups(ax: Axes, rows: Rows) -> None:
+    """Draw the groups without a signal that are all right, and those that are all wrong, if logged.
+
+    Both are told by exact match, and have its colour.
+    """
+    for key, label, style in ((ALL_RIGHT, "of them all right", "-"), (ALL_WRONG, "all wrong", ":")):
+        if key in rows[-1]:
+            draw(ax, rows, key, "em")
+            ax.lines[-1].set(label=label, linestyle=style)
 
 
 def plot_thoughts(rows: Rows) -> Figure:
