@@ -85,7 +85,8 @@ KIND_COLORS = dict(zip(KINDS, ("#5A5A5A", "#9A9A9A", "#CFCFCF"), strict=True))
 
 ALARM_COLOR = "#c00000"
 LINE_STYLES = ("-", "--", ":", "-.")  # of the ways that share a colour, in order
-HEALTH_COLUMNS = 4  # panels side by side
+HEALTH_COLUMNS = 5  # panels side by side
+SHARES = {CLIPPED, UNFINISHED_RATIO, "frac_reward_zero_std"}  # logged; none is below 0
 MARKERS = {"em": "o", "choice": "v", "rouge1": "s", "bertscore": "^", "final_mean": "D"}
 EXTRA_MARKERS = ("P", "X", "*", "p", "h")  # for rewards of your own
 
@@ -235,10 +236,13 @@ def _draw_parts_of_equal_groups(ax: Axes, rows: Rows) -> None:
 
     Both are told by exact match, and have its colour.
     """
-    for key, label, style in ((ALL_RIGHT, "of them all right", "-"), (ALL_WRONG, "all wrong", ":")):
-        if key in rows[-1]:
-            draw(ax, rows, key, "em")
-            ax.lines[-1].set(label=label, linestyle=style)
+    if ALL_RIGHT not in rows[-1]:
+        return
+
+    draw(ax, rows, ALL_RIGHT, "em")
+    ax.lines[-1].set_label("of them, all right")
+    draw(ax, rows, ALL_WRONG, "em")
+    ax.lines[-1].set(label="of them, all wrong", linestyle=":")
 
 
 def plot_thoughts(rows: Rows) -> Figure:
@@ -332,6 +336,8 @@ def _draw_rule(ax: Axes, rows: Rows, rule: HealthRule, *, is_alarm: bool) -> Non
 
     if len(rule.keys) > 1:
         ax.legend(fontsize="x-small")
+    if SHARES.issuperset(rule.keys):
+        ax.set_ylim(bottom=0)
 
     if is_alarm:
         ax.set_title(f"ALARM: {rule.name}", color=ALARM_COLOR, fontsize=9)

@@ -12,6 +12,7 @@ from helpers import ROOT, made_up_coins, scores_of
 
 from grpo_helpers import plots, rewards
 from grpo_helpers.coins import FAMILIES
+from grpo_helpers.health import CLIPPED
 from grpo_helpers.library_fixes import ALL_RIGHT, ALL_WRONG
 from grpo_helpers.run_folder import read_log
 from grpo_helpers.scoring import scores_table
@@ -118,7 +119,7 @@ def test_rollout_figure_draws_groups_all_right_and_all_wrong_apart(log):
 
     _, shares = plots.plot_rollouts(rows).axes
 
-    equal = ["groups whose rewards are all equal", "of them all right", "all wrong"]
+    equal = ["groups whose rewards are all equal", "of them, all right", "of them, all wrong"]
     assert labels_of(shares) == [*equal, "clipped completions"]
 
 
@@ -142,6 +143,14 @@ def test_health_figure_hides_its_empty_panels(log):
 
     for ax in fig.axes:
         assert ax.axison == bool(ax.get_title())
+
+
+def test_panel_of_a_share_shows_no_negative_values(log):
+    rows = [row | {CLIPPED: 0.0} for row in log]
+
+    panels = {ax.get_title(): ax for ax in plots.plot_health(rows).axes}
+
+    assert panels["clipped completions"].get_ylim()[0] == 0
 
 
 THOUGHTS = {THOUGHT_RATIO: 0.5, UNFINISHED_RATIO: 0.1, THOUGHT_LENGTH: 40.0}
