@@ -34,8 +34,16 @@ from tools.pages.markdown import fill_template, table
 PAGE = project_root() / "docs" / "performance.md"
 MIB = 1024**2
 MEASURED = FOLDER / "memory_cpu.csv"  # of tools/benchmarks/memory_probe.py
-SETTING = ("model", "B", "S", "A", "D", "prompt_tokens", "completion_tokens")
-SETTING += ("gradient_checkpointing",)
+SETTING = (
+    "model",
+    "B",
+    "S",
+    "A",
+    "D",
+    "prompt_tokens",
+    "completion_tokens",
+    "gradient_checkpointing",
+)
 GROWING = {  # what grows -> its column
     "completions of a micro-batch, B": "B",
     "micro-batches of a round, S": "S",
