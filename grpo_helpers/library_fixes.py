@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Trainer = Any
 
 SAME_REWARD = 1e-6  # rewards closer than this count as equal
+JUDGE = "em_reward"  # the reward that says which completions are right
+ALL_RIGHT = "frac_reward_zero_std/all_right"  # as the log calls it
+ALL_WRONG = "frac_reward_zero_std/all_wrong"
 LONGEST_TEXT = 512  # tokens; a limit for tokenizers that state none
 
 # The names under which torch reads the settings of its allocator, the newest one first.
@@ -353,9 +356,11 @@ def count_equal_groups(trainer: Trainer) -> None:
 
     Library: TRL 1.16. Symptom: rewards are summed and averaged in float32, where the deviation of
     equal rewards is often not exactly zero, so that such groups are not counted. Only the logged
-    number is wrong. Where: ``trl/trainer/grpo_trainer.py``,
-    ``GRPOTrainer._generate_and_score_completions``; the metric came with
-    https://github.com/huggingface/trl/pull/3502.
+    number is wrong. It also adds up groups that are all right, and have no more to learn, and
+    groups that are all wrong, and cannot learn it: where exact match is among the rewards, their
+    shares (:data:`ALL_RIGHT`, :data:`ALL_WRONG`) are logged as well.
+    Where: ``trl/trainer/grpo_trainer.py``, ``GRPOTrainer._generate_and_score_completions``; the
+    metric came with https://github.com/huggingface/trl/pull/3502.
     Drift test: ``test_trl_counts_equal_groups_by_a_float32_deviation``.
     """
     import numpy as np
@@ -369,11 +374,18 @@ def count_equal_groups(trainer: Trainer) -> None:
         # An evaluation may have groups of another size.
         if trainer.model.training:
             # The rewards of this round, of all processes, one row per reward function.
-            rewards = [trainer._logs["rewards"][name] for name in trainer.reward_func_names]
+            by_name = trainer._logs["rewards"]
+            rewards = [by_name[name] for name in trainer.reward_func_names]
             groups = np.dot(weights, rewards).reshape(-1, trainer.num_generations)
 
             is_equal = np.ptp(groups, axis=1) < SAME_REWARD
-            trainer._metrics["train"]["frac_reward_zero_std"][-1] = float(is_equal.mean())
+            logged = trainer._metrics["train"]
+            logged["frac_reward_zero_std"][-1] = float(is_equal.mean())
+
+            if JUDGE in trainer.reward_func_names:
+                is_right = np.reshape(by_name[JUDGE], groups.shape) == 1
+                logged[ALL_RIGHT].append(float((is_equal & is_right.all(axis=1)).mean()))
+                logged[ALL_WRONG].append(float((is_equal & ~is_right.any(axis=1)).mean()))
 
         return output
 

@@ -39,6 +39,7 @@ from grpo_helpers.prompts import PromptSource, load_prompted
 GIB = 1024**3
 # CUDA context, library workspaces, fragmentation, least and most: inferred, not measured here.
 OVERHEAD = (0.5 * GIB, 1.5 * GIB)
+CARDS = (16, 24, 48, 80)  # GiB; those that people train on
 HEAD_TILE = (4096, 32768)  # tokens x vocabulary columns that TRL's fused LM head holds at once
 # The questions of a run: parameters of notebook 04, and their defaults there.
 QUESTIONS = {
@@ -532,6 +533,25 @@ def verdict(peak: float, vram_gb: float) -> str:
     if peak + least <= card:
         return "tight"
     return "does not fit"
+
+
+def smallest_card(peak: float, cards: Sequence[int] = CARDS) -> int | None:
+    """Return the smallest card with room for a predicted peak and all of :data:`OVERHEAD`.
+
+    Args:
+        peak: Bytes.
+        cards: Memory of the cards, in GiB, in ascending order.
+
+    Returns:
+        The memory of that card; None if the peak fits none of them.
+
+    >>> smallest_card(10 * GIB), smallest_card(23 * GIB)
+    (16, 48)
+    """
+    for card in cards:
+        if verdict(peak, card) == "fits":
+            return card
+    return None
 
 
 def budget_of_params(params: dict[str, Any], prompt_tokens: int) -> Budget:

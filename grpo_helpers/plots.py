@@ -30,6 +30,7 @@ from grpo_helpers.coins import (
 )
 from grpo_helpers.health import CLIPPED, GRADIENT_NORM, LENGTH, examine, rules_for
 from grpo_helpers.health import Rule as HealthRule
+from grpo_helpers.library_fixes import ALL_RIGHT, ALL_WRONG
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.rewards import extra_rewards, registered
 from grpo_helpers.run_folder import series
@@ -91,7 +92,8 @@ KIND_COLORS = dict(zip(KINDS, ("#5A5A5A", "#9A9A9A", "#CFCFCF"), strict=True))
 
 ALARM_COLOR = "#c00000"
 LINE_STYLES = ("-", "--", ":", "-.")  # of the ways that share a colour, in order
-HEALTH_COLUMNS = 4  # panels side by side
+HEALTH_COLUMNS = 5  # panels side by side
+SHARES = {CLIPPED, UNFINISHED_RATIO, "frac_reward_zero_std"}  # logged; none is below 0
 MARKERS = {"em": "o", "choice": "v", "rouge1": "s", "bertscore": "^", "final_mean": "D"}
 EXTRA_MARKERS = ("P", "X", "*", "p", "h")  # for rewards of your own
 
@@ -217,7 +219,12 @@ def _draw_parts(ax: Axes, rows: Rows) -> None:
 
 
 def plot_rollouts(rows: Rows) -> Figure:
-    """Return completion length and the share of groups without a signal, step by step."""
+    """Return completion length and the share of groups without a signal, step by step.
+
+    Args:
+        rows: The rows of a log. Where it says which of these groups were all right and which all
+            wrong, they are drawn apart, too.
+    """
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2))
@@ -235,8 +242,23 @@ def plot_rollouts(rows: Rows) -> Figure:
 def _draw_wasted(ax: Axes, rows: Rows) -> None:
     """Draw the share of groups without a signal and, dashed, of completions that are cut off."""
     draw(ax, rows, "frac_reward_zero_std", "groups whose rewards are all equal")
+    _draw_parts_of_equal_groups(ax, rows)
     draw(ax, rows, CLIPPED, "clipped completions")
     ax.lines[-1].set_linestyle("--")
+
+
+def _draw_parts_of_equal_groups(ax: Axes, rows: Rows) -> None:
+    """Draw the groups without a signal that are all right, and those that are all wrong, if logged.
+
+    Both are told by exact match, and have its colour.
+    """
+    if ALL_RIGHT not in rows[-1]:
+        return
+
+    draw(ax, rows, ALL_RIGHT, "em")
+    ax.lines[-1].set_label("of them, all right")
+    draw(ax, rows, ALL_WRONG, "em")
+    ax.lines[-1].set(label="of them, all wrong", linestyle=":")
 
 
 def plot_symptoms(rows: Rows) -> Figure:
@@ -408,6 +430,8 @@ def _draw_rule(ax: Axes, rows: Rows, rule: HealthRule, *, is_alarm: bool) -> Non
 
     if len(rule.keys) > 1:
         ax.legend(fontsize="x-small")
+    if SHARES.issuperset(rule.keys):
+        ax.set_ylim(bottom=0)
 
     if is_alarm:
         ax.set_title(f"ALARM: {rule.name}", color=ALARM_COLOR, fontsize=9)

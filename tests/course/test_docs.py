@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields
 
 import nbformat
+import pandas as pd
 import pytest
 from helpers import ROOT, run_offline
 
@@ -114,6 +115,14 @@ def test_article_page_shows_our_data_and_runs():
 
 def test_performance_page_shows_the_recorded_seconds():
     assert text_of(performance.PAGE) == performance.page(), "run python -m tools.pages.performance"
+
+
+@pytest.mark.parametrize("knob", performance.GROWING.values())
+def test_series_of_measured_bytes_differ_in_one_knob_alone(knob):
+    series = performance.measured_series(pd.read_csv(performance.MEASURED), knob)
+
+    differing = [name for name in performance.SETTING if series[name].nunique() > 1]
+    assert differing == [knob]
 
 
 def test_gpu_page_shows_the_predicted_hours_of_the_profiles():

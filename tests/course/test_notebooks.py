@@ -35,6 +35,7 @@ LONGEST_CELL = 40  # lines
 LONGEST_SCRIPT = 80  # lines of a cell tagged script, which is a whole program to be copied
 NINE_IN_TEN_CELLS = 20  # lines at most
 LARGEST_FILE = 500_000  # bytes
+MOST_CELLS = 45
 # Their exercises come before their findings.
 WRITTEN_BY_READERS = ("08_write_grpo_yourself", "09_clinic")
 
@@ -185,6 +186,11 @@ def test_code_cells_are_short(name):
 
     assert ninetieth <= NINE_IN_TEN_CELLS
     assert lengths[-1] <= LONGEST_CELL
+
+
+@every_notebook
+def test_no_notebook_has_more_than_45_cells(name):
+    assert len(read(name).cells) <= MOST_CELLS
 
 
 def test_script_of_the_training_notebook_is_short():

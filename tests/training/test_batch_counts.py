@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from grpo_helpers.batch import BatchPlan, train_and_count
+from grpo_helpers.library_fixes import ALL_RIGHT, ALL_WRONG
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.training import build_trainer, grpo_config, prepare
@@ -120,10 +121,15 @@ def test_real_step_counts_what_the_plan_says(setting, tmp_path):
     }
 
 
-def test_group_of_equal_rewards_counts_as_without_signal(tmp_path):
-    """TRL alone logs 0 here: the mean of eight equal float32 sums is off by rounding."""
+def logged_with_rewards(folder, reward_funcs) -> list[dict[str, float]]:
+    """Return what is logged of three steps of one group each.
+
+    Args:
+        folder: Where the run goes.
+        reward_funcs: What scores, in the place of format, exact match, ROUGE-1 and BERTScore.
+    """
     settings = TrainSettings(
-        output_dir=str(tmp_path),
+        output_dir=str(folder),
         run_name="equal",
         train_data_path="data/smoke/train.json",
         eval_data_path="data/smoke/dev.json",
@@ -131,23 +137,40 @@ def test_group_of_equal_rewards_counts_as_without_signal(tmp_path):
         num_generations=8,
         gradient_accumulation_steps=1,
         steps_per_generation=1,
-        max_steps=2,
+        max_steps=3,
         max_completion_length=4,
         save_strategy="no",
         num_threads=1,
     )
     trainer = build_trainer(settings, prepare(settings), grpo_config(settings)).trainer
-    trainer.reward_funcs = [
-        equal_reward(share) for share in (0.9230769230769231, 0.9852555990219116, 0.77, 0.31)
-    ]
+    trainer.reward_funcs = reward_funcs
     # TRL's own flow callback is enough: nothing need be answered or written.
     trainer.callback_handler.callbacks = trainer.callback_handler.callbacks[:1]
     trainer.train()
 
-    name = "frac_reward_zero_std"
-    logged = [row[name] for row in trainer.state.log_history if name in row]
-    assert logged
-    assert set(logged) == {1.0}
+    return [row for row in trainer.state.log_history if "frac_reward_zero_std" in row]
+
+
+def test_group_of_equal_rewards_counts_as_without_signal(tmp_path):
+    """TRL alone logs 0 here: the mean of eight equal float32 sums is off by rounding."""
+    shares = (0.9230769230769231, 0.9852555990219116, 0.77, 0.31)
+
+    logged = logged_with_rewards(tmp_path, [equal_reward(share) for share in shares])
+
+    assert [row["frac_reward_zero_std"] for row in logged] == [1.0, 1.0, 1.0]
+
+
+def test_groups_all_right_and_all_wrong_are_counted_apart(tmp_path):
+    rounds = iter([[1.0] * 8, [0.0] * 8, [1.0, 0.0] * 4])  # exact match, one group after another
+
+    def exact_match(completions, **_):
+        return next(rounds)
+
+    others = [equal_reward(0.5)] * 2
+    logged = logged_with_rewards(tmp_path, [equal_reward(0.5), exact_match, *others])
+
+    assert [row[ALL_RIGHT] for row in logged] == [1.0, 0.0, 0.0]
+    assert [row[ALL_WRONG] for row in logged] == [0.0, 1.0, 0.0]
 
 
 def equal_reward(share: float):

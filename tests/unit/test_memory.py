@@ -30,6 +30,7 @@ from grpo_helpers.memory import (
     plans_that_fit,
     predict,
     predict_params,
+    smallest_card,
     verdict,
 )
 from grpo_helpers.prompts import PromptSource, load_prompted
@@ -474,6 +475,11 @@ def test_24_gb_profile_fits_its_card(vram_gb):
 )
 def test_verdict_is_tight_within_the_overhead(vram_gb, expected):
     assert verdict(10 * GIB, vram_gb) == expected
+
+
+@pytest.mark.parametrize(("gib", "card"), [(14.5, 16), (14.6, 24), (78.5, 80), (78.6, None)])
+def test_smallest_card_has_room_for_all_of_the_overhead(gib, card):
+    assert smallest_card(gib * GIB) == card
 
 
 def fitting(arch, vram_gb):

@@ -12,6 +12,8 @@ from helpers import ROOT, made_up_coins, scores_of
 
 from grpo_helpers import carry_over, plots, rewards
 from grpo_helpers.coins import FAMILIES
+from grpo_helpers.health import CLIPPED
+from grpo_helpers.library_fixes import ALL_RIGHT, ALL_WRONG
 from grpo_helpers.run_folder import read_log
 from grpo_helpers.scoring import scores_table
 from grpo_helpers.selection import describe_choice
@@ -112,11 +114,43 @@ def test_reward_figure_leaves_out_an_own_reward_that_was_not_logged(log, own_rew
     assert "brevity" not in labels_of(fig.axes[1])
 
 
+def test_rollout_figure_draws_groups_all_right_and_all_wrong_apart(log):
+    rows = [row | {ALL_RIGHT: 0.2, ALL_WRONG: 0.1} for row in log]
+
+    _, shares = plots.plot_rollouts(rows).axes
+
+    equal = ["groups whose rewards are all equal", "of them, all right", "of them, all wrong"]
+    assert labels_of(shares) == [*equal, "clipped completions"]
+
+
+def test_rollout_figure_of_an_older_log_draws_equal_groups_together(log):
+    _, shares = plots.plot_rollouts(log).axes
+
+    assert labels_of(shares) == ["groups whose rewards are all equal", "clipped completions"]
+
+
+def test_lines_of_the_rollout_figure_look_different(log):
+    rows = [row | {ALL_RIGHT: 0.2, ALL_WRONG: 0.1} for row in log]
+    _, shares = plots.plot_rollouts(rows).axes
+
+    named = [line for line in shares.lines if not line.get_label().startswith("_")]
+    looks = {(line.get_color(), line.get_linestyle()) for line in named}
+    assert len(looks) == len(named)
+
+
 def test_health_figure_hides_its_empty_panels(log):
     fig = plots.plot_health(log)
 
     for ax in fig.axes:
         assert ax.axison == bool(ax.get_title())
+
+
+def test_panel_of_a_share_shows_no_negative_values(log):
+    rows = [row | {CLIPPED: 0.0} for row in log]
+
+    panels = {ax.get_title(): ax for ax in plots.plot_health(rows).axes}
+
+    assert panels["clipped completions"].get_ylim()[0] == 0
 
 
 THOUGHTS = {THOUGHT_RATIO: 0.5, UNFINISHED_RATIO: 0.1, THOUGHT_LENGTH: 40.0}

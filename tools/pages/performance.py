@@ -1,8 +1,8 @@
 """Write ``docs/performance.md``, where the time goes: ``python -m tools.pages.performance``.
 
-In: ``step_profile.json``, ``bench.json``, ``course_seconds.json`` and the log of ``seed_0`` in
-``data/reference_runs``, and ``templates/performance.md``. Out: the page. A test compares the page
-with what this module writes.
+In: ``step_profile.json``, ``bench.json``, ``course_seconds.json``, ``memory_cpu.csv`` and the log
+of ``seed_0`` in ``data/reference_runs``, and ``templates/performance.md``. Out: the page. A test
+compares the page with what this module writes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+import pandas as pd
 
 from grpo_helpers.files import project_root, read_json
 from grpo_helpers.run_folder import RunFolder
@@ -30,6 +32,25 @@ from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, table
 
 PAGE = project_root() / "docs" / "performance.md"
+MIB = 1024**2
+MEASURED = FOLDER / "memory_cpu.csv"  # of tools/benchmarks/memory_probe.py
+SETTING = (
+    "model",
+    "B",
+    "S",
+    "A",
+    "D",
+    "prompt_tokens",
+    "completion_tokens",
+    "gradient_checkpointing",
+)
+GROWING = {  # what grows -> its column
+    "completions of a micro-batch, B": "B",
+    "micro-batches of a round, S": "S",
+    "prompt tokens": "prompt_tokens",
+    "completion tokens": "completion_tokens",
+    "processes, D": "D",
+}
 
 
 def step_table(recorded: dict[str, Any]) -> str:
@@ -97,6 +118,41 @@ def growth_table(curves: dict[str, Any]) -> str:
             row[f"{way}, s"] = seconds
             row[f"{way}, exponent"] = f"{curve['exponent'][way]:.2f}"
         rows.append(row)
+    return table(rows)
+
+
+def measured_series(measured: pd.DataFrame, knob: str) -> pd.DataFrame:
+    """Return the measured settings in which one knob alone varies, in its order.
+
+    Args:
+        measured: A row per setting; the first one is where every series starts, but for S.
+        knob: A column.
+    """
+    start = measured.iloc[0]
+    if knob == "S":  # needs passes to fill; elsewhere a step has one or two
+        start = measured[measured["A"] == measured["A"].max()].iloc[0]
+
+    fixed = [name for name in SETTING if name != knob]
+    is_alike = (measured[fixed] == start[fixed]).all(axis=1)
+    return measured[is_alike].sort_values(knob)
+
+
+def bytes_table(measured: pd.DataFrame) -> str:
+    """Return the measured bytes of sampling and of the backward pass, by what grows."""
+    rows = []
+    for name, knob in GROWING.items():
+        series = measured_series(measured, knob)
+        generate = series["allocated_generate"] / MIB
+        backward = series["allocated_backward"] / MIB
+        rows.append(
+            {
+                "what grows": name,
+                "from, over, to": ", ".join(map(str, series[knob])),
+                "generate, MiB": ", ".join(f"{mib:.0f}" for mib in generate),
+                "backward, MiB": ", ".join(f"{mib:.0f}" for mib in backward),
+                "a step, s": ", ".join(f"{seconds:.2f}" for seconds in series["seconds"]),
+            }
+        )
     return table(rows)
 
 
@@ -185,6 +241,7 @@ def page() -> str:
         ways=ways_table(bench["training"]),
         way_pairs=bench["training"]["pairs"],
         growth=growth_table(bench["growth"]["curves"]),
+        bytes=bytes_table(pd.read_csv(MEASURED)),
         **what_is_left(recorded, bench),
         **course_texts(),
     )
