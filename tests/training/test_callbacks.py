@@ -113,9 +113,7 @@ class LikeVllm(TrainerCallback):
 
 
 def test_process_that_has_trained_is_not_taken_for_a_launched_one(tmp_path, monkeypatch):
-    monkeypatch.setenv(
-        "WORLD_SIZE", "1"
-    )  # so that the variable is gone after the test, in any case
+    monkeypatch.setenv("WORLD_SIZE", "1")  # so that pytest takes it away afterwards, in any case
     monkeypatch.delenv("WORLD_SIZE")
     train(smoke_settings(tmp_path, max_steps=1, save_strategy="no"), callbacks=[LikeVllm()])
 
