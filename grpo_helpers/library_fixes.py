@@ -7,8 +7,9 @@ can go then. Patches are applied in few places, each visible as one call: :func:
 (``grpo_helpers/__init__.py``), :func:`quiet_libraries`, :func:`keep_tags` and the fixes of models
 where tokenizer and model are loaded, :func:`stop_clock` where prompts are rendered,
 :func:`use_one_gpu` where TRL's configuration is made, :func:`apply_to` and :func:`measure_rounds`
-where the trainer is built, and :func:`apply_on_resume` where a run resumes. This module needs
-nothing of ours and imports nothing heavy.
+where the trainer is built, :func:`apply_on_resume` where a run resumes, and
+:func:`keep_launch_variables` around a whole training. This module needs nothing of ours and imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ LONGEST_TEXT = 512  # tokens; a limit for tokenizers that state none
 # The names under which torch reads the settings of its allocator, the newest one first.
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 ALLOCATOR_SETTING = "expandable_segments:True"
+
+# What torchrun tells its processes.
+LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 # -- applied when the package is imported, or before a library is used -----------------------------
@@ -255,6 +259,25 @@ def no_folders_yet(config: Any) -> Iterator[None]:
             yield
         finally:
             config.output_dir = output_dir
+
+
+@contextlib.contextmanager
+def keep_launch_variables() -> Iterator[None]:
+    """Take back what a training has added to the variables of launched processes.
+
+    Library: TRL 1.16. Symptom: vLLM in the process that trains leaves ``WORLD_SIZE=1`` and its like
+    behind, so that everything after it in a notebook's kernel takes itself for one of the processes
+    of torchrun: a training in several processes is refused, since only one was started.
+    Where: ``trl/generation/vllm_generation.py``, ``VLLMGeneration._init_vllm``.
+    Drift test: ``test_trl_leaves_the_variables_of_a_launch_where_it_starts_vllm``.
+    """
+    before = {name: os.environ.get(name) for name in LAUNCH_VARIABLES}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def use_one_gpu(config: Any) -> None:

@@ -49,6 +49,7 @@ class Preview:
         machine: Where it computes.
         precision: How numbers are kept: ``float32``, ``weights in 4bit, the rest in bfloat16``.
         processes: How many processes train together, each on a device of its own.
+        completions: How many completions they train on together, in one optimizer step.
         sizes: The lengths of all train and dev prompts.
         prompt: The first train prompt, as the model reads it.
         gloss: Its question in English; empty if the data have none.
@@ -58,6 +59,7 @@ class Preview:
     machine: Machine
     precision: str
     processes: int
+    completions: int
     sizes: PromptSizes
     prompt: str
     gloss: str
@@ -74,7 +76,8 @@ class Preview:
     def _device_line(self) -> str:
         line = f"device: {self.machine.device}, {self.precision}"
         if self.processes > 1:
-            line += f"; {self.processes} processes, one device each"
+            line += f"; {self.processes} processes, one device each: "
+            line += f"{self.completions} completions a step"
         return line
 
     def _sizes_line(self) -> str:
@@ -126,6 +129,7 @@ def preview_run(
         machine=machine,
         precision=_precision(settings),
         processes=settings.batch_plan.D,
+        completions=settings.batch_plan.completions_per_step,
         sizes=sizes,
         prompt=first,
         gloss=str(items[0].extra.get("gloss", "")),

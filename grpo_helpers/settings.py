@@ -630,6 +630,7 @@ class TrainSettings(PromptSettings):
         self._check_model_kwargs()
         self._check_extra_args()
         self._check_quantised_rollouts()
+        self._check_continuous_batching()
         self._check_rollout_server()
         self.batch_plan  # noqa: B018  raises where TRL would
 
@@ -702,6 +703,19 @@ class TrainSettings(PromptSettings):
                 f"extra_grpo_args sets {engine}, which cannot sample from a quantised model: "
                 "leave it out (there is rollout_server), or set use_quant=false",
             )
+
+    def _check_continuous_batching(self) -> None:
+        """Make sure that sampling leaves the adapter in float32.
+
+        TRL casts the model in training, adapter included, to the type that it computes in, and
+        leaves it there. In bfloat16 most of an adapter would not move at the usual rates.
+        """
+        is_on = self.extra_grpo_args.get("use_transformers_continuous_batching")
+        _need(
+            not is_on or self.dtype == "float32",
+            f"extra_grpo_args sets use_transformers_continuous_batching, which casts the adapter "
+            f"to {self.dtype} for good: leave it out, or set dtype=float32",
+        )
 
     def _check_rollout_server(self) -> None:
         """Make sure that a server can be what samples: nothing else does, in one process."""

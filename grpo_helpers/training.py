@@ -454,7 +454,8 @@ def train(
     check_processes(settings)
     config = grpo_config(settings)  # TRL's own verdict, before the run folder is touched
     try:
-        _train_here(settings, prepared, config, callbacks)
+        with library_fixes.keep_launch_variables():
+            _train_here(settings, prepared, config, callbacks)
     finally:
         free_memory()  # a notebook's kernel keeps nothing of the model
 

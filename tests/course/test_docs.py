@@ -134,6 +134,37 @@ def test_gpu_page_predicts_the_hours_of_every_gpu_profile():
     assert {row.profile for row in gpu.ROWS} == profiles - {"smoke", "thinking"}
 
 
+# Where a page says that no card has been measured: as long as no record of one is here.
+PREDICTED = {
+    "README.md": "we have not run it on a GPU yet",
+    "docs/gpu.md": "Everything in this table is predicted",
+    "docs/experiments.md": "takes there are predicted",
+    "notebooks/03_memory_budget.ipynb": "what a card needs is **predicted**",
+}
+
+
+@pytest.mark.parametrize(("page", "words"), PREDICTED.items())
+def test_page_says_predicted_until_a_card_has_been_measured(page, words):
+    measured = [*RECORDED.glob("gpu_check*.csv"), *RECORDED.glob("memory_cuda.csv")]
+
+    assert (words in text_of(ROOT / page)) is not bool(measured)
+
+
+def test_papermill_of_the_gpu_page_shows_what_a_cell_prints():
+    commands = re.findall(r"^papermill .*", text_of(gpu.PAGE), re.M)
+
+    assert commands
+    assert all("--log-output" in command for command in commands)
+
+
+def test_training_on_the_gpu_page_may_ask_the_hub_for_the_model():
+    section = text_of(gpu.PAGE).split("## Train and evaluate\n")[1]
+    lines = section.split("```")[1].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("papermill"))
+
+    assert any(line.startswith("export HF_HUB_OFFLINE=0") for line in lines[:first])
+
+
 @pytest.mark.parametrize("page", publish.WORDINGS)
 def test_readme_shows_the_results_of_the_default_run(page):
     published = read_json(publish.RESULTS)

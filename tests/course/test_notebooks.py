@@ -178,6 +178,17 @@ def test_24_gb_profile_is_accepted_by_the_settings():
 # -- anatomy ------------------------------------------------------------------------------------
 
 
+def test_notebook_05_answers_every_file_with_one_model():
+    calls = []
+    for cell in code_cells("05_evaluate_and_select"):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "answer":
+                calls.append(ast.unparse(node))
+
+    assert calls
+    assert all("kept=kept" in call for call in calls)
+
+
 @every_notebook
 def test_code_cells_are_short(name):
     cells = [cell for cell in code_cells(name)[1:] if "script" not in tags_of(cell)]

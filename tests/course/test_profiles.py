@@ -19,6 +19,7 @@ from helpers import ROOT, TINY_MODEL
 from safetensors.torch import save_file
 
 from grpo_helpers.architecture import load_architecture, lora_params
+from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError
 from grpo_helpers.memory import predict_params, verdict
 from grpo_helpers.models import lora_config
@@ -26,16 +27,16 @@ from grpo_helpers.settings import EvaluateSettings, TrainSettings
 from grpo_helpers.training import grpo_config, prepare, read_params
 from tools.benchmarks.memory_trace import llama_config
 
-CARDS = {  # profile -> GiB of the card it is for
+CARDS = {  # profile -> GiB that torch counts on the smallest card it is for
     "default": 4,
     "smoke": 4,
-    "gpu_24gb": 24,
-    "gpu_24gb_mini": 24,
-    "gpu_80gb": 80,
-    "multi_gpu": 24,
-    "small_real": 8,
+    "gpu_24gb": 22.0,  # an A10G, sold with 24 GB; error correction takes its share
+    "gpu_24gb_mini": 22.0,
+    "gpu_80gb": 44.3,  # an A40 or L40S, sold with 48 GB
+    "multi_gpu": 22.0,
+    "small_real": 7.6,  # of 8 GB
     "thinking": 4,
-    "t4": 14.5,  # of the 16 GB that it is sold with
+    "t4": 14.5,  # of 16 GB
 }
 GPU_PROFILES = sorted(CARDS.keys() - {"default", "smoke", "thinking"})
 TOKENIZER_FILES = (
@@ -112,6 +113,32 @@ def test_gpu_profile_has_its_notebook_05(profile):
     answered = ROOT / "params" / profile / "05_evaluate_and_select.yaml"
     size = yaml.safe_load(answered.read_text("utf-8"))["inference_batch_size"]
     assert size == trained["inference_batch_size"]
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_samples_the_32_completions_of_a_step_in_one_round(profile, tmp_path):
+    """A token takes the host as long for 32 completions as for 8: four rounds take four times."""
+    plan = read_params(params_file(profile, tmp_path)).batch_plan
+
+    assert plan.rounds_per_step == 1
+    assert plan.completions_per_step == 32
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_cuts_off_hardly_any_answer_that_is_as_long_as_gold(profile, tmp_path):
+    """With a token for each character, as in no model that knows Korean."""
+    settings = read_params(params_file(profile, tmp_path))
+    lengths = [len(item.answer) for item in load_items(settings.train_data_path)]
+    cut_off = [length for length in lengths if length > settings.max_completion_length]
+
+    assert len(cut_off) < 0.01 * len(lengths)
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profile_says_which_encoder_its_bertscore_has(profile):
+    text = (ROOT / "params" / profile / "04_train.yaml").read_text(encoding="utf-8")
+
+    assert "bertscore_model" in text
 
 
 # -- the run of a profile --------------------------------------------------------------------------

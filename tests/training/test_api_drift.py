@@ -498,6 +498,14 @@ def test_one_process_takes_every_visible_gpu(tmp_path, monkeypatch):
     assert "if args.n_gpu > 1:" in inspect.getsource(GRPOTrainer.__init__)
 
 
+def test_trl_leaves_the_variables_of_a_launch_where_it_starts_vllm():
+    source = inspect.getsource(VLLMGeneration._init_vllm)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        assert f'os.environ["{name}"] = ' in source
+    assert "ensure_master_addr_port()" in source
+    assert "del os.environ" not in source
+
+
 def test_merging_an_adapter_for_vllm_moves_the_base(smallest_llama):
     """Measured in ``test_vllm_sync.py``; here, that TRL still merges and PEFT still rounds."""
     source = inspect.getsource(VLLMGeneration._iter_named_params)
@@ -521,6 +529,16 @@ def test_trl_casts_the_adapter_of_a_quantised_model_to_bfloat16():
     assert "param.data = param.data.to(torch.bfloat16)" in source, (
         "DRIFT: keep_adapter_in_float32 may not be needed any more"
     )
+
+
+def test_trl_casts_the_model_in_training_for_continuous_batching():
+    """Why ``TrainSettings`` refuses it unless a run computes in float32."""
+    source = inspect.getsource(GRPOTrainer._generate_single_turn)
+    before, _, after = source.partition("unwrapped_model.generate_batch(")
+
+    assert "unwrapped_model.to(torch.bfloat16)" in before
+    assert "unwrapped_model.to(torch.float16)" in before
+    assert "unwrapped_model.to(" not in after
 
 
 def test_accelerate_scales_gradients_of_float16_on_a_gpu_only():

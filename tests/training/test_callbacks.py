@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
 from helpers import json_lines, smoke_settings
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from grpo_helpers import dev_answers
 from grpo_helpers import training as training_module
@@ -26,6 +27,7 @@ from grpo_helpers.data import load_items
 from grpo_helpers.dev_answers import DevAnswers
 from grpo_helpers.files import InputError
 from grpo_helpers.health import WINDOW
+from grpo_helpers.launch import will_launch
 from grpo_helpers.models import load_tokenizer
 from grpo_helpers.run_folder import RunFolder, RunLog, read_log
 from grpo_helpers.training import grpo_config, train
@@ -101,6 +103,21 @@ def test_own_callbacks_are_refused_where_other_processes_train(tmp_path, monkeyp
 
     with pytest.raises(InputError, match="callbacks of your own need num_processes=1"):
         train(smoke_settings(tmp_path), prepared, callbacks=[LastSaveCallback()])
+
+
+class LikeVllm(TrainerCallback):
+    """Leaves behind what vLLM leaves where it starts in the process that trains."""
+
+    def on_train_begin(self, args, state, control, **_):
+        os.environ["WORLD_SIZE"] = "1"
+
+
+def test_process_that_has_trained_is_not_taken_for_a_launched_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")  # so that pytest takes it away afterwards, in any case
+    monkeypatch.delenv("WORLD_SIZE")
+    train(smoke_settings(tmp_path, max_steps=1, save_strategy="no"), callbacks=[LikeVllm()])
+
+    assert will_launch(smoke_settings(tmp_path, num_processes=2))
 
 
 # -- the log ---------------------------------------------------------------------------------------

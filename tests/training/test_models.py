@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -201,6 +202,37 @@ def test_unknown_argument_of_a_model_is_one_line():
         load_model(TINY_MODEL, model_kwargs={"attention": "eager"})
 
 
+# -- where weights are read to ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def devices_read(monkeypatch):
+    """Return a list that gets the device that each model is read to, with a second GPU made up."""
+    read = models._read_weights
+    devices = []
+
+    def noted_read(name, source, options):
+        devices.append(options.pop("device_map", {"": "cpu"})[""])
+        return read(name, source, options)
+
+    monkeypatch.setattr(models, "_read_weights", noted_read)
+    monkeypatch.setattr(models, "local_device", lambda: 1)
+    return devices
+
+
+def test_plain_weights_of_a_run_are_read_straight_into_its_gpu(devices_read):
+    load_model(TINY_MODEL, to_gpu=True)
+
+    assert devices_read == [1]
+
+
+def test_weights_that_fsdp_spreads_are_read_into_main_memory(devices_read, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    load_model(TINY_MODEL, to_gpu=True)
+
+    assert devices_read == ["cpu"]
+
+
 # -- a model that is kept --------------------------------------------------------------------------
 
 BASE_OF_RUN = BaseModel(name=TINY_MODEL)
@@ -321,6 +353,33 @@ def test_building_a_trainer_makes_no_folder(tmp_path):
 
     assert trainer.args.output_dir == str(settings.run_dir)
     assert not list(tmp_path.iterdir())
+
+
+class Circle:
+    """Something that refers to itself, as a trainer does: it goes only when it is collected."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_what_training_has_left_is_given_back_before_an_answer(tiny, monkeypatch):
+    model, tokenizer = tiny
+    generate = model.generate
+    still_there = []
+
+    def noting_generate(**options):
+        still_there.append(left() is not None)
+        return generate(**options)
+
+    monkeypatch.setattr(model, "generate", noting_generate)
+    gc.disable()  # nobody else may collect it
+    try:
+        left = weakref.ref(Circle())
+        generate_answers(model, tokenizer, [PROMPT], max_new_tokens=1)
+    finally:
+        gc.enable()
+
+    assert still_there == [False]
 
 
 # -- the end of an answer --------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
+from helpers import smoke_settings
 from peft import LoraConfig, get_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 
-from grpo_helpers.library_fixes import keep_base_weights
+from grpo_helpers.library_fixes import apply_to, keep_base_weights
+from grpo_helpers.training import build_trainer, grpo_config, prepare
 
 SYNCS = 300  # one for each optimizer step
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -121,6 +123,23 @@ def test_base_stays_bit_for_bit_with_the_patch(kept):
 
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert not changed
+
+
+def test_trainer_that_samples_with_vllm_gets_the_patch(tmp_path):
+    settings = smoke_settings(tmp_path, max_steps=1)
+    trainer = build_trainer(settings, prepare(settings), grpo_config(settings)).trainer
+    trainer.use_vllm = True
+    trainer.vllm_generation = SimpleNamespace(model=trainer.model)
+    apply_to(trainer)
+
+    before = frozen(trainer.model)
+    for _ in range(2):
+        step(trainer.model)
+        trainer.model.merge_adapter()
+        trainer.model.unmerge_adapter()
+
+    after = frozen(trainer.model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_adapter_is_taken_out_again(kept):

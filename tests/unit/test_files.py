@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 
 import pytest
 
@@ -171,3 +172,17 @@ def test_hash_changes_with_the_content(tmp_path):
     before = sha256([file])
     file.write_text("two")
     assert sha256([file]) != before
+
+
+def test_hash_of_a_large_file_needs_little_memory(tmp_path):
+    """A file of weights may be larger than the memory; this one takes no room on the disk."""
+    file = tmp_path / "weights"
+    with file.open("wb") as opened:
+        opened.truncate(32 * files.BLOCK)
+
+    tracemalloc.start()
+    sha256([file])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 4 * files.BLOCK

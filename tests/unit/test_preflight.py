@@ -51,6 +51,19 @@ def test_engine_that_is_switched_off_is_no_reason_to_refuse(engine):
     assert settings(use_quant=True, extra_grpo_args={engine: False}).use_quant
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_continuous_batching_that_would_round_the_adapter_is_refused(dtype):
+    message = f"use_transformers_continuous_batching, which casts the adapter to {dtype} for good"
+    with pytest.raises(InputError, match=message):
+        settings(dtype=dtype, extra_grpo_args={"use_transformers_continuous_batching": True})
+
+
+def test_continuous_batching_is_accepted_in_float32():
+    extra = {"use_transformers_continuous_batching": True}
+
+    assert settings(dtype="float32", extra_grpo_args=extra).extra_grpo_args == extra
+
+
 def test_vllm_that_is_not_installed_is_refused(installed):
     with pytest.raises(InputError, match="vLLM is not installed"):
         check_engine(settings(extra_grpo_args={"use_vllm": True}))

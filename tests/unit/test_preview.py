@@ -34,6 +34,7 @@ PREVIEW = Preview(
     machine=CARD,
     precision="bfloat16",
     processes=1,
+    completions=32,
     sizes=SIZES,
     prompt="<user>몇일이 걸렸다.<assistant>",
     gloss="It took a few days.",
@@ -187,10 +188,19 @@ def test_cpu_has_no_memory_to_compare_with():
     assert lines[2].endswith("besides Python and PyTorch themselves")
 
 
-def test_several_processes_are_named():
-    first = replace(PREVIEW, processes=4).text().splitlines()[0]
+def test_several_processes_are_named_with_the_step_that_they_make():
+    first = replace(PREVIEW, processes=4, completions=128).text().splitlines()[0]
 
-    assert first == "device: some card, bfloat16; 4 processes, one device each"
+    assert first == (
+        "device: some card, bfloat16; 4 processes, one device each: 128 completions a step"
+    )
+
+
+def test_step_of_more_processes_is_larger(prepared):
+    settings = TrainSettings(num_processes=8)
+    preview = preview_run(settings, prepared.items, prepared.prompts)
+
+    assert preview.completions == 8 * TrainSettings().batch_plan.completions_per_step
 
 
 def test_prompt_without_a_gloss_ends_the_text():
