@@ -6,14 +6,17 @@ from helpers import ROOT
 
 from grpo_helpers import carry_over
 from grpo_helpers.data import load_items
+from grpo_helpers.files import read_json
 from grpo_helpers.questions import SELECTION
 from grpo_helpers.run_folder import BASE
 from grpo_helpers.splits import TEST_NONCE
-from tools.experiments.recorded_runs import chosen_checkpoint, items_on_test, recorded_of_arm
+from tools.experiments.recorded_runs import SEEDS, chosen_checkpoint, items_on_test, recorded_of_arm
 
 POINTS = carry_over.load_points(ROOT / "data/reference_runs" / carry_over.FOLDER)
 SHARES = carry_over.memory_and_rule(POINTS).groupby(["way", "words"])[["memory", "rule"]].mean()
 MOST = carry_over.WORDS[-1]
+HIDDEN_POINTS = carry_over.load_points(ROOT / "data/reference_runs" / carry_over.HIDDEN_FOLDER)
+HIDDEN = carry_over.memory_and_rule(HIDDEN_POINTS)
 HARD = {"ryul-yul", "doe-dwae", "saisiot", "plain-tense"}
 
 every_way = pytest.mark.parametrize("way", carry_over.WAYS)
@@ -104,6 +107,44 @@ def test_four_families_do_not_carry_over():
 
     assert shares[list(HARD)].max() < shares.drop(list(HARD)).min()
     assert shares[list(HARD)].max() < 0.65
+
+
+# -- without letters ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["grpo", "gold"])
+def test_model_without_letters_is_a_guesser_on_invented_words(way):
+    of_way = HIDDEN[HIDDEN["way"] == way]
+    guess = carry_over.chance_range(int(of_way["rule_questions"].max()))
+
+    assert len(of_way) == len(SEEDS)
+    assert of_way["rule"].between(guess.low, guess.high).all()
+
+
+@pytest.mark.parametrize("way", ["grpo", "gold"])
+def test_every_seed_with_letters_leads_every_seed_without(way):
+    seen = carry_over.memory_and_rule(POINTS)
+    seen = seen[(seen["way"] == way) & (seen["words"] == MOST)]
+
+    assert seen["rule"].min() > HIDDEN.loc[HIDDEN["way"] == way, "rule"].max()
+
+
+@pytest.mark.parametrize("way", ["grpo", "gold"])
+def test_model_without_letters_remembers_nearly_as_well(way):
+    memory = HIDDEN.loc[HIDDEN["way"] == way, "memory"].mean()
+
+    assert memory > SHARES.loc[(way, MOST), "memory"] - 0.1
+
+
+def test_model_without_letters_copies_as_well_as_the_other():
+    hidden, seen = (
+        pd.DataFrame(read_json(ROOT / f"data/{name}/figures.json")["splits"]).set_index("split")
+        for name in ("hidden_letters_model", "tiny_model")
+    )
+    copied = "copied outside the chosen word"
+
+    assert hidden.loc["test", copied] == pytest.approx(seen.loc["test", copied], abs=0.01)
+    assert hidden.loc["nonce words", copied] > 0.96
 
 
 # -- what the README says ------------------------------------------------------------------------
