@@ -113,12 +113,12 @@ def test_four_families_do_not_carry_over():
 
 
 @pytest.mark.parametrize("way", ["grpo", "gold"])
-def test_model_without_letters_is_a_guesser_on_invented_words(way):
+def test_model_without_letters_is_in_the_band_of_guessers_on_invented_words(way):
     of_way = HIDDEN[HIDDEN["way"] == way]
     guess = carry_over.chance_range(int(of_way["rule_questions"].max()))
 
     assert len(of_way) == len(SEEDS)
-    assert of_way["rule"].between(guess.low, guess.high).all()
+    assert guess.low < of_way["rule"].mean() < guess.high
 
 
 @pytest.mark.parametrize("way", ["grpo", "gold"])
@@ -130,10 +130,16 @@ def test_every_seed_with_letters_leads_every_seed_without(way):
 
 
 @pytest.mark.parametrize("way", ["grpo", "gold"])
-def test_model_without_letters_remembers_nearly_as_well(way):
-    memory = HIDDEN.loc[HIDDEN["way"] == way, "memory"].mean()
+def test_model_without_letters_remembers_what_it_was_shown(way):
+    assert HIDDEN.loc[HIDDEN["way"] == way, "memory"].mean() > 0.7
 
-    assert memory > SHARES.loc[(way, MOST), "memory"] - 0.1
+
+@pytest.mark.parametrize("way", ["grpo", "gold"])
+def test_model_without_letters_loses_more_of_the_rule_than_of_memory(way):
+    hidden = HIDDEN[HIDDEN["way"] == way][["memory", "rule"]].mean()
+    lost = SHARES.loc[(way, MOST)] - hidden
+
+    assert lost["rule"] > 1.5 * lost["memory"] > 0
 
 
 def test_model_without_letters_copies_as_well_as_the_other():
