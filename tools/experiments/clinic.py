@@ -4,7 +4,7 @@ Do not read on if you want to diagnose them: this module says what is wrong with
 
 In: the default settings, in which each case changes one thing. Out: ``data/clinic/case_N`` with a
 shortened log and some completions of every step, without any setting. A case has 20 optimizer
-steps: two to three minutes on two CPU cores. A recorded case is not made again (``--again`` does);
+steps: two to five minutes on one CPU core. A recorded case is not made again (``--again`` does);
 a case that was interrupted starts anew. Afterwards it is checked that the symptom from which the
 cause is to be told does show.
 

@@ -88,7 +88,7 @@ def completions_table() -> str:
                     "in English": item.extra.get("gloss", ""),
                     "run A answers": _last_line(answer["completion"]),
                     "right": item.extra["word"],
-                    "reward": f"{answer['advantage']:+.2f}",
+                    "advantage": f"{answer['advantage']:+.2f}",
                 }
             )
     return table(rows)
