@@ -19,7 +19,8 @@ FILES = {
     "LICENSE": "LICENSE",
     "tools/course/folder_readme.md": "README.md",
 }
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
+# The model without letters is only for experiments, whose tools no wheel carries.
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "hidden_letters_model")
 
 
 class BuildWithCourse(build_py):

@@ -68,7 +68,7 @@ def with_random_letters(text: str, rng: random.Random) -> str:
 
     Example:
         >>> with_random_letters("받침 'ㅂ' 뒤", random.Random(0))
-        "받침 'ㅎ' 뒤"
+        "받침 'ㅡ' 뒤"
     """
     return "".join(rng.choice(LETTERS) if letter in LETTERS else letter for letter in text)
 
