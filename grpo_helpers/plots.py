@@ -370,34 +370,54 @@ def plot_words_per_norm(panels: Mapping[str, tuple[pd.DataFrame, str]]) -> Figur
     import matplotlib.pyplot as plt
 
     size = (5.5 * len(panels), 3.8)
-    fig, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, layout="constrained")
-
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=size, sharex=True, sharey=True, layout="constrained"
+    )
     for ax, (title, (shares, column)) in zip(axes, panels.items(), strict=True):
         _draw_guessers(ax, shares.groupby("words")[f"{column}_questions"].max())
-        for way, of_way in shares.groupby("way", sort=False):
+        for place, (way, of_way) in enumerate(shares.groupby("way", sort=False)):
             by_words = of_way.groupby("words")[column].agg(["mean", "min", "max"])
-            color, label = WAY_COLORS[str(way)], carry_over.WAYS[str(way)]
-            ax.plot(by_words["mean"], marker="o", color=color, label=label)
-            ax.fill_between(
-                by_words.index, by_words["min"], by_words["max"], color=color, alpha=0.2
-            )
+            _draw_way(ax, by_words, str(way), place)
 
         ax.set_xscale("log", base=2)
         ax.set_xticks(carry_over.WORDS, carry_over.WORDS)
         ax.set(xlabel="train words of each norm", title=title, ylim=(0, 1.02))
 
     axes[0].set_ylabel("choice accuracy, form-balanced")
-    axes[-1].legend(fontsize="small", loc="lower right")
+    axes[0].legend(fontsize="small", loc="lower right")
     return fig
+
+
+def _draw_way(ax: Axes, by_words: pd.DataFrame, way: str, place: int) -> None:
+    """Draw a way of training: a line with a band or, for one number of words, a point with a bar.
+
+    Args:
+        ax: Where to draw.
+        by_words: Mean, lowest and highest share, by the number of words.
+        way: A name of :data:`grpo_helpers.carry_over.WAYS`.
+        place: The way's place among those in ``ax``; points of several ways lie side by side.
+    """
+    color, label = WAY_COLORS[way], carry_over.WAYS[way]
+    mean, low, high = by_words["mean"], by_words["min"], by_words["max"]
+    if len(by_words) == 1:
+        beside = by_words.index * 0.93**place
+        ax.errorbar(beside, mean, [mean - low, high - mean], fmt="o", color=color, label=label)
+        return
+
+    ax.plot(mean, marker="o", color=color, label=label)
+    ax.fill_between(by_words.index, low, high, color=color, alpha=0.2)
 
 
 def _draw_guessers(ax: Axes, questions: pd.Series) -> None:
     """Draw what guessers reach; ``questions`` says how many there are, by the number of words."""
-    import pandas as pd
-
     ranges = [carry_over.chance_range(count) for count in questions]
-    between = pd.DataFrame(ranges, index=questions.index)
-    ax.fill_between(between.index, between["low"], between["high"], color=GUESSERS_COLOR)
+    low = [of_guessers.low for of_guessers in ranges]
+    high = [of_guessers.high for of_guessers in ranges]
+
+    if len(questions) == 1:
+        ax.axhspan(low[0], high[0], color=GUESSERS_COLOR)
+    else:
+        ax.fill_between(questions.index, low, high, color=GUESSERS_COLOR)
     label = "a guess (grey: 95 % of guessers)"
     ax.axhline(carry_over.CHANCE, color="black", linestyle=":", label=label)
 
