@@ -139,7 +139,7 @@ def settings_of(point: Point, items: Sequence[Item], threads: int) -> TrainSetti
 
     model: dict[str, Any] = {}
     if point.is_hidden:
-        model["model_name"] = str(hidden_letters.FOLDER)
+        model["model_name"] = hidden_letters.FOLDER
     return TrainSettings(
         **model,
         run_name=run_name,

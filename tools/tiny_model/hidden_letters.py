@@ -14,7 +14,6 @@ To go on from the finished model takes a fifth of the time that a new one takes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -29,13 +28,13 @@ from grpo_helpers.files import project_root
 from grpo_helpers.letters import is_syllable
 from tools.tiny_model.card import Making, measure, write_card
 from tools.tiny_model.teacher import Lesson, Teacher
-from tools.tiny_model.train import Draw, Phase, build_teacher, save_half, train
+from tools.tiny_model.train import Draw, Phase, build_teacher, maker_parser, save_half, train
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-FOLDER = Path("data") / "hidden_letters_model"
+FOLDER = "data/hidden_letters_model"
 LETTERS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎㅏㅐㅓㅔㅗㅛㅜㅠㅡㅣ"  # as reasons name them
 TEMPLATE = "hidden_letters.md"  # of the model card
 PHASES = (
@@ -110,7 +109,7 @@ def make(out: Path, seed: int, scale: float) -> None:
     started = time.time()
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    base = str(project_root() / "data" / "tiny_model")
+    base = str(project_root() / "data/tiny_model")
     model = cast("LlamaForCausalLM", load_model(base))
     tokenizer = cast("PreTrainedTokenizerFast", load_tokenizer(base))
 
@@ -143,18 +142,8 @@ def make(out: Path, seed: int, scale: float) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the model; return 0, or 2 where a file of the data is unusable."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.tiny_model.hidden_letters", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=project_root() / FOLDER)
-    parser.add_argument(
-        "--scale",
-        type=float,
-        default=1.0,
-        help="multiply the number of steps (tests use a small one)",
-    )
-    args = parser.parse_args(argv)
+    description = __doc__.splitlines()[0]
+    args = maker_parser("tools.tiny_model.hidden_letters", description, FOLDER).parse_args(argv)
 
     def body() -> int:
         make(args.out, args.seed, args.scale)

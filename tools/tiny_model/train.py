@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from grpo_helpers.prompts import Message
     from tools.tiny_model.letter_table import Head
 
+FOLDER = "data/tiny_model"
 IGNORED = -100  # the label of a token that does not count in the loss
 WARM_UP = 50  # steps in which the learning rate rises to its first value
 MATRIX_RATE = 2.5  # the learning rate of the matrices, relative to that of all other weights
@@ -335,20 +336,30 @@ def save_half(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folde
     model.float()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the model; return 0, or 2 where a file of the data is unusable."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.tiny_model.train", description=__doc__.splitlines()[0]
-    )
+def maker_parser(module: str, description: str, folder: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that makes a model.
+
+    Args:
+        module: The command, as in ``python -m tools.tiny_model.train``.
+        description: Its first line of help.
+        folder: Where the model goes unless the command line says otherwise.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=project_root() / "data" / "tiny_model")
+    parser.add_argument("--out", type=Path, default=project_root() / folder)
     parser.add_argument(
         "--scale",
         type=float,
         default=1.0,
         help="multiply the number of steps (tests use a small one)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the model; return 0, or 2 where a file of the data is unusable."""
+    description = __doc__.splitlines()[0]
+    args = maker_parser("tools.tiny_model.train", description, FOLDER).parse_args(argv)
 
     def body() -> int:
         make(args.out, args.seed, args.scale)

@@ -10,7 +10,6 @@ Its table of embeddings is an ordinary one, one vector a syllable; the game need
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from tools.tiny_model.model import build_model, build_tokenizer
-from tools.tiny_model.train import Phase, save_half, train
+from tools.tiny_model.train import Phase, maker_parser, save_half, train
 from tools.word_chain.build import FOLDER
 from tools.word_chain.teacher import ChainTeacher, Habits, build_teacher
 from tools.word_chain.thinking_card import Making, measure, write_card
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from tools.tiny_model.teacher import Lesson
     from tools.tiny_model.train import Draw
 
+MODEL_FOLDER = "data/thinking_model"
 TAGS = ("<think>", "</think>")
 
 PHASES = (
@@ -117,13 +117,8 @@ def make(out: Path, seed: int, scale: float, threads: int, habits: Habits | None
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the model; return 0, or 2 where a file of the data is unusable."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.word_chain.train", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=project_root() / "data" / "thinking_model")
+    parser = maker_parser("tools.word_chain.train", __doc__.splitlines()[0], MODEL_FOLDER)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiply the number of steps")
     parser.add_argument(
         "--wanders", action="store_true", help="thoughts that lead nowhere, for a control"
     )
