@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from grpo_helpers.clinic import (
     HEALTHY,
@@ -310,8 +311,6 @@ def sampled_groups(run: RunFolder) -> list[dict[str, Any]]:
     Args:
         run: A finished run; its settings name the files from which the glosses are taken.
     """
-    import pandas as pd
-
     glosses = glosses_of(run.settings)
     groups = []
     for file in sorted((run.path / COMPLETIONS_FOLDER).glob("*.parquet")):
@@ -319,8 +318,8 @@ def sampled_groups(run: RunFolder) -> list[dict[str, Any]]:
         size = run.settings["num_generations"]
         starts = range(0, len(frame), size)
         for start in starts[:GROUPS]:
-            rows = frame.iloc[start : start + COMPLETIONS]
-            groups.append(_group_of(rows.to_dict("records"), glosses))
+            rows = [frame.iloc[place] for place in range(start, start + COMPLETIONS)]
+            groups.append(_group_of(rows, glosses))
     return groups
 
 
@@ -333,7 +332,7 @@ def glosses_of(settings: Mapping[str, Any]) -> dict[str, str]:
     return glosses
 
 
-def _group_of(rows: Sequence[Mapping[str, Any]], glosses: Mapping[str, str]) -> dict[str, Any]:
+def _group_of(rows: Sequence[pd.Series], glosses: Mapping[str, str]) -> dict[str, Any]:
     """Return completions of one prompt as one dictionary."""
     messages = [dict(message) for message in rows[0]["prompt"]]
     question = messages[-1]["content"]
@@ -352,7 +351,7 @@ def _group_of(rows: Sequence[Mapping[str, Any]], glosses: Mapping[str, str]) -> 
     }
 
 
-def _completion_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def _completion_of(row: pd.Series) -> dict[str, Any]:
     scores = {name: round(float(row[f"{name}_reward"]), 3) for name in REWARDS}
     return {
         "text": completion_text(list(row["completion"])),

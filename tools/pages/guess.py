@@ -78,8 +78,8 @@ def completions_table() -> str:
     items = {item.question: item for item in load_items(run.settings["train_data_path"])}
     last = answers[answers["step"] == answers["step"].max()].drop_duplicates("question")
 
-    rows = []
-    for answer in last.to_dict("records"):
+    rows: list[dict[str, str]] = []
+    for _, answer in last.iterrows():
         item = items[answer["question"]]
         if item.question_type == CORRECTION and len(rows) < EXAMPLES:
             rows.append(
