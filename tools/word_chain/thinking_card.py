@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from grpo_helpers.data import load_items
 from grpo_helpers.files import read_json, write_json
 from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts
 from grpo_helpers.splits import DEV, TEST, TEST_UNSEEN_WORDS, Split
 from grpo_helpers.thinking_runs import GREEDY, SAMPLED, judge_answers, thinking_shares
 from tools.pages.markdown import table
 from tools.tiny_model.card import CARD_FILE, FIGURES_FILE, Making, Row
+from tools.tiny_model.copying import copy_share
 from tools.word_chain.build import FOLDER
 from tools.word_chain.teacher import Habits
 
@@ -32,6 +34,7 @@ SPLITS = (DEV, TEST, TEST_UNSEEN_WORDS)
 SAMPLES = 4  # of each question
 TEMPERATURE = 0.7  # as in the course's training
 NOT_MEASURED = "not measured yet for this model (`python -m tools.experiments.thinking`)"
+COPIED = "sentence copied"
 LONGEST = 96  # tokens of an answer with its thought
 PROMPTS = PromptSource(
     few_shot_data_path=f"{FOLDER}/few_shot.json",
@@ -76,9 +79,16 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[
     for split in SPLITS:
         for kind in (GREEDY, SAMPLED):
             answers = answer_table(model, tokenizer, split, kind)
-            shares = rounded(thinking_shares(answers))
-            rows.append({"split": split.title, "answers": kind} | shares)
+            shares = thinking_shares(answers) | {COPIED: copied_share(answers, split)}
+            rows.append({"split": split.title, "answers": kind} | rounded(shares))
     return rows
+
+
+def copied_share(answers: pd.DataFrame, split: Split) -> float:
+    """Return the share of answers that repeat the question's sentence with either option."""
+    items = {item.id: item for item in load_items(f"{FOLDER}/{split.file}")}
+    asked = [items[number] for number in answers["id"]]
+    return copy_share(list(answers["text"]), asked)
 
 
 def rounded(shares: Mapping[str, float]) -> Row:
