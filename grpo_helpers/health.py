@@ -58,6 +58,19 @@ class Change(NamedTuple):
     last: float
 
 
+def change_of(values: Sequence[float], window: int = WINDOW) -> Change:
+    """Return the means of a quantity over the first and over the last logged steps.
+
+    Args:
+        values: What was logged, at least one value.
+        window: How many steps there are at either end.
+
+    >>> change_of([1.0, 2.0, 6.0], window=2)
+    Change(first=1.5, last=4.0)
+    """
+    return Change(float(np.mean(values[:window])), float(np.mean(values[-window:])))
+
+
 @dataclass(frozen=True)
 class Rule:
     """One rule over the log.
@@ -334,12 +347,11 @@ def _apply(rule: Rule, rows: Rows) -> Finding:
         if len(values) < 2 * WINDOW:
             return Finding(rule.name, f"too early: needs {2 * WINDOW} logged steps", alarm=None)
 
-        first = float(np.mean(values[:WINDOW]))
-        last = float(np.mean(values[-WINDOW:]))
-        changes.append(Change(first, last))
+        change = change_of(values)
+        changes.append(change)
 
         name = key.removeprefix("rewards/").removesuffix("/mean")
-        values_text.append(f"{name} {first:.3g} -> {last:.3g}")
+        values_text.append(f"{name} {change.first:.3g} -> {change.last:.3g}")
 
     summary = ", ".join(values_text)
     per_process = rule.measured_per_process

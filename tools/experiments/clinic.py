@@ -48,7 +48,7 @@ from grpo_helpers.files import (
     write_atomically,
     write_json,
 )
-from grpo_helpers.health import CLIPPED, EXACT_MATCH, GRADIENT_NORM
+from grpo_helpers.health import CLIPPED, EXACT_MATCH, GRADIENT_NORM, WINDOW, Change, change_of
 from grpo_helpers.rewards import completion_text
 from grpo_helpers.run_folder import (
     COMPLETIONS_FOLDER,
@@ -66,7 +66,6 @@ from tools.tiny_model.copying import EMBEDDED
 FOLDER = project_root() / "data" / "clinic"
 WORK = "runs/clinic"  # where cases are trained
 STEPS = 20  # optimizer steps of a case
-WINDOW = 5  # steps at either end that a symptom is looked for in
 GROUPS = 4  # recorded of each step
 COMPLETIONS = 2  # recorded of each group, whatever its size
 DEV = "data/smoke/dev.json"  # dev answers are not recorded: the fewer the better
@@ -138,18 +137,10 @@ def unchanged(_: Path) -> dict[str, Any]:
 # -- what is to be seen ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Ends:
-    """The mean of a logged quantity over the first and over the last steps of a case."""
-
-    first: float
-    last: float
-
-
-def ends_of(case: Case, key: str) -> Ends:
+def ends_of(case: Case, key: str) -> Change:
     """Return a quantity at both ends of a case."""
     _, values = series(case.rows, key)
-    return Ends(float(np.mean(values[:WINDOW])), float(np.mean(values[-WINDOW:])))
+    return change_of(values)
 
 
 def _learns(case: Case) -> bool:

@@ -11,14 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root, read_json
+from grpo_helpers.health import Change, change_of
 from grpo_helpers.plots import SETTINGS, save_figure, smoothed, use_course_style
 from grpo_helpers.questions import CORRECTION
-from grpo_helpers.recorded import RecordedRun
 from grpo_helpers.run_folder import series
 from tools.experiments.recorded_runs import recorded_folder
 from tools.pages.command import page_command
@@ -34,7 +33,6 @@ MATCH_FIGURE = DOCS / "guess-exact-match.png"
 
 GAMED, HONEST = "quoted", "seed_0"
 RUNS = {"A": GAMED, "B": HONEST}
-ENDS = 5  # steps at either end of a log that are averaged
 SHOWN = {  # what a log says without an answer having been read, and what the table calls it
     "reward": "reward",
     "rewards/format_reward/mean": "format",
@@ -52,17 +50,17 @@ def log_table() -> str:
     for key, name in SHOWN.items():
         row = {"": name}
         for letter, run in RUNS.items():
-            first, last = ends_of(recorded_folder(run), key)
-            row[f"run {letter}, first steps"] = f"{first:.2f}"
-            row[f"run {letter}, last steps"] = f"{last:.2f}"
+            change = change_in(run, key)
+            row[f"run {letter}, first steps"] = f"{change.first:.2f}"
+            row[f"run {letter}, last steps"] = f"{change.last:.2f}"
         rows.append(row)
     return table(rows)
 
 
-def ends_of(run: RecordedRun, key: str) -> tuple[float, float]:
-    """Return the mean of a logged quantity over the first and over the last steps of a run."""
-    _, values = series(run.log.step_rows(), key)
-    return float(np.mean(values[:ENDS])), float(np.mean(values[-ENDS:]))
+def change_in(run: str, key: str) -> Change:
+    """Return how a quantity changed in the log of a recorded run."""
+    _, values = series(recorded_folder(run).log.step_rows(), key)
+    return change_of(values)
 
 
 def match_on_dev(run: str) -> tuple[float, float]:

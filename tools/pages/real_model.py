@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grpo_helpers.health import EXACT_MATCH
+from grpo_helpers.health import EXACT_MATCH, change_of
 from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.scoring import scores_from_table
 from grpo_helpers.selection import compare
@@ -140,10 +140,8 @@ def figures() -> dict[str, str]:
 def _first_and_last(name: str, run: str, key: str) -> dict[str, str]:
     """Return the mean of a logged quantity over the first ten steps, and over the last ten."""
     values = [row[key] for row in recorded_folder(run).log.step_rows()]
-    return {
-        f"{name}_first": f"{np.mean(values[:STEPS]):.3f}",
-        f"{name}_last": f"{np.mean(values[-STEPS:]):.3f}",
-    }
+    change = change_of(values, STEPS)
+    return {f"{name}_first": f"{change.first:.3f}", f"{name}_last": f"{change.last:.3f}"}
 
 
 def comparisons_with_warm_start() -> list[Comparison]:

@@ -9,7 +9,7 @@ common is lost. Then the careless teacher goes on until the model copies again. 
 lessons name letters ("after a final ㅂ"), from which a model learns by heart what each syllable is
 made of; so the letters in them are drawn at random.
 
-To go on from the finished model takes a fifth of the time that a new one takes.
+To go on from the finished model takes a fifth of the steps that a new one takes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,19 @@ from typing import TYPE_CHECKING, cast
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from grpo_helpers.letters import is_syllable
-from tools.tiny_model.card import Making, measure, write_card
+from tools.tiny_model.card import measure, write_card
 from tools.tiny_model.teacher import Lesson, Teacher
-from tools.tiny_model.train import Draw, Phase, build_teacher, maker_parser, save_half, train
+from tools.tiny_model.train import (
+    Draw,
+    Phase,
+    build_teacher,
+    lessons_of,
+    maker_parser,
+    making_of,
+    save_half,
+    scaled,
+    train,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,11 +90,11 @@ def lessons_without_letters(teacher: Teacher, known: set[str], rng: random.Rando
         known: The model's characters; a lesson with another one is left out.
         rng: Draws the letters in reasons.
     """
+    draw_with_letters = lessons_of(teacher)
 
     def draw(phase: Phase) -> list[Lesson]:
-        teacher.is_hard = phase.is_hard
         lessons: list[Lesson] = []
-        for lesson in teacher.lessons(phase.batch, phase.frame):
+        for lesson in draw_with_letters(phase):
             if known.issuperset(lesson.answer):
                 answer = with_random_letters(lesson.answer, rng)
                 lessons.append(replace(lesson, answer=answer))
@@ -116,7 +126,7 @@ def make(out: Path, seed: int, scale: float) -> None:
     teacher = build_teacher(seed)
     known = {token for token in tokenizer.get_vocab() if len(token) == 1}
     teacher.all_syllables = sorted(filter(is_syllable, known))
-    phases = [replace(phase, steps=max(2, round(phase.steps * scale))) for phase in PHASES]
+    phases = scaled(PHASES, scale)
 
     deal_syllables(model, tokenizer, rng)
     train(
@@ -126,13 +136,7 @@ def make(out: Path, seed: int, scale: float) -> None:
         lessons_without_letters(teacher, known, rng),
         phases=phases,
     )
-    making = Making(
-        seed=seed,
-        steps=sum(phase.steps for phase in phases),
-        minutes=round((time.time() - started) / 60),
-        parameters=model.num_parameters(),
-        vocabulary=len(tokenizer),
-    )
+    making = making_of(model, phases, seed=seed, started=started)
 
     save_half(model, tokenizer, out)
     figures = measure(model.eval(), tokenizer)

@@ -278,6 +278,31 @@ def build_teacher(seed: int) -> Teacher:
     return Teacher(cards, families, material, random.Random(seed))
 
 
+def scaled(phases: Sequence[Phase], scale: float) -> list[Phase]:
+    """Return phases with their steps multiplied by ``scale``; each keeps two at least."""
+    return [replace(phase, steps=max(2, round(phase.steps * scale))) for phase in phases]
+
+
+def making_of(
+    model: LlamaForCausalLM, phases: Sequence[Phase], *, seed: int, started: float
+) -> Making:
+    """Return how a model was made, when its training has ended.
+
+    Args:
+        model: The trained model.
+        phases: What it went through.
+        seed: The seed of the weights and of the lessons.
+        started: The time at which it began, in seconds.
+    """
+    return Making(
+        seed=seed,
+        steps=sum(phase.steps for phase in phases),
+        minutes=round((time.time() - started) / 60),
+        parameters=model.num_parameters(),
+        vocabulary=model.config.vocab_size,
+    )
+
+
 def lessons_of(teacher: Teacher) -> Draw:
     """Return what draws a teacher's lessons, as hard as a phase wants them."""
 
@@ -306,10 +331,7 @@ def make(out: Path, seed: int, scale: float) -> None:
     model = build_model(tokenizer)
     teacher = build_teacher(seed)
 
-    phases = []
-    for phase in PHASES:
-        phases.append(replace(phase, steps=max(2, round(phase.steps * scale))))
-
+    phases = scaled(PHASES, scale)
     with letters_seen(model, tokenizer) as head:
         train(model, head, tokenizer, lessons_of(teacher), phases=phases)
     model, tokenizer = with_characters(model, tokenizer, kept_characters())
@@ -319,14 +341,7 @@ def make(out: Path, seed: int, scale: float) -> None:
     figures = measure(model, tokenizer)
     print(json.dumps(figures.splits, indent=1, ensure_ascii=False))
 
-    making = Making(
-        seed=seed,
-        steps=sum(phase.steps for phase in phases),
-        minutes=round((time.time() - started) / 60),
-        parameters=model.num_parameters(),
-        vocabulary=len(tokenizer),
-    )
-    write_card(out, figures, making)
+    write_card(out, figures, making_of(model, phases, seed=seed, started=started))
 
 
 def save_half(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

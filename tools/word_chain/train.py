@@ -15,17 +15,16 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import project_root
 from tools.tiny_model.model import build_model, build_tokenizer
-from tools.tiny_model.train import Phase, maker_parser, save_half, train
+from tools.tiny_model.train import Phase, maker_parser, making_of, save_half, scaled, train
 from tools.word_chain.build import FOLDER
 from tools.word_chain.teacher import ChainTeacher, Habits, build_teacher
-from tools.word_chain.thinking_card import Making, measure, write_card
+from tools.word_chain.thinking_card import measure, write_card
 from tools.word_chain.words import load_words
 
 if TYPE_CHECKING:
@@ -95,21 +94,13 @@ def make(out: Path, seed: int, scale: float, threads: int, habits: Habits | None
     model = build_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
 
-    phases = []
-    for phase in PHASES:
-        phases.append(replace(phase, steps=max(2, round(phase.steps * scale))))
+    phases = scaled(PHASES, scale)
     train(
         model, TableHead(model), tokenizer, lessons_of(build_teacher(seed, habits)), phases=phases
     )
 
     save_half(model, tokenizer, out)
-    making = Making(
-        seed=seed,
-        steps=sum(phase.steps for phase in phases),
-        minutes=round((time.time() - started) / 60),
-        parameters=model.num_parameters(),
-        vocabulary=len(tokenizer),
-    )
+    making = making_of(model, phases, seed=seed, started=started)
     figures = measure(model, tokenizer)
     print(json.dumps(figures, indent=1, ensure_ascii=False))
     write_card(out, figures, making)
