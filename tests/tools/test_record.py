@@ -86,11 +86,9 @@ def test_default_run_is_made_by_notebook_04(tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(record, "project_root", lambda: tmp_path)
     monkeypatch.setattr(record, "run_course", lambda *args: called.append(args))
-    record.make_run("temperature_0.6_rate_0.001")
-    changes = {"resume": "auto", "temperature": 0.6, "learning_rate": 1e-3}
-    assert called == [
-        ("default", "reference-temperature_0.6_rate_0.001", ("04_train",), changes),
-    ]
+    record.make_run("temperature_0.5", threads=1)
+    changes = {"temperature": 0.5, "num_threads": 1, "resume": "auto"}
+    assert called == [("default", "reference-temperature_0.5", ("04_train",), changes)]
 
 
 def test_quoted_reward_is_known_only_while_its_run_trains(monkeypatch):
@@ -98,7 +96,7 @@ def test_quoted_reward_is_known_only_while_its_run_trains(monkeypatch):
     monkeypatch.setattr(
         record, "train", lambda settings: weights.append(rewards.reward_weights(QUOTED_WEIGHTS))
     )
-    record.train_with_quoted_reward(RUNS["quoted"], "test-quoted")
+    record.train_with_quoted_reward(TrainSettings(reward_weights=QUOTED_WEIGHTS))
     assert weights[0]["quoted"] == pytest.approx(1 / 3)
     assert "quoted" not in rewards.registered()
 

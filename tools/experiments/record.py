@@ -3,15 +3,16 @@
 - ``seed_N``: the default run under three seeds (those of ``make bar`` are used if they exist).
 - ``format_only_N``, ``gold_N``: its controls, three seeds each: the format reward alone; the same
   LoRA trained for the same minutes on the gold answers (``tools/experiments/supervised.py``).
-- ``temperature_T_rate_R``: two temperatures, each with two learning rates. ``weights_code``: the
+- ``temperature_T``, ``rate_R``: another temperature, another learning rate. ``weights_code``: the
   other preset of reward weights. ``generations_G``: other group sizes, with the same number of
-  completions in all.
+  completions in all. ``attention_only``: an adapter on the attention layers alone.
 - ``quoted`` fails on purpose: its reward can be gamed (``tools/experiments/quoted.py``).
 
 Out: ``data/reference_runs/NAME`` (``tools/experiments/recording.py`` lists the files). A finished
 run is not made again; remove its folder in ``runs/`` to force that. With ``--again`` a recorded
 run is repeated under another name, and ``data/reference_runs/repeats.json`` says how many scores
-differ.
+differ. On two cores, two such commands with ``--threads 1`` each are faster than one after the
+other.
 """
 
 from __future__ import annotations
@@ -59,12 +60,13 @@ from tools.experiments.recording import (
 from tools.tiny_model.copying import EMBEDDED
 
 
-def make_run(name: str, run_name: str = "") -> RunFolder:
+def make_run(name: str, run_name: str = "", threads: int = 2) -> RunFolder:
     """Train one of :data:`RUNS`, or resume it where it was interrupted.
 
     Args:
         name: The name of the run.
         run_name: Its folder in ``runs/``; default: the run's own.
+        threads: CPU threads; another number rounds differently, and so samples other answers.
 
     Returns:
         The run folder. If it holds a finished run, nothing is trained.
@@ -77,20 +79,24 @@ def make_run(name: str, run_name: str = "") -> RunFolder:
 
     from tools.experiments.supervised import train_supervised  # loads TRL and PEFT
 
+    parameters = plan.changed | {"num_threads": threads}
     if plan.labels:
-        settings = TrainSettings(run_name=run_name, **plan.changed)
+        settings = TrainSettings(run_name=run_name, **parameters)
         train_supervised(settings, seconds_of_the_default_run(plan))
-    elif plan.has_own_weights:
-        train_with_quoted_reward(plan, run_name)
+        return run
+
+    parameters |= {"resume": "auto"}
+    if plan.has_own_weights:
+        train_with_quoted_reward(TrainSettings(run_name=run_name, **parameters))
     else:
-        run_course("default", run_name, ("04_train",), {"resume": "auto", **plan.changed})
+        run_course("default", run_name, ("04_train",), parameters)
     return run
 
 
-def train_with_quoted_reward(plan: PlannedRun, run_name: str) -> None:
+def train_with_quoted_reward(settings: TrainSettings) -> None:
     """Train while the reward ``quoted`` is registered; afterwards it is unknown again."""
     with knowing_quoted():
-        train(TrainSettings(run_name=run_name, resume="auto", **plan.changed))
+        train(settings)
 
 
 def is_done(run: RunFolder) -> bool:
@@ -150,15 +156,19 @@ def item_scores_on_tests(run: RunFolder, best: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def repeat(name: str) -> dict[str, Any]:
+def repeat(name: str, threads: int = 2) -> dict[str, Any]:
     """Repeat a recorded run in ``runs/again-NAME`` and compare its dev scores, answer by answer.
+
+    Args:
+        name: The name of the run.
+        threads: CPU threads.
 
     Returns:
         Both dates, the number of answers, and how many of them have another score; it is also
         written to ``repeats.json``.
     """
     columns = ["checkpoint", "id", *METRICS]
-    scores, items = item_scores_on_dev(make_run(name, f"again-{name}"))
+    scores, items = item_scores_on_dev(make_run(name, f"again-{name}", threads))
     new = item_table(scores, items)[columns]
     old = items_on_dev(name)[columns]
 
@@ -207,12 +217,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--again", action="store_true", help="repeat a recorded run and compare its scores"
     )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
     args = parser.parse_args(argv)
 
     def body() -> int:
         for name in matching_runs(args.names):
-            result = repeat(name) if args.again else record(name, make_run(name))
-            print(result, flush=True)
+            if args.again:
+                print(repeat(name, args.threads), flush=True)
+            else:
+                print(record(name, make_run(name, threads=args.threads)), flush=True)
         return 0
 
     return run_command(body)
