@@ -8,6 +8,7 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.inference import write_answers
 from grpo_helpers.run_folder import BASE, RunFolder
+from grpo_helpers.settings import TrainSettings
 from tools.experiments import record, recording
 from tools.experiments.recorded_runs import FOLDER, QUOTED_WEIGHTS, RUNS, recorded_folder
 

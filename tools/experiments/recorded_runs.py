@@ -27,12 +27,15 @@ TEST_SETS = TEST_SPLITS  # what recorded runs answer
 GROUP_SIZES = (2, 4, 16)  # the default run has 8
 TEMPERATURES = (0.5, 1.0)  # the default run has 0.7
 RATES = (3e-4,)  # the default run has 1e-3
+BETA = 0.1  # weight of the KL term; the default run has none
+ITERATIONS = 4  # optimizer steps on the same samples; the default run makes one
 
 # The steps of the default run, and of one of its epochs: other group sizes have other epochs.
 SAME_STEPS: dict[str, Any] = {"max_steps": 72, "save_strategy": "steps", "save_steps": 24}
 
-# Weights that nobody should train with.
+# Other weights than those of the two presets.
 FORMAT_ONLY_WEIGHTS = {"format": 1.0}
+EXACT_MATCH_WEIGHTS = {"em": 1.0}
 QUOTED_WEIGHTS = {"format": 1 / 6, "quoted": 1 / 3, "rouge1": 1 / 2, "bertscore": 1 / 3}
 
 
@@ -90,6 +93,11 @@ def _other_settings() -> dict[str, PlannedRun]:
     for rate in RATES:
         runs[f"rate_{rate}"] = PlannedRun({"learning_rate": rate})
 
+    runs[f"beta_{BETA}"] = PlannedRun({"beta": BETA})
+    runs[f"quoted_beta_{BETA}"] = PlannedRun({"reward_weights": QUOTED_WEIGHTS, "beta": BETA})
+    runs[f"iterations_{ITERATIONS}"] = PlannedRun({"num_iterations": ITERATIONS} | SAME_STEPS)
+
+    runs["em_only"] = PlannedRun({"reward_weights": EXACT_MATCH_WEIGHTS}, has_tests=True)
     runs["weights_code"] = PlannedRun({"reward_weights": "code"})
 
     attention = ",".join(ATTENTION)

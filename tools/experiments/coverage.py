@@ -1,0 +1,217 @@
+"""How probable is a right answer, question by question: ``python -m tools.experiments.coverage``.
+
+*pass@k* is the share of questions of which at least one of k samples is right. One usually samples
+many times and estimates it. Here nothing is sampled: an answer is right if it states the gold
+sentence, and how probable that is follows from the logits, at the temperature of training:
+
+    p = product of P(token | what is before it) over the tokens of ``"gold sentence"가 옳다.``,
+    pass@k of the question = 1 - (1 - p) ** k.
+
+What that leaves out are right answers that are written in another way; the base and what is made of
+it write hardly any (``tests/tools/test_coverage.py`` compares with samples). A group of G samples
+is all right with probability p ** G and all wrong with (1 - p) ** G: those teach GRPO nothing.
+
+In: run folders with their adapters. Out: ``data/reference_runs/coverage/<name>.csv``, one row for
+each question of dev and about unseen words, one column for each checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from grpo_helpers.answers import format_answer, parse_gold
+from grpo_helpers.command_line import run_command
+from grpo_helpers.files import InputError, write_atomically
+from grpo_helpers.inference import AnswerOptions
+from grpo_helpers.kept_model import KeptModel
+from grpo_helpers.models import load_tokenizer
+from grpo_helpers.prompts import load_prompted, prompt_texts, suit_template
+from grpo_helpers.questions import Item
+from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.splits import DEV, TEST_UNSEEN_WORDS
+from tools.experiments.form_probability import CachedRows
+from tools.experiments.recorded_runs import FOLDER
+from tools.tiny_model.copying import EMBEDDED
+
+OUT = FOLDER / "coverage"
+SPLITS = (DEV, TEST_UNSEEN_WORDS)
+BATCH_SIZE = 64  # questions at once
+DIGITS = 4  # significant ones, of a recorded probability
+
+
+def opening_of_gold(item: Item) -> str:
+    """Return what every answer begins with that states the gold sentence of an item.
+
+    >>> opening_of_gold(Item("1", "교정형", "?", '"며칠 걸렸다."가 옳다. 까닭.'))
+    '"며칠 걸렸다."가 옳다.'
+    """
+    gold = parse_gold(item.answer or "")
+    return format_answer(gold.sentences[0], "").strip()
+
+
+def probability_of_gold(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    items: Sequence[Item],
+    temperature: float,
+) -> np.ndarray:
+    """Return how probable it is that a sample states the gold sentence, (items,).
+
+    Args:
+        model: A causal language model, with or without an adapter.
+        tokenizer: Its tokenizer.
+        texts: The prompts, as the model reads them.
+        items: Their items.
+        temperature: Of the sampling.
+    """
+    prompts = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    openings = [opening_of_gold(item) for item in items]
+    answers = tokenizer(openings, add_special_tokens=False)["input_ids"]
+
+    # What has about the same length is asked together, so that little is padding.
+    order = sorted(range(len(items)), key=lambda place: len(prompts[place]))
+    logs = np.zeros(len(items))
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(order), BATCH_SIZE):
+            places = order[start : start + BATCH_SIZE]
+            batch = [(prompts[place], answers[place]) for place in places]
+            logs[places] = _of_batch(model, tokenizer.pad_token_id, batch, temperature)
+    return np.exp(logs)
+
+
+def _of_batch(
+    model: Any, pad: int, batch: Sequence[tuple[list[int], list[int]]], temperature: float
+) -> list[float]:
+    """Return the log-probability of each answer after its prompt."""
+    rows = [tuple(prompt + answer[:-1]) for prompt, answer in batch]
+    width = max(len(answer) for _, answer in batch)
+    log_probs = CachedRows(model, pad).read(rows, keep=width)
+
+    # Softening log-probabilities gives what softening the logits gives.
+    log_probs = (log_probs / temperature).log_softmax(-1)
+
+    sums = []
+    for number, (_, answer) in enumerate(batch):
+        targets = torch.tensor(answer, device=log_probs.device)
+        of_answer = log_probs[number, width - len(answer) :]  # rows are padded on the left
+        sums.append(float(of_answer.gather(1, targets[:, None]).sum()))
+    return sums
+
+
+def measure_run(run: RunFolder) -> pd.DataFrame:
+    """Return the probability of a right answer for every question and checkpoint of a run.
+
+    Returns:
+        The columns ``split``, ``id``, ``question_type``, ``kind`` and one for each checkpoint.
+    """
+    tables = []
+    for split in SPLITS:
+        path = f"{EMBEDDED}/{split.file}"
+        tables.append(_measure_split(run, path).assign(split=split.key))
+
+    table = pd.concat(tables, ignore_index=True)
+    return table[["split", *table.columns.drop("split")]]
+
+
+def _measure_split(run: RunFolder, path: str) -> pd.DataFrame:
+    options = AnswerOptions.of_run(run, run.checkpoints()[0])
+    items, prompts = load_prompted(path, options.prompt_source)
+    tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
+    template = options.template_arguments
+    prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
+    texts = prompt_texts(prompts, tokenizer, template)
+
+    columns: dict[str, Any] = {
+        "id": [item.id for item in items],
+        "question_type": [item.question_type for item in items],
+        "kind": [item.extra["kind"] for item in items],
+    }
+    temperature = run.settings["temperature"]
+    with KeptModel() as kept:
+        for checkpoint in run.checkpoints():
+            adapter = run.adapter(checkpoint)
+            path_of_adapter = str(adapter) if adapter else None
+            with kept.ready(options.base_model, path_of_adapter) as model:
+                shares = probability_of_gold(model, tokenizer, texts, items, temperature)
+            columns[checkpoint] = shares
+    return pd.DataFrame(columns)
+
+
+def record(run: RunFolder, name: str) -> Path:
+    """Write the table of a run; return its path."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    target = OUT / f"{name}.csv"
+    table = measure_run(run)
+    write_atomically(
+        target, lambda file: table.to_csv(file, index=False, float_format=f"%.{DIGITS}g")
+    )
+    return target
+
+
+def load_coverage(folder: Path = OUT) -> dict[str, pd.DataFrame]:
+    """Return the recorded tables by the names of their runs."""
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def checkpoints_of(table: pd.DataFrame) -> list[str]:
+    """Return the checkpoints that a recorded table has, the base first."""
+    return [column for column in table if column.startswith(("epoch_", "step_"))]
+
+
+# -- what follows from the probabilities -----------------------------------------------------------
+
+
+def pass_at(k: int, probabilities: Sequence[float] | pd.Series) -> float:
+    """Return the share of questions of which at least one of k samples is right.
+
+    >>> pass_at(2, [0.5, 1.0])
+    0.875
+    """
+    wrong = 1 - np.asarray(probabilities, dtype=float)
+    return float(np.mean(1 - wrong**k))
+
+
+def silent_groups(size: int, probabilities: Sequence[float] | pd.Series) -> tuple[float, float]:
+    """Return the expected shares of groups that are all right, and all wrong.
+
+    >>> silent_groups(2, [0.5, 1.0])
+    (0.625, 0.125)
+    """
+    right = np.asarray(probabilities, dtype=float)
+    return float(np.mean(right**size)), float(np.mean((1 - right) ** size))
+
+
+# -- from the shell --------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record the probabilities of one run; return 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.experiments.coverage", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("run", help="a run folder with its adapters, runs/default for one")
+    parser.add_argument("--name", help="what to call it; default: the name of its folder")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        run = RunFolder(args.run)
+        if not run.path.is_dir():
+            raise InputError(f"no folder {args.run}")
+        print(record(run, args.name or run.path.name))
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
