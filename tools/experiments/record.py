@@ -3,11 +3,12 @@
 - ``seed_N``: the default run under three seeds (those of ``make bar`` are used if they exist).
 - ``format_only_N``, ``gold_N``: its controls, three seeds each: the format reward alone; the same
   LoRA trained for the same minutes on the gold answers (``tools/experiments/supervised.py``).
-- ``temperature_T``, ``rate_R``: another temperature, another learning rate. ``beta_B``: with a KL
-  term; ``quoted_beta_B``: so is ``quoted``. ``iterations_N``: as many steps, of which N in a row use
-  the same samples. ``em_only``: exact match is the whole reward. ``weights_code``: the other preset
-  of reward weights. ``generations_G``: other group sizes, with the same number of
-  completions in all. ``attention_only``: an adapter on the attention layers alone.
+- ``em_only``: exact match is the whole reward. ``weights_code``: the other preset of weights.
+- ``temperature_T``, ``rate_R``: another temperature, another learning rate. ``generations_G``:
+  another group size, with the same number of completions in all. ``attention_only``: an adapter on
+  the attention layers alone.
+- ``beta_B``: with a KL term; ``quoted_beta_B``: ``quoted`` with one. ``iterations_N``: as many
+  steps, of which N in a row use the same samples.
 - ``quoted`` fails on purpose: its reward can be gamed (``tools/experiments/quoted.py``).
 
 Out: ``data/reference_runs/NAME`` (``tools/experiments/recording.py`` lists the files). A finished
