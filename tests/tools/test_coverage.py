@@ -1,4 +1,4 @@
-"""The probability of a right answer from the logits, and what follows from it."""
+"""The probability of a right answer from the logits."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts, suit
 from tools.experiments import coverage
 
 MODEL = "data/tiny_model"
-QUESTIONS = 12
-SAMPLES = 64
+QUESTIONS = 8
+SAMPLES = 32
 TEMPERATURE = 0.7
 
 
@@ -71,18 +71,3 @@ def test_opening_of_a_gold_answer_states_its_sentence():
     stated = parse(coverage.opening_of_gold(item))
 
     assert stated.sentences[0] in (item.answer or "")
-
-
-def test_more_samples_cover_more_questions():
-    probabilities = [0.1, 0.5, 0.9]
-
-    shares = [coverage.pass_at(k, probabilities) for k in (1, 2, 4, 8)]
-
-    assert shares == sorted(shares)
-    assert shares[0] == pytest.approx(0.5)
-
-
-def test_silent_groups_of_a_coin_are_half_right_and_half_wrong():
-    all_right, all_wrong = coverage.silent_groups(2, [0.5] * 10)
-
-    assert all_right == all_wrong == pytest.approx(0.25)

@@ -29,6 +29,7 @@ import torch
 
 from grpo_helpers.answers import format_answer, parse_gold
 from grpo_helpers.command_line import run_command
+from grpo_helpers.coverage import COVERAGE_FOLDER
 from grpo_helpers.files import InputError, write_atomically
 from grpo_helpers.inference import AnswerOptions
 from grpo_helpers.kept_model import KeptModel
@@ -41,7 +42,7 @@ from tools.experiments.form_probability import CachedRows
 from tools.experiments.recorded_runs import FOLDER
 from tools.tiny_model.copying import EMBEDDED
 
-OUT = FOLDER / "coverage"
+OUT = FOLDER / COVERAGE_FOLDER
 SPLITS = (DEV, TEST_UNSEEN_WORDS)
 BATCH_SIZE = 64  # questions at once
 DIGITS = 4  # significant ones, of a recorded probability
@@ -156,39 +157,6 @@ def record(run: RunFolder, name: str) -> Path:
         target, lambda file: table.to_csv(file, index=False, float_format=f"%.{DIGITS}g")
     )
     return target
-
-
-def load_coverage(folder: Path = OUT) -> dict[str, pd.DataFrame]:
-    """Return the recorded tables by the names of their runs."""
-    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
-
-
-def checkpoints_of(table: pd.DataFrame) -> list[str]:
-    """Return the checkpoints that a recorded table has, the base first."""
-    return [column for column in table if column.startswith(("epoch_", "step_"))]
-
-
-# -- what follows from the probabilities -----------------------------------------------------------
-
-
-def pass_at(k: int, probabilities: Sequence[float] | pd.Series) -> float:
-    """Return the share of questions of which at least one of k samples is right.
-
-    >>> pass_at(2, [0.5, 1.0])
-    0.875
-    """
-    wrong = 1 - np.asarray(probabilities, dtype=float)
-    return float(np.mean(1 - wrong**k))
-
-
-def silent_groups(size: int, probabilities: Sequence[float] | pd.Series) -> tuple[float, float]:
-    """Return the expected shares of groups that are all right, and all wrong.
-
-    >>> silent_groups(2, [0.5, 1.0])
-    (0.625, 0.125)
-    """
-    right = np.asarray(probabilities, dtype=float)
-    return float(np.mean(right**size)), float(np.mean((1 - right) ** size))
 
 
 # -- from the shell --------------------------------------------------------------------------------
