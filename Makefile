@@ -8,8 +8,8 @@ endif
 PROFILE ?= default
 WORKERS ?= 2
 # make site: the runs whose checkpoints answer in the page with the model, where there are such folders.
-DEMO_RUN ?= runs/default
-HACKED_RUN ?= runs/hacked
+DEMO_RUN ?= data/demo_runs/default
+HACKED_RUN ?= data/demo_runs/hacked
 # make gpu-check: on what, where to, and the minutes that it may take (none: as long as it needs).
 DEVICE ?= cuda
 OUT ?= runs/gpu-check-$(DEVICE)

@@ -19,8 +19,10 @@ FILES = {
     "LICENSE": "LICENSE",
     "tools/course/folder_readme.md": "README.md",
 }
-# The model without letters is only for experiments, whose tools no wheel carries.
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "hidden_letters_model")
+# The model without letters is only for experiments, and the kept checkpoints for the site; no wheel
+# carries the tools of either.
+FOR_TOOLS = ("hidden_letters_model", "demo_runs")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", *FOR_TOOLS)
 
 
 class BuildWithCourse(build_py):

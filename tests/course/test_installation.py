@@ -61,7 +61,7 @@ def carried(wheel):
     return {name.removeprefix(start) for name in names if name.startswith(start)}
 
 
-FOR_EXPERIMENTS = "data/hidden_letters_model/"  # without their tools, of no use
+FOR_TOOLS = ("data/hidden_letters_model/", "data/demo_runs/")  # without their tools, of no use
 
 
 def names_of_checkout():
@@ -90,7 +90,7 @@ def test_wheel_has_the_name_of_the_project(wheel):
 def test_wheel_carries_every_file_of_the_course(carried):
     outside_folders = {"README.md", "LICENSE", "constraints.txt"}
 
-    expected = {name for name in names_of_checkout() if not name.startswith(FOR_EXPERIMENTS)}
+    expected = {name for name in names_of_checkout() if not name.startswith(FOR_TOOLS)}
     assert carried == expected | outside_folders
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, read_json, resolve_path
 from grpo_helpers.inference import AnswerOptions
+from grpo_helpers.model_checks import check_adapter
 from grpo_helpers.models import load_model, load_tokenizer
 from grpo_helpers.prompts import (
     CategoryFewShotGenerator,
@@ -20,8 +23,11 @@ from grpo_helpers.prompts import (
     prompt_texts,
 )
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
+from grpo_helpers.run_folder import RunFolder
 from tools.corpus.questions import CHOOSE, CORRECT
+from tools.experiments.recorded_runs import FOLDER
 from tools.site.demo import engine, export, graph, questions, weights
+from tools.site.demo.keep import KEPT, keep
 
 MODEL = export.MODEL
 CONFIG = read_json(f"{MODEL}/config.json")
@@ -248,3 +254,52 @@ def test_checkpoints_of_a_run_are_its_epochs(adapted, tmp_path):
 
     assert [checkpoint.name for checkpoint in read] == ["epoch_1", "epoch_2"]
     assert len(read[0].adapter.pairs) == 4 * 7
+
+
+# -- kept checkpoints ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(adapted, tmp_path):
+    """A run folder with settings and two epochs."""
+    folder, _ = adapted
+    run = RunFolder(tmp_path / "run")
+    for name in ("epoch_1", "epoch_2"):
+        shutil.copytree(folder, run.path / name)
+    shutil.copyfile(FOLDER / "seed_0" / "settings.json", run.path / "settings.json")
+    return run
+
+
+def test_kept_run_has_the_named_checkpoints_only(finished, tmp_path):
+    kept = RunFolder(keep(finished, tmp_path / "kept", ["epoch_2"]))
+
+    assert kept.checkpoints() == ["epoch_0", "epoch_2"]
+
+
+def test_kept_run_answers_as_the_run_does(finished, tmp_path):
+    kept = RunFolder(keep(finished, tmp_path / "kept", ["epoch_2"]))
+
+    own, of_copy = (AnswerOptions.of_run(run, "epoch_2") for run in (finished, kept))
+    assert replace(of_copy, lora_weights_path=None) == replace(own, lora_weights_path=None)
+
+
+def test_checkpoint_that_the_run_lacks_leaves_what_was_kept_alone(finished, tmp_path):
+    target = keep(finished, tmp_path / "kept", ["epoch_1"])
+
+    with pytest.raises(InputError, match="no checkpoint 'epoch_9'"):
+        keep(finished, target, ["epoch_9"])
+
+    assert RunFolder(target).checkpoints() == ["epoch_0", "epoch_1"]
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("default", 3), ("hacked", 1)])
+def test_site_of_a_fresh_clone_has_trained_checkpoints(name, epochs):
+    kept = RunFolder(KEPT / name)
+
+    assert len(kept.checkpoints()) == 1 + epochs
+    for checkpoint in kept.checkpoints()[1:]:
+        check_adapter(kept.adapter_folder(checkpoint), MODEL)
+
+
+def test_hacked_checkpoint_was_trained_with_a_reward_that_can_be_gamed():
+    assert "quoted" in RunFolder(KEPT / "hacked").settings["reward_weights"]

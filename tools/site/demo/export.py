@@ -1,8 +1,9 @@
 """All files of the demo, and its page, which states what it weighs.
 
-In: the folder of a finished run (``make run`` leaves ``runs/default``), and that of a run whose
-reward was hacked, where there are such folders. Out: files by name, for the folder ``demo/`` of the
-site. Without a run, the base model answers alone, and the page says so.
+In: the folder of a run (``data/demo_runs/default`` is kept for this; ``make run`` leaves
+``runs/default``), and that of a run whose reward was hacked, where there are such folders. Out:
+files by name, for the folder ``demo/`` of the site. Without a run, the base model answers alone,
+and the page says so.
 
     python -m tools.site.demo.export --run runs/default --out /tmp/demo
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_helpers.command_line import SUCCESS, run_command
-from grpo_helpers.files import read_json, resolve_path
+from grpo_helpers.files import read_json, resolve_path, show_path
 from grpo_helpers.inference import AnswerOptions
 from grpo_helpers.model_checks import check_adapter
 from grpo_helpers.models import load_tokenizer
@@ -191,8 +192,8 @@ def _which_checkpoints(files: Mapping[str, bytes], run: str) -> str:
         )
     count = sum(name.startswith("epoch_") for name in files)
     return (
-        f"The checkpoints are the base model and the {count} epochs of the run "
-        f"`{RunFolder(run).path.name}` on the machine that built this site."
+        f"The checkpoints are the base model and the {count} epochs of a default run "
+        f"(`{show_path(RunFolder(run).path)}`)."
     )
 
 
