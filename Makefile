@@ -33,7 +33,7 @@ help:  ## this list
 run: $(VENV)/.installed  ## run the nine notebooks, headless, into runs/default (PROFILE=name uses params/name)
 	$(PY) -m tools.course.run --profile $(PROFILE)
 
-quick: $(VENV)/.installed  ## the tests that train nothing; under a minute
+quick: $(VENV)/.installed  ## the tests that train nothing; under two minutes
 	$(PYTEST) $(LIGHT)
 
 test: check  ## lint, types, and every test that takes seconds, all nine notebooks at smoke size among them
