@@ -135,6 +135,7 @@ def test_of_eight_comparisons_of_the_real_model_one_survives_holm():
     corrected = holm([comparison.p_value for comparison in made])
 
     assert [p_value <= LEVEL for p_value in corrected] == [True] + [False] * 7
+    assert round(corrected[0], 3) == 0.027
 
 
 def test_interval_of_the_fast_real_run_contains_zero_on_every_set():
