@@ -122,12 +122,13 @@ def coins_of(probes: Sequence[Probe], callback: CoinsCallback) -> Coins:
 # -- recording -------------------------------------------------------------------------------------
 
 
-def record_coins(name: str, every: int = 1) -> Path:
+def record_coins(name: str, every: int = 1, threads: int = 2) -> Path:
     """Train a planned run, watch its words and record them; return the table's path.
 
     Args:
         name: One of :data:`RUNS`; a GRPO run.
         every: Steps from one measurement to the next.
+        threads: CPU threads; another number rounds differently, and so samples other answers.
 
     Raises:
         InputError: The run is a supervised one, or was stopped.
@@ -141,13 +142,14 @@ def record_coins(name: str, every: int = 1) -> Path:
         raise InputError(f"{name} is trained on {plan.labels} answers: coins are of GRPO runs")
 
     with knowing_quoted() if plan.has_own_weights else nullcontext():
-        settings = TrainSettings(run_name=f"coins-{name}", **plan.changed)
+        settings = TrainSettings(run_name=f"coins-{name}", num_threads=threads, **plan.changed)
         probes = load_probes(settings)
         callback = watch(settings, probes, every)
 
     write_coins(target, coins_of(probes, callback))
     run = RunFolder(settings.run_dir)
-    write_json(target.with_name(f"{name}.json"), about_coins(name, run, probes, callback))
+    facts = about_coins(name, run, probes, callback)
+    write_json(target.with_name(f"{name}.json"), facts | {"threads": threads})
     return target
 
 
@@ -206,13 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "names", nargs="*", default=[DEFAULT_RUN], help="planned runs; * stands for any letters"
     )
     parser.add_argument("--every", type=int, default=1, help="steps between two measurements")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
     args = parser.parse_args(argv)
 
     def body() -> int:
         if args.every < 1:
             raise InputError(f"--every is {args.every}; it must be 1 or more")
         for name in matching_runs(args.names):
-            print(record_coins(name, args.every), flush=True)
+            print(record_coins(name, args.every, args.threads), flush=True)
         return 0
 
     return run_command(body)
