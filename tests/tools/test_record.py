@@ -8,7 +8,6 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import InputError, read_json, write_json
 from grpo_helpers.inference import write_answers
 from grpo_helpers.run_folder import BASE, RunFolder
-from grpo_helpers.settings import TrainSettings
 from tools.experiments import record, recording
 from tools.experiments.recorded_runs import FOLDER, QUOTED_WEIGHTS, RUNS, recorded_folder
 
@@ -97,7 +96,7 @@ def test_quoted_reward_is_known_only_while_its_run_trains(monkeypatch):
     monkeypatch.setattr(
         record, "train", lambda settings: weights.append(rewards.reward_weights(QUOTED_WEIGHTS))
     )
-    record.train_with_quoted_reward(TrainSettings(reward_weights=QUOTED_WEIGHTS))
+    record.train_with_quoted_reward({"reward_weights": QUOTED_WEIGHTS, "run_name": "test-quoted"})
     assert weights[0]["quoted"] == pytest.approx(1 / 3)
     assert "quoted" not in rewards.registered()
 
@@ -111,6 +110,12 @@ def test_control_trains_as_long_as_the_recorded_default_run():
 def test_seconds_of_a_run_count_steps_only(run):
     seconds = recording.train_seconds(run, [BASE, "epoch_1", "epoch_2"])
     assert seconds == {BASE: 0, "epoch_1": 16.0, "epoch_2": 32.0}
+
+
+def test_steps_that_use_samples_again_count_among_the_seconds(run):
+    run.log.append({"step": 5, "epoch": 2.0, "step_time": 3.0, "seconds": 60.0})
+
+    assert recording.train_seconds(run, ["epoch_2"]) == {"epoch_2": 35.0}
 
 
 def test_recorded_scores_have_the_seconds_of_training(recorded):
@@ -141,7 +146,7 @@ def test_repeat_counts_the_scores_that_differ(run, recorded, tmp_path, monkeypat
     items.loc[changed, "em"] = 0.0
 
     monkeypatch.setattr(record, "FOLDER", tmp_path)
-    monkeypatch.setattr(record, "make_run", lambda name, run_name: run)
+    monkeypatch.setattr(record, "make_run", lambda name, run_name, threads: run)
     monkeypatch.setattr(record, "items_on_dev", lambda name: items)
     monkeypatch.setattr(record, "about", lambda name: {"date": "2026-11-24"})
 

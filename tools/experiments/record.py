@@ -90,16 +90,20 @@ def make_run(name: str, run_name: str = "", threads: int = 2) -> RunFolder:
 
     parameters |= {"resume": "auto"}
     if plan.has_own_weights:
-        train_with_quoted_reward(TrainSettings(run_name=run_name, **parameters))
+        train_with_quoted_reward(parameters | {"run_name": run_name})
     else:
         run_course("default", run_name, ("04_train",), parameters)
     return run
 
 
-def train_with_quoted_reward(settings: TrainSettings) -> None:
-    """Train while the reward ``quoted`` is registered; afterwards it is unknown again."""
+def train_with_quoted_reward(parameters: dict[str, Any]) -> None:
+    """Train while the reward ``quoted`` is registered; afterwards it is unknown again.
+
+    Args:
+        parameters: Those of notebook 04 that differ from the default run's, with ``run_name``.
+    """
     with knowing_quoted():
-        train(settings)
+        train(TrainSettings(**parameters))
 
 
 def is_done(run: RunFolder) -> bool:

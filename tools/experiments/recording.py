@@ -123,13 +123,14 @@ def train_seconds(run: RunFolder, checkpoints: Sequence[str]) -> dict[str, float
     """Return the seconds that the steps up to each checkpoint took.
 
     What is done between steps (saving, answering the dev set) does not count. A supervised control
-    wrote the seconds itself (``clock.json``); a GRPO run logged them step by step.
+    wrote the seconds itself (``clock.json``); a GRPO run logged them step by step, those of steps
+    that use samples again (``num_iterations``) in rows without a reward.
     """
     clock = run.path / CLOCK_FILE
     if clock.is_file():
         return {BASE: 0.0} | read_json(clock)
 
-    rows = [row for row in run.log.step_rows() if "step_time" in row]
+    rows = [row for row in run.log.rows() if "step_time" in row]
     seconds = {}
     for name in checkpoints:
         unit = "epoch" if name.startswith("epoch_") else "step"
