@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grpo_helpers.data import load_items
-from grpo_helpers.files import InputError, read_json, resolve_path
+from grpo_helpers.files import InputError, read_json, resolve_path, write_json
 from grpo_helpers.inference import AnswerOptions
 from grpo_helpers.model_checks import check_adapter
 from grpo_helpers.models import load_model, load_tokenizer
@@ -281,6 +281,22 @@ def test_kept_run_answers_as_the_run_does(finished, tmp_path):
 
     own, of_copy = (AnswerOptions.of_run(run, "epoch_2") for run in (finished, kept))
     assert replace(of_copy, lora_weights_path=None) == replace(own, lora_weights_path=None)
+
+
+def test_kept_run_names_no_path_of_this_machine(finished, tmp_path):
+    config = finished.path / "epoch_1" / "adapter_config.json"
+    base = {"base_model_name_or_path": str(resolve_path(MODEL).resolve())}
+    write_json(config, read_json(config) | base)
+
+    target = keep(finished, tmp_path / "kept", ["epoch_1"])
+
+    kept = read_json(target / "epoch_1" / "adapter_config.json")
+    assert kept["base_model_name_or_path"] == MODEL
+
+
+@pytest.mark.parametrize("path", sorted(KEPT.rglob("*.json")), ids=lambda path: path.parent.name)
+def test_committed_checkpoint_names_no_absolute_path(path):
+    assert '": "/' not in path.read_text(encoding="utf-8")
 
 
 def test_checkpoint_that_the_run_lacks_leaves_what_was_kept_alone(finished, tmp_path):

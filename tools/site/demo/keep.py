@@ -42,14 +42,21 @@ def keep(run: RunFolder, target: Path, checkpoints: Sequence[str]) -> Path:
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    shutil.copyfile(run.path / SETTINGS_FILE, target / SETTINGS_FILE)
+    _copy_text(run.path / SETTINGS_FILE, target / SETTINGS_FILE)
     for name, folder in adapters.items():
         if folder is None:  # the base has no adapter
             continue
         (target / name).mkdir()
-        for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-            shutil.copyfile(folder / file, target / name / file)
+        _copy_text(folder / ADAPTER_CONFIG, target / name / ADAPTER_CONFIG)
+        shutil.copyfile(folder / ADAPTER_WEIGHTS, target / name / ADAPTER_WEIGHTS)
     return target
+
+
+def _copy_text(source: Path, target: Path) -> None:
+    """Copy a text file; paths in it that lead into this checkout begin at its root."""
+    text = source.read_text(encoding="utf-8")
+    from_root = text.replace(f"{project_root().as_posix()}/", "")
+    target.write_text(from_root, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
