@@ -148,8 +148,7 @@ def record_coins(name: str, every: int = 1, threads: int = 2) -> Path:
 
     write_coins(target, coins_of(probes, callback))
     run = RunFolder(settings.run_dir)
-    facts = about_coins(name, run, probes, callback)
-    write_json(target.with_name(f"{name}.json"), facts | {"threads": threads})
+    write_json(target.with_name(f"{name}.json"), about_coins(name, run, probes, callback))
     return target
 
 
@@ -166,13 +165,14 @@ def about_coins(
 ) -> dict[str, Any]:
     """Return how coins were made, what the measuring cost, and the mass of both forms."""
     rows = run.log.step_rows()
+    options = f"--every {callback.every} --threads {run.settings['num_threads']}"
     asked = {block: sum(probe.block == block for probe in probes) for block in BLOCKS}
     masses = {
         str(step): round(float(callback.measured[step].masses.mean()), 3)
         for step in sorted(callback.measured)
     }
     return {
-        "command": f"python -m tools.experiments.coins {name} --every {callback.every}",
+        "command": f"python -m tools.experiments.coins {name} {options}",
         "date": datetime.date.today().isoformat(),
         "minutes": round(rows[-1]["seconds"] / 60, 1),
         "seconds_per_step": round(sum(row["step_time"] for row in rows) / len(rows), 2),

@@ -42,7 +42,7 @@ from tools.experiments.recorded_runs import (
     recorded_runs,
 )
 from tools.experiments.thinking import OUT, QUESTIONS, SUPERVISED_STEPS
-from tools.pages import real_model, thinking
+from tools.pages import coverage, real_model, thinking
 from tools.pages.command import page_command
 from tools.pages.markdown import fill_template, mean_and_range, table
 
@@ -253,6 +253,7 @@ def page() -> str:
         thinking_questions=QUESTIONS,
         thinking_steps=SUPERVISED_STEPS,
         controls=control_table(),
+        coverage=coverage.coverage_table(),
         bench=bench_table(),
         real_dev=real_model.table_on_dev(),
         real_test=real_model.table_on_tests(),
