@@ -30,13 +30,13 @@ export TOKENIZERS_PARALLELISM = false
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.installed  ## run the nine notebooks, headless, into runs/default (PROFILE=name uses params/name)
+run: $(VENV)/.installed  ## run the ten notebooks, headless, into runs/default (PROFILE=name uses params/name)
 	$(PY) -m tools.course.run --profile $(PROFILE)
 
 quick: $(VENV)/.installed  ## the tests that train nothing; under two minutes
 	$(PYTEST) $(LIGHT)
 
-test: check  ## lint, types, and every test that takes seconds, all nine notebooks at smoke size among them
+test: check  ## lint, types, and every test that takes seconds, all ten notebooks at smoke size among them
 	$(PYTEST) -m "not slow and not browser"
 
 test-all: check  ## the long tests too, and those in a browser

@@ -7,8 +7,8 @@ chat_template, prompts, metrics, rewards, thoughts, reward_module, batch, archit
 memory, settings, hours, devices, preflight, model_checks, models, rollout_server, preview,
 run_folder, device_memory, kept_model, shared_prompts, inference, dev_answers, health, callbacks,
 launch_log, launch, shared_prefix, server_trainer, training, by_hand, by_hand_checks, scoring,
-statistics, selection, inspector, report, evaluate_json, recorded, carry_over, thinking_runs,
-clinic, coins, plots, live, course_folder, course_summary, headless, course.
+statistics, selection, inspector, report, evaluate_json, recorded, carry_over, coverage,
+thinking_runs, clinic, coins, plots, live, course_folder, course_summary, headless, course.
 
 Nothing is re-exported and nothing heavy is imported here: ``import grpo_helpers`` costs
 milliseconds and touches no network.

@@ -185,10 +185,10 @@ def test_importing_the_light_modules_loads_nothing_heavy():
     assert not HEAVY & set(done.stdout.split())
 
 
-def test_tracked_files_stay_under_forty_megabytes():
+def test_tracked_files_stay_under_45_megabytes():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
     names = [name for name in listed.stdout.split("\0") if name]
     sizes = [(ROOT / name).stat().st_size for name in names if (ROOT / name).is_file()]
-    assert sum(sizes) < 40e6
+    assert sum(sizes) < 45e6

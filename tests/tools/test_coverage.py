@@ -28,7 +28,9 @@ def asked():
 @pytest.mark.heavy
 def test_probability_is_the_share_of_right_samples(asked):
     model, tokenizer, items, texts = asked
-    probabilities = coverage.probability_of_gold(model, tokenizer, texts, items, TEMPERATURE)
+    probabilities = coverage.probability_of_gold(
+        model, tokenizer, texts, items, temperature=TEMPERATURE
+    )
 
     sampled = sample_groups(
         model, tokenizer, texts, group_size=SAMPLES, temperature=TEMPERATURE, max_new_tokens=64
@@ -48,7 +50,7 @@ def test_high_temperature_makes_a_sure_answer_less_probable(asked):
     model, tokenizer, items, texts = asked
 
     cool, hot = (
-        coverage.probability_of_gold(model, tokenizer, texts, items, temperature)
+        coverage.probability_of_gold(model, tokenizer, texts, items, temperature=temperature)
         for temperature in (0.7, 1.5)
     )
 
@@ -58,9 +60,11 @@ def test_high_temperature_makes_a_sure_answer_less_probable(asked):
 @pytest.mark.heavy
 def test_probability_does_not_depend_on_the_batch(asked):
     model, tokenizer, items, texts = asked
-    together = coverage.probability_of_gold(model, tokenizer, texts, items, TEMPERATURE)
+    together = coverage.probability_of_gold(model, tokenizer, texts, items, temperature=TEMPERATURE)
 
-    alone = coverage.probability_of_gold(model, tokenizer, texts[:1], items[:1], TEMPERATURE)
+    alone = coverage.probability_of_gold(
+        model, tokenizer, texts[:1], items[:1], temperature=TEMPERATURE
+    )
 
     assert together[0] == pytest.approx(alone[0], rel=1e-3)
 

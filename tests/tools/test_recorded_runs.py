@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from grpo_helpers.coverage import COVERAGE_FOLDER, checkpoints_of, load_coverage, pass_at
 from grpo_helpers.data import load_items
 from grpo_helpers.files import project_root
 from grpo_helpers.health import examine
@@ -124,6 +125,36 @@ def test_quotable_fills_every_brace_with_every_option():
         "몇일 걸려 왔다.",
         "몇일 걸례 왔다.",
     ]
+
+
+# What notebooks 02 and 06 say of samples that are used again, and of pass@k.
+
+
+def test_samples_are_clipped_more_often_each_time_they_are_used():
+    rows = [row for row in recorded_folder("iterations_4").log.rows() if "step_time" in row]
+    table = pd.DataFrame(rows)
+    use = (table["step"] - 1) % 4
+
+    clipped = 100 * table.groupby(use)["clip_ratio/region_mean"].mean()
+
+    assert clipped.round(1).tolist() == [0.0, 0.2, 0.6, 0.9]
+
+
+def test_training_raises_one_sample_and_leaves_sixty_four_where_they_were():
+    table = load_coverage(FOLDER / COVERAGE_FOLDER)["seed_0"]
+    for split in ("dev", "unseen_words"):
+        asked = table[table["split"] == split]
+        base, *_, last = checkpoints_of(asked)
+
+        assert pass_at(1, asked[last]) > pass_at(1, asked[base]) + 0.15
+        assert abs(pass_at(64, asked[last]) - pass_at(64, asked[base])) < 0.01
+
+
+def test_first_epoch_covers_more_unseen_words_than_the_last():
+    table = load_coverage(FOLDER / COVERAGE_FOLDER)["seed_0"]
+    asked = table[table["split"] == "unseen_words"]
+
+    assert pass_at(64, asked["epoch_1"]) > pass_at(64, asked["epoch_3"]) + 0.03
 
 
 # What notebook 06 and docs/experiments.md say of the real model.

@@ -63,6 +63,7 @@ def probability_of_gold(
     tokenizer: Any,
     texts: Sequence[str],
     items: Sequence[Item],
+    *,
     temperature: float,
 ) -> np.ndarray:
     """Return how probable it is that a sample states the gold sentence, (items,).
@@ -143,7 +144,9 @@ def _measure_split(run: RunFolder, path: str) -> pd.DataFrame:
             adapter = run.adapter(checkpoint)
             path_of_adapter = str(adapter) if adapter else None
             with kept.ready(options.base_model, path_of_adapter) as model:
-                shares = probability_of_gold(model, tokenizer, texts, items, temperature)
+                shares = probability_of_gold(
+                    model, tokenizer, texts, items, temperature=temperature
+                )
             columns[checkpoint] = shares
     return pd.DataFrame(columns)
 
