@@ -22,7 +22,8 @@ OF_THE_COURSE = {
     "train": "grpo_helpers.training",
     "rewards.register": "grpo_helpers.rewards",
 }
-OF_PYTHON = {"async", "generate", "trl.experimental.async_grpo"}  # the last: a test of its own
+OF_PYTHON = {"async", "generate"}
+EXPERIMENTAL = {"AsyncGRPOTrainer": "async_grpo", "SDPOTrainer": "sdpo"}
 A_VALUE = re.compile(r"(\w+)(?:=|: )(.+)")
 
 
@@ -31,7 +32,8 @@ def sources():
     """Return the sources of the installed TRL by path; it is read and not imported."""
     folder = Path(importlib.util.find_spec("trl").origin).parent
     paths = [*folder.glob("trainer/*.py"), *folder.glob("rewards/*.py")]
-    paths += folder.glob("experimental/async_grpo/*.py")
+    for name in EXPERIMENTAL.values():
+        paths += folder.glob(f"experimental/{name}/*.py")
     return {path: path.read_text(encoding="utf-8") for path in paths}
 
 
@@ -53,7 +55,7 @@ def names_of_trl():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name_on_the_page_exists(name):
-    if name in OF_PYTHON:
+    if name in OF_PYTHON or name.startswith("trl.experimental."):  # these: a test of their own
         return
     if name in OF_THE_COURSE:
         function = name.rpartition(".")[2]
@@ -79,17 +81,18 @@ def test_value_on_the_page_is_one_that_trl_knows(field, value):
     assert f"'{value}'" in declared or f"`{value}'" in declared  # the second: a slip of TRL's
 
 
-def test_async_trainer_is_where_the_page_says():
+@pytest.mark.parametrize(("trainer", "module"), EXPERIMENTAL.items())
+def test_experimental_trainer_is_where_the_page_says(trainer, module):
     exporting = []
     for path, source in sources().items():
-        if path.name == "__init__.py" and path.parent.name == "async_grpo":
+        if path.name == "__init__.py" and path.parent.name == module:
             exporting.append(source)
 
-    assert "trl.experimental.async_grpo" in PROSE
-    assert "AsyncGRPOTrainer" in exporting[0]
+    assert f"`{trainer}`, in `trl.experimental.{module}`" in PROSE
+    assert trainer in exporting[0]
 
 
-@pytest.mark.parametrize("absent", ["PPO", "Reinforce", "PRM"])
+@pytest.mark.parametrize("absent", ["PPO", "Reinforce", "PRM", "MaxRL"])
 def test_trl_has_no_trainer_where_the_page_says_so(absent):
     trainers = [name for name in names_of_trl() if name.endswith("Trainer")]
 

@@ -118,8 +118,8 @@ def test_folder_without_notebooks_is_refused_in_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_command_writes_about_twenty_five_slides(tmp_path):
+def test_command_writes_about_thirty_slides(tmp_path):
     file = tmp_path / "slides.html"
 
     assert main(["--out", str(file)]) == 0
-    assert 22 <= file.read_text(encoding="utf-8").count("<section") <= 30
+    assert 27 <= file.read_text(encoding="utf-8").count("<section") <= 35
