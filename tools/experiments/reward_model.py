@@ -32,7 +32,7 @@ from tools.experiments.reward_lab import FOLDER
 TRAIN_FILE = "data/embedded/train.json"
 PAIRS = (25, 100, 397)  # how many comparisons a model sees; the last number is all there are
 SEEDS = (0, 1, 2)  # each draws other pairs and other initial weights
-CHOICES = (1, 2, 4, 8, 16, 40)  # n of best-of-n
+CHOICES = (1, 2, 4, 8, 16, 32)  # n of best-of-n
 
 N_GRAMS = (1, 2, 3)
 FEATURES = 1024  # n-grams share them by a hash, as words share the weights of a small model
