@@ -7,9 +7,10 @@ override PIP_ARGS += --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 PROFILE ?= default
 WORKERS ?= 2
-# make site: the runs whose checkpoints answer in the page with the model, where there are such folders.
+# make site: the runs whose checkpoints answer in the pages with a model, where there are such folders.
 DEMO_RUN ?= data/demo_runs/default
 HACKED_RUN ?= data/demo_runs/hacked
+THINKING_RUN ?= data/demo_runs/thinking
 # make gpu-check: on what, where to, and the minutes that it may take (none: as long as it needs).
 DEVICE ?= cuda
 OUT ?= runs/gpu-check-$(DEVICE)
@@ -76,8 +77,8 @@ check-data: $(VENV)/.installed  ## run every check of the data; exit 1 on a faul
 # Not with --quiet: it hides warnings from the strict mode, too, which would let every broken link pass.
 site: $(VENV)/.installed  ## build the course as a site of its own, into site/
 	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,site]"
-	$(PY) -m tools.site.demo.engine || echo "the site is built without the page that has the model"
-	DEMO_RUN=$(DEMO_RUN) HACKED_RUN=$(HACKED_RUN) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+	$(PY) -m tools.site.demo.engine || echo "the site is built without the pages that have a model"
+	DEMO_RUN=$(DEMO_RUN) HACKED_RUN=$(HACKED_RUN) THINKING_RUN=$(THINKING_RUN) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 	@echo "written: site/index.html (with a search: $(PYTHON) -m http.server --directory site)"
 
 tiny-model: $(VENV)/.installed  ## train the embedded model from nothing into data/tiny_model

@@ -1,4 +1,4 @@
-"""The model in the browser says what it says in Python: answers, probabilities, rewards.
+"""The models in the browser say what they say in Python: answers, probabilities, rewards.
 
     pip install -e .[browser,site]   # and Chromium, e.g. apt install chromium
     python -m tools.site.demo.engine   # needs npm
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 
 import numpy as np
 import pytest
@@ -21,18 +22,24 @@ from grpo_helpers.data import load_items
 from grpo_helpers.files import resolve_path
 from grpo_helpers.inference import AnswerOptions, generate_answers
 from grpo_helpers.metrics import exact_match, format_score
-from grpo_helpers.models import load_model, load_tokenizer
+from grpo_helpers.models import load_model, load_tokenizer, load_with_adapter
 from grpo_helpers.questions import question_sentences
+from grpo_helpers.run_folder import RunFolder
 from grpo_helpers.settings import TrainSettings
+from tools.experiments.begun_answers import QUOTE
 from tools.experiments.form_probability import measure
 from tools.experiments.probes import choice_probes, encode_probes
 from tools.site.demo import export, questions, weights
+from tools.word_chain.build import FOLDER as WORD_CHAIN
 
 pytestmark = pytest.mark.browser
 
 PAGE = "demo/index.html"
+THINKING_PAGE = "demo/thinking.html"
 SECONDS = 180  # for the page to answer, on a machine that is busy with something else
 COUNT = 100  # of questions
+CHAIN_COUNT = 30  # of word chains, each of which has two answers
+THINKING_RUN = os.environ.get("THINKING_RUN", "data/demo_runs/thinking")  # as in mkdocs.yml
 every_window = pytest.mark.parametrize("window", WINDOWS)
 
 
@@ -47,11 +54,11 @@ def demo_address(site):
 
 @pytest.fixture
 def open_demo(browser, demo_address):
-    """Opens the page in a window, and waits until it has answered."""
+    """Opens a page in a window, and waits until it has answered."""
     tabs = []
 
-    def open_in(window: str) -> OpenPage:
-        opened = open_in_window(browser, window, demo_address + PAGE)
+    def open_in(window: str, page: str = PAGE) -> OpenPage:
+        opened = open_in_window(browser, window, demo_address + page)
         tabs.append(opened.tab)
         wait_for_answers(opened.tab)
         return opened
@@ -63,7 +70,8 @@ def open_demo(browser, demo_address):
 
 def wait_for_answers(tab):
     """Wait until every checkpoint has answered."""
-    data = "fetch('demo.json').then((answer) => answer.json())"
+    folder = "thinking/" if tab.url.endswith(THINKING_PAGE) else ""
+    data = f"fetch('{folder}demo.json').then((answer) => answer.json())"
     count = 1 + tab.evaluate(f"{data}.then(({{ checkpoints }}) => checkpoints.length)")
     ready = "(count) => document.querySelectorAll('#demo-results li').length === count"
     tab.wait_for_function(ready, arg=count, timeout=SECONDS * 1000)
@@ -75,27 +83,39 @@ def ask(tab, sentence):
     tab.locator("#demo-ask").click()
 
 
-# -- the page --------------------------------------------------------------------------------------
+# -- the pages -------------------------------------------------------------------------------------
+
+every_page = pytest.mark.parametrize("page", [PAGE, THINKING_PAGE])
 
 
+@every_page
 @every_window
-def test_page_fits_its_window(open_demo, window):
-    tab = open_demo(window).tab
+def test_page_fits_its_window(open_demo, window, page):
+    tab = open_demo(window, page).tab
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    tab.screenshot(path=SCREENSHOTS / f"site-demo-{window}.png", full_page=True)
+    name = page.removesuffix(".html").replace("/index", "").replace("/", "-")
+    tab.screenshot(path=SCREENSHOTS / f"site-{name}-{window}.png", full_page=True)
 
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_page_logs_nothing(open_demo):
-    assert open_demo("laptop").messages == []
+@every_page
+def test_page_logs_nothing(open_demo, page):
+    assert open_demo("laptop", page).messages == []
 
 
-def test_page_asks_no_other_host(open_demo, demo_address):
-    asked = open_demo("laptop").requests
+@every_page
+def test_page_asks_no_other_host(open_demo, demo_address, page):
+    asked = open_demo("laptop", page).requests
 
     inside = (demo_address, "data:", "blob:")
     assert [request for request in asked if not request.startswith(inside)] == []
+
+
+def test_first_page_loads_nothing_of_the_model_that_can_think(open_demo):
+    asked = open_demo("laptop").requests
+
+    assert [request for request in asked if "thinking" in request] == []
 
 
 @every_window
@@ -321,3 +341,145 @@ def made_up_adapter(base, names, rank=2):
         arrays[f"{layer}.lora_A.weight"] = rng.normal(size=(rank, width))
         arrays[f"{layer}.lora_B.weight"] = rng.normal(size=(rows, rank))
     return weights.packed_adapter(arrays, scale=2.0)
+
+
+# -- the model that can think ----------------------------------------------------------------------
+
+
+def test_page_says_whether_the_base_answers_alone(open_demo):
+    tab = open_demo("laptop", THINKING_PAGE).tab
+
+    is_alone = tab.locator("#demo-results li").count() == 1
+    assert ("only the base model is here" in tab.locator("article").inner_text()) == is_alone
+
+
+@every_window
+def test_each_way_to_answer_is_shown_with_its_reward(open_demo, window):
+    tab = open_demo(window, THINKING_PAGE).tab
+    row = tab.locator("#demo-results li").first
+
+    assert "P(it thinks first) = 0." in row.locator(".demo-odds").inner_text()
+    assert "chain)" in row.locator(".demo-thought").inner_text()
+    ways = row.locator(".demo-way").all_inner_texts()
+    assert [way.split(":")[0].split(",")[0] for way in ways] == [
+        "then it answers",
+        "If it answers at once",
+    ]
+    assert all("Paid: format" in way for way in ways)
+    assert sum("its greedy answer" in way for way in ways) == 1
+
+
+def test_each_word_of_the_question_and_of_the_thought_has_its_gloss(open_demo):
+    tab = open_demo("laptop", THINKING_PAGE).tab
+    glosses = tab.locator("#demo-words rt").all_inner_texts()
+    thought = tab.locator("#demo-results .demo-thought").first.locator("rt").all_inner_texts()
+
+    assert len(glosses) >= 10
+    assert len(thought) >= 5
+    assert set(thought) <= set(glosses)
+
+
+def test_another_question_is_answered(open_demo):
+    tab = open_demo("laptop", THINKING_PAGE).tab
+    options = tab.locator("#demo-pick option")
+    tab.locator("#demo-pick").select_option(index=options.count() - 1)
+    wait_for_answers(tab)
+
+    start = tab.locator("#demo-pick option:checked").inner_text().partition("에서")[0]
+    assert f'"{start}에서' in tab.locator("#demo-results .demo-answer").first.inner_text()
+
+
+@pytest.fixture(scope="module")
+def thinking_tab(browser, demo_address):
+    """The page of the model that can think, open for tests that only compute with its scripts."""
+    page = open_in_window(browser, "laptop", demo_address + THINKING_PAGE)
+    yield page.tab
+    page.tab.close()
+
+
+CONSIDERED = """async ([name, count]) => {
+    const { Model } = await import("./model.js");
+    const { consideredBy } = await import("./answering.js");
+    const { pickedQuestion } = await import("./asking.js");
+    const model = await Model.load("thinking/");
+    const checkpoint = await model.checkpoint(name);
+    const considered = [];
+    for (const pick of model.data.asking.picks.slice(0, count)) {
+        const question = pickedQuestion(pick, model.data.asking);
+        considered.push(await consideredBy(checkpoint, question, model));
+    }
+    return considered;
+}"""
+
+
+@pytest.fixture(scope="module", params=["base", export.TRAINED])
+def considered(request, thinking_tab):
+    """What a checkpoint says in the page to the first word chains; the same model in Python."""
+    if request.param == "base":
+        model = load_model(export.THINKING_MODEL)
+    elif export.has_run(THINKING_RUN):
+        run = RunFolder(THINKING_RUN)
+        adapter = run.adapter_folder(run.checkpoints()[-1])
+        model = load_with_adapter(export.THINKING_MODEL, str(adapter))
+    else:
+        pytest.skip("no run of the model that can think is kept")
+    return thinking_tab.evaluate(CONSIDERED, [request.param, CHAIN_COUNT]), model.eval()
+
+
+@pytest.fixture(scope="module")
+def chain_prompts():
+    """The prompts of the first word chains that the page offers."""
+    asking = questions.collect(export.thinking_options(""), questions.CHAINS)
+    picks = asking.picks[:CHAIN_COUNT]
+    return [asking.heads[pick.head] + pick.question + asking.tail for pick in picks]
+
+
+@pytest.mark.parametrize(
+    ("way", "start"), [("greedy", ""), ("thinking", "<think>"), ("atOnce", QUOTE)]
+)
+def test_answers_to_word_chains_are_those_of_python(considered, chain_prompts, way, start):
+    said, model = considered
+    expected = generate_answers(
+        model,
+        load_tokenizer(export.THINKING_MODEL),
+        [prompt + start for prompt in chain_prompts],
+        max_new_tokens=export.thinking_options("").max_new_tokens,
+    )
+    if start == QUOTE:  # what generate_answers leaves out
+        expected = [QUOTE + answer for answer in expected]
+
+    assert [each[way] for each in said] == expected
+
+
+def test_probability_of_a_thought_is_that_of_training_samples(considered, chain_prompts):
+    import torch
+
+    said, model = considered
+    tokenizer = load_tokenizer(export.THINKING_MODEL)
+    opening = tokenizer.convert_tokens_to_ids("<think>")
+    expected = []
+    for prompt in chain_prompts:
+        tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logits = model(tokens).logits[0, -1]
+        expected.append(torch.softmax(logits / TrainSettings.temperature, -1)[opening].item())
+
+    assert np.allclose([each["thinks"] for each in said], expected, atol=1e-4)
+
+
+CHAINED = """async () => {
+    const { followed, listedWords } = await import("./chain.js");
+    const { asking } = await fetch("thinking/demo.json").then((answer) => answer.json());
+    return Object.fromEntries(asking.picks.map(({ id, question, sentence }) => [
+        id, followed(listedWords(question), sentence).join(" "),
+    ]));
+}"""
+
+
+def test_chains_of_the_page_are_the_true_ones(thinking_tab):
+    chains = {}
+    for split in questions.CHAIN_GROUPS:
+        for item in load_items(f"{WORD_CHAIN}/{split.file}"):
+            chains[item.id] = item.extra["chain"]
+
+    assert thinking_tab.evaluate(CHAINED) == chains

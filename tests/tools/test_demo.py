@@ -1,10 +1,10 @@
-"""The model in the browser: what is exported for it is what the package computes with."""
+"""The models in the browser: what is exported for them is what the package computes with."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -24,12 +24,16 @@ from grpo_helpers.prompts import (
 )
 from grpo_helpers.questions import CORRECTION, SELECTION, Item
 from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.settings import ThinkingSettings
 from tools.corpus.questions import CHOOSE, CORRECT
 from tools.experiments.recorded_runs import FOLDER
 from tools.site.demo import engine, export, graph, questions, weights
 from tools.site.demo.keep import KEPT, keep
+from tools.word_chain.thinking_card import PROMPTS
+from tools.word_chain.words import load_words
 
 MODEL = export.MODEL
+THINKING_MODEL = export.THINKING_MODEL
 CONFIG = read_json(f"{MODEL}/config.json")
 
 
@@ -117,6 +121,56 @@ def test_each_question_to_pick_offers_two_spellings_and_has_a_gloss(asking):
         assert pick.gloss, pick.id
 
 
+# -- the word chains, for the model that can think -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chains():
+    return questions.collect(export.thinking_options(""), questions.CHAINS)
+
+
+@pytest.mark.parametrize("split", questions.CHAIN_GROUPS)
+def test_prompt_of_a_word_chain_has_the_bytes_of_the_packages_prompt(chains, split):
+    items, prompts = load_prompted(f"data/word_chain/{split.file}", PROMPTS)
+    texts = prompt_texts(prompts, load_tokenizer(THINKING_MODEL))
+    picks = {pick.id: pick for pick in chains.picks}
+
+    for item, text in zip(items, texts, strict=True):
+        pick = picks[item.id]
+        assert exported_prompt(chains, pick.head, pick.question) == text.encode()
+
+
+def test_settings_of_notebook_07_ask_the_same(chains, tmp_path):
+    (tmp_path / "step_40").mkdir()
+    (tmp_path / "step_40" / "adapter_config.json").write_text("{}")
+    parameters = asdict(ThinkingSettings().training)
+    (tmp_path / "settings.json").write_text(json.dumps({"parameters": parameters}))
+
+    assert questions.collect(export.thinking_options(str(tmp_path)), questions.CHAINS) == chains
+    assert export.run_temperature(str(tmp_path)) == export.run_temperature("")
+    assert export.run_reward_weights(str(tmp_path)) == export.run_reward_weights("")
+
+
+def test_words_of_every_chain_have_a_gloss(chains):
+    glosses = load_words()
+
+    for pick in chains.picks:
+        words = pick.question.split("\n")[0].split(": ")[1].split()
+        assert set(words) <= set(glosses), pick.id
+
+
+def test_gloss_of_a_chain_leaves_the_list_of_words_out(chains):
+    for pick in chains.picks:
+        assert pick.gloss.startswith("\"From '"), pick.id
+
+
+def test_tags_of_a_thought_are_tokens_that_are_not_special():
+    vocabulary = questions.vocabulary(load_tokenizer(THINKING_MODEL))
+    tags = [vocabulary["tokens"].index(tag) for tag in ("<think>", "</think>")]
+
+    assert not set(tags) & set(vocabulary["special"])
+
+
 # -- weights ---------------------------------------------------------------------------------------
 
 
@@ -165,12 +219,15 @@ def test_adapter_that_is_no_plain_lora_is_refused(adapted, tmp_path):
 
 @pytest.fixture(scope="module")
 def computed(base, tmp_path_factory):
-    """Computes logits with the exported graph: ONNX's own evaluator, in numpy."""
+    return logits_computer(CONFIG, base, tmp_path_factory.mktemp("graph"))
+
+
+def logits_computer(config, base, folder):
+    """Return what computes logits with the exported graph: ONNX's own evaluator, in numpy."""
     onnx = pytest.importorskip("onnx", reason="pip install -e .[site]")
     from onnx.reference import ReferenceEvaluator
 
-    folder = tmp_path_factory.mktemp("graph")
-    content = graph.build_graph(CONFIG, base.tensors)
+    content = graph.build_graph(config, base.tensors)
     (folder / export.GRAPH).write_bytes(content)
     numbers = np.frombuffer(base.content, "<f2").astype("<f4")
     (folder / graph.WEIGHTS_FILE).write_bytes(numbers.tobytes())
@@ -178,7 +235,7 @@ def computed(base, tmp_path_factory):
 
     def compute(tokens, past=None):
         if past is None:
-            past = np.zeros((4, 2, 4, 0, CONFIG["head_dim"]), np.float32)
+            past = np.zeros((4, 2, 4, 0, config["head_dim"]), np.float32)
         return evaluator.run(None, {"tokens": np.array(tokens), "past": past})
 
     return compute
@@ -187,13 +244,25 @@ def computed(base, tmp_path_factory):
 TOKENS = [4, *range(100, 140), 2, 5]
 
 
-def test_graph_computes_the_logits_of_transformers(computed, model):
+def logits_of_transformers(model):
     import torch
 
     with torch.no_grad():
-        expected = model(torch.tensor([TOKENS])).logits[0].numpy()
+        return model(torch.tensor([TOKENS])).logits[0].numpy()
 
+
+def test_graph_computes_the_logits_of_transformers(computed, model):
     logits, _ = computed(TOKENS)
+
+    assert np.allclose(logits, logits_of_transformers(model), atol=1e-3)
+
+
+def test_graph_of_the_model_that_can_think_computes_its_logits(tmp_path):
+    config = read_json(f"{THINKING_MODEL}/config.json")
+    base = weights.read_base(resolve_path(THINKING_MODEL))
+    expected = logits_of_transformers(load_model(THINKING_MODEL).eval())
+
+    logits, _ = logits_computer(config, base, tmp_path)(TOKENS)
 
     assert np.allclose(logits, expected, atol=1e-3)
 
@@ -241,6 +310,50 @@ def test_each_file_counts_in_one_row_of_the_weights():
     assert sizes == ["2.0 MB", "1.0 MB", "0.3 MB", "0.1 MB"]
 
 
+def test_files_of_a_model_in_a_folder_count_in_the_same_rows():
+    placed = {"base.bin": "thinking/base.bin", "epoch_1.bin": "thinking/after_GRPO.bin"}
+    files = {placed.get(name, name): content for name, content in FILES.items()}
+
+    assert export.weight_rows(files) == export.weight_rows(FILES)
+
+
+def test_pages_share_all_but_their_own_scripts(monkeypatch):
+    monkeypatch.setattr(engine, "engine_files", dict)
+
+    norms, thinking = (set(export.shared_files(page)) for page in export.PAGES)
+
+    assert norms ^ thinking == {"app.js", "thinking.js", "chain.js"}
+
+
+def test_first_page_loads_nothing_of_the_model_that_can_think(monkeypatch):
+    pytest.importorskip("onnx", reason="pip install -e .[site]")
+    monkeypatch.setattr(engine, "engine_files", dict)
+    norms, thinking = export.demo_files(), export.thinking_files()
+
+    assert not [name for name in norms if "thinking" in name]
+    assert {name for name in thinking if name.startswith("thinking/")} == {
+        "thinking/demo.json",
+        "thinking/graph.onnx",
+        "thinking/base.bin",
+    }
+
+
+def test_page_of_the_model_that_can_think_says_whether_the_base_is_alone(finished_thinking):
+    assert "only the base model is here" in export.thinking_page(FILES)
+    assert "by step 40" in export.thinking_page(FILES, str(finished_thinking.path))
+
+
+def test_last_checkpoint_of_a_run_answers_beside_the_base(finished_thinking, monkeypatch):
+    pytest.importorskip("onnx", reason="pip install -e .[site]")
+    monkeypatch.setattr(engine, "engine_files", dict)
+
+    files = export.thinking_files(str(finished_thinking.path))
+
+    data = json.loads(files["thinking/demo.json"])
+    assert [checkpoint["file"] for checkpoint in data["checkpoints"]] == ["after_GRPO.bin"]
+    assert "thinking/after_GRPO.bin" in files
+
+
 def test_page_without_a_run_says_that_the_base_answers_alone(tmp_path):
     assert "only the base model is here" in export.page(FILES, str(tmp_path))
 
@@ -257,6 +370,30 @@ def test_checkpoints_of_a_run_are_its_epochs(adapted, tmp_path):
 
 
 # -- kept checkpoints ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished_thinking(tmp_path):
+    """A folder as notebook 07 leaves it: settings, and an adapter of a step."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=2, target_modules=["q_proj"])
+    run = RunFolder(tmp_path / "runs" / "short-thinking")
+    policy = get_peft_model(load_model(THINKING_MODEL), config)
+    policy.save_pretrained(run.path / "step_40")
+    parameters = asdict(ThinkingSettings().training) | {
+        "train_data_path": str(tmp_path / "runs" / "questions.json")
+    }
+    description = {"parameters": parameters, "run_dir": "runs/short-thinking"}
+    (run.path / "settings.json").write_text(json.dumps(description))
+    return run
+
+
+def test_kept_run_has_no_path_of_the_checkout_that_it_was_made_in(finished_thinking, tmp_path):
+    kept = RunFolder(keep(finished_thinking, tmp_path / "kept", ["step_40"]))
+
+    assert kept.settings["train_data_path"] == "runs/questions.json"
+    assert str(tmp_path) not in (kept.path / "settings.json").read_text()
 
 
 @pytest.fixture
@@ -315,6 +452,16 @@ def test_site_of_a_fresh_clone_has_trained_checkpoints(name, epochs):
     assert len(kept.checkpoints()) == 1 + epochs
     for checkpoint in kept.checkpoints()[1:]:
         check_adapter(kept.adapter_folder(checkpoint), MODEL)
+
+
+def test_kept_thinking_run_is_one_of_the_model_that_can_think():
+    kept = RunFolder(KEPT / "thinking")
+    if not kept.path.is_dir():
+        pytest.skip("no run of the model that can think is kept: its page has the base alone")
+
+    (checkpoint,) = kept.checkpoints()[1:]
+    assert kept.settings["model_name"] == THINKING_MODEL
+    check_adapter(kept.adapter_folder(checkpoint), THINKING_MODEL)
 
 
 def test_hacked_checkpoint_was_trained_with_a_reward_that_can_be_gamed():

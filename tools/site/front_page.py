@@ -21,10 +21,12 @@ REPORT_DOOR = f"""\
     Before and after, beside the gold answer; and the groups of the training.
 """
 DEMO_PAGE = "demo/index.md"
+THINKING_PAGE = "demo/thinking.md"
 DEMO_DOOR = f"""\
 - **[Ask the model]({DEMO_PAGE})**
 
-    It answers in your browser, before and after training.
+    It answers in your browser, before and after training. Another one
+    [may think first]({THINKING_PAGE}).
 """
 _PARTS = re.compile(
     r"""^\#\ (?P<title>[^\n]+)\n

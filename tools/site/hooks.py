@@ -65,13 +65,16 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def _add_demo(add: Callable[[str, str | bytes], None], runs: Mapping[str, str | None]) -> None:
-    """Add the page with the model, and what it loads."""
+    """Add the pages with the models, and what they load."""
     run = runs["run"] or ""
+    thinking_run = runs["thinking"] or ""
     files = demo.demo_files(run, runs["hacked"] or "")
+    thinking_files = demo.thinking_files(thinking_run)
     add(front_page.DEMO_PAGE, demo.page(files, run))
+    add(front_page.THINKING_PAGE, demo.thinking_page(thinking_files, thinking_run))
 
     folder = posixpath.dirname(front_page.DEMO_PAGE)
-    for name, content in files.items():
+    for name, content in (files | thinking_files).items():
         add(f"{folder}/{name}", content)
 
 
@@ -106,6 +109,7 @@ def on_config(config: Any) -> Any:
     start: list[Any] = [FRONT, {"Overview": "overview.md"}, {"한국어": "README.ko.md"}]
     if not demo.why_not():
         start.append({"Ask the model": front_page.DEMO_PAGE})
+        start.append({"Watch a model think": front_page.THINKING_PAGE})
 
     config.nav = [
         {"Start": start},

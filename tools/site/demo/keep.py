@@ -2,10 +2,12 @@
 
 A fresh clone has no run, and its site should show trained models all the same. In: a finished run.
 Out: ``data/demo_runs/NAME`` with its settings and the adapters of the named checkpoints, which is
-as much of a run folder as the demo and ``grpo_helpers.inference`` need.
+as much of a run folder as the demo and ``grpo_helpers.inference`` need. Paths of the checkout that
+the run was made in become relative.
 
     python -m tools.site.demo.keep runs/bar-seed-0 default epoch_1 epoch_2 epoch_3
     python -m tools.site.demo.keep runs/reference-quoted hacked epoch_3
+    python -m tools.site.demo.keep runs/thinking-grpo-0 thinking step_40
 """
 
 from __future__ import annotations
@@ -42,21 +44,23 @@ def keep(run: RunFolder, target: Path, checkpoints: Sequence[str]) -> Path:
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    _copy_text(run.path / SETTINGS_FILE, target / SETTINGS_FILE)
+    checkout = str(run.path.resolve()).removesuffix(run.description.get("run_dir", ""))
+    _copy_text(run.path / SETTINGS_FILE, target / SETTINGS_FILE, checkout)
     for name, folder in adapters.items():
         if folder is None:  # the base has no adapter
             continue
         (target / name).mkdir()
-        _copy_text(folder / ADAPTER_CONFIG, target / name / ADAPTER_CONFIG)
+        _copy_text(folder / ADAPTER_CONFIG, target / name / ADAPTER_CONFIG, checkout)
         shutil.copyfile(folder / ADAPTER_WEIGHTS, target / name / ADAPTER_WEIGHTS)
     return target
 
 
-def _copy_text(source: Path, target: Path) -> None:
-    """Copy a text file; paths in it that lead into this checkout begin at its root."""
+def _copy_text(source: Path, target: Path, checkout: str) -> None:
+    """Copy a JSON file; paths in ``checkout``, and in this one, begin at its root."""
     text = source.read_text(encoding="utf-8")
-    from_root = text.replace(f"{project_root().as_posix()}/", "")
-    target.write_text(from_root, encoding="utf-8")
+    for root in (checkout, f"{project_root()}/"):
+        text = text.replace(f'"{root}', '"')
+    target.write_text(text, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m tools.site.demo.keep", description=__doc__.splitlines()[0]
     )
     parser.add_argument("run", help="folder of a finished run")
-    parser.add_argument("name", help="what the demo calls it: default or hacked")
-    parser.add_argument("checkpoints", nargs="+", help="epoch_1 for one")
+    parser.add_argument("name", help="what the demo calls it: default, hacked or thinking")
+    parser.add_argument("checkpoints", nargs="+", help="epoch_1 or step_40, for example")
     args = parser.parse_args(argv)
 
     def body() -> int:

@@ -4,11 +4,13 @@ In: the data, and the options under which a run answers. Out: :class:`Asking`, w
 file. A prompt is a head (instruction, worked example), the question, and a tail; the head depends
 on the worked example alone, so few heads serve all questions. Together they are the bytes that the
 run itself would give to the model. A typed sentence has no id to draw its worked example by: it
-gets the example of the question without a sentence.
+gets the example of the question without a sentence. There are two sources of questions: the norms,
+for the embedded model, and the word chains, for the model that can think; of these, none is typed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +24,10 @@ from grpo_helpers.prompts import (
     suit_template,
 )
 from grpo_helpers.questions import CORRECTION, SELECTION, Item, question_sentences
-from grpo_helpers.splits import DEV, TEST_NONCE, TEST_UNSEEN_WORDS, Split
+from grpo_helpers.splits import DEV, TEST, TEST_NONCE, TEST_UNSEEN_WORDS, Split
 from tools.corpus.questions import CHOOSE, CORRECT
 from tools.experiments.probes import choice_probes
+from tools.word_chain.build import FOLDER as WORD_CHAIN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +39,48 @@ GROUPS = {
     TEST_NONCE: "invented words",
 }
 TYPED = {SELECTION: CHOOSE, CORRECTION: CORRECT.format('"{}"')}  # around a typed sentence
+CHAIN_GROUPS = {
+    TEST_UNSEEN_WORDS: "chains between words that no lesson contains",
+    TEST: "other chains of the words in training",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the questions of a page come from.
+
+    Attributes:
+        folder: The folder of their files.
+        groups: By split, the title of its group.
+        typed: By type of question, the text around a typed sentence; empty: nothing is typed.
+        gloss: Returns what the page says of a question in English.
+    """
+
+    folder: str
+    groups: Mapping[Split, str]
+    typed: Mapping[str, str]
+    gloss: Callable[[Item], str]
+
+
+def whole_gloss(item: Item) -> str:
+    """Return the gloss of a question."""
+    gloss: str = item.extra["gloss"]
+    return gloss
+
+
+def sentence_gloss(item: Item) -> str:
+    """Return the gloss of a word-chain question without its list of words.
+
+    >>> gloss = "Words: train; ticket. \"From 'train', it goes on to 'ticket' or 'dew'.\""
+    >>> sentence_gloss(Item("1", SELECTION, "", extra={"gloss": gloss}))
+    '"From \'train\', it goes on to \'ticket\' or \'dew\'."'
+    """
+    _, quote, sentence = whole_gloss(item).rpartition(' "')
+    return quote.lstrip() + sentence
+
+
+NORMS = Source(EMBEDDED, GROUPS, TYPED, whole_gloss)
+CHAINS = Source(str(WORD_CHAIN), CHAIN_GROUPS, {}, sentence_gloss)
 
 
 @dataclass(frozen=True)
@@ -95,14 +140,15 @@ class Asking:
     max_new_tokens: int
 
 
-def collect(options: AnswerOptions) -> Asking:
+def collect(options: AnswerOptions, source: Source = NORMS) -> Asking:
     """Return what the page asks, with the prompts of a run.
 
     Args:
-        options: Those of the run, or those of the embedded model.
+        options: Those of the run, or those of the model before training.
+        source: Where the questions come from.
     """
-    groups = {split: _choice_items(split) for split in GROUPS}
-    typed = {kind: Item("typed", kind, text.format("")) for kind, text in TYPED.items()}
+    groups = {split: _choice_items(source, split) for split in source.groups}
+    typed = {kind: Item("typed", kind, text.format("")) for kind, text in source.typed.items()}
     items = [item for asked in groups.values() for item in asked]
     rendered = render_prompts([*items, *typed.values()], options)
 
@@ -112,9 +158,9 @@ def collect(options: AnswerOptions) -> Asking:
 
     picks = []
     for split, asked in groups.items():
-        picks += [_pick(item, GROUPS[split], next(places)) for item in asked]
+        picks += [_pick(item, source, split, next(places)) for item in asked]
     around = {}
-    for kind, text in TYPED.items():
+    for kind, text in source.typed.items():
         before, after = text.split("{}")
         around[kind] = {"before": before, "after": after, "head": next(places)}
 
@@ -127,19 +173,19 @@ def collect(options: AnswerOptions) -> Asking:
     )
 
 
-def _choice_items(split: Split) -> list[Item]:
+def _choice_items(source: Source, split: Split) -> list[Item]:
     """Return the questions of a split that offer two forms."""
-    items = load_items(f"{EMBEDDED}/{split.file}")
+    items = load_items(f"{source.folder}/{split.file}")
     return [probe.item for probe in choice_probes(items) if "{" in probe.item.question]
 
 
-def _pick(item: Item, group: str, head: int) -> Pick:
+def _pick(item: Item, source: Source, split: Split, head: int) -> Pick:
     return Pick(
         id=str(item.id),
-        group=group,
+        group=source.groups[split],
         sentence=question_sentences(item.question)[0],
         right=parse_gold(item.answer or "").sentences[0],
-        gloss=item.extra["gloss"],
+        gloss=source.gloss(item),
         question=item.question,
         head=head,
     )

@@ -1,9 +1,10 @@
 /**
- * What a checkpoint says: its greedy answer, and how probable each of two sentences is.
+ * What a checkpoint says: its greedy answer, and how probable each of two sentences is; or, where it
+ * may think first, how probable that is, and what it answers in either case.
  *
- * Probabilities are those of tools/experiments/form_probability.py: given the prompt and the answer
- * up to where the two sentences part, P of an option is the product of the probabilities of its
- * tokens from there on.
+ * Probabilities of sentences are those of tools/experiments/form_probability.py: given the prompt
+ * and the answer up to where the two sentences part, P of an option is the product of the
+ * probabilities of its tokens from there on.
  */
 
 /** @typedef {import("./model.js").Reading} Reading */
@@ -21,6 +22,16 @@
  */
 
 /**
+ * What a checkpoint that may think says: how probable it is that a sampled answer begins with a
+ * thought; the greedy answer; the greedy answer that begins with a thought, and the one that does not.
+ * @typedef {{thinks: number, greedy: string, thinking: string, atOnce: string}} Considered
+ */
+
+/** What an answer begins with, as in tools/experiments/begun_answers.py. */
+const THOUGHT = "<think>";
+const QUOTE = '"';
+
+/**
  * @param {Checkpoint} checkpoint
  * @param {Question} question
  * @param {Model} model
@@ -32,6 +43,27 @@ export async function saidBy(checkpoint, question, { tokenizer, data }) {
   const { sentences } = question;
   if (!sentences.length) return { answer, probabilities: [] };
   return { answer, probabilities: await sentenceProbabilities(prompt, tokenizer, sentences) };
+}
+
+/**
+ * @param {Checkpoint} checkpoint
+ * @param {Question} question
+ * @param {Model} model
+ * @returns {Promise<Considered>}
+ */
+export async function consideredBy(checkpoint, question, { tokenizer, data }) {
+  const prompt = await checkpoint.read(tokenizer.encode(question.prompt));
+  const [opening] = tokenizer.encode(THOUGHT);
+  const thinks = Math.exp(logProbability(prompt.after(), opening, data.temperature));
+  const greedy = await greedyAnswer(prompt, tokenizer, data.asking.max_new_tokens);
+
+  /** @param {string} start */
+  const begunWith = async (start) => {
+    if (greedy.startsWith(start)) return greedy;
+    const begun = await prompt.read(tokenizer.encode(start));
+    return start + (await greedyAnswer(begun, tokenizer, data.asking.max_new_tokens));
+  };
+  return { thinks, greedy, thinking: await begunWith(THOUGHT), atOnce: await begunWith(QUOTE) };
 }
 
 /**
@@ -134,11 +166,12 @@ function placeOfLargest(logits) {
 /**
  * @param {Float32Array} logits
  * @param {number} token
+ * @param {number} temperature
  * @returns {number}
  */
-function logProbability(logits, token) {
+function logProbability(logits, token, temperature = 1) {
   const largest = logits[placeOfLargest(logits)];
   let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - largest);
-  return logits[token] - largest - Math.log(sum);
+  for (const logit of logits) sum += Math.exp((logit - largest) / temperature);
+  return (logits[token] - largest) / temperature - Math.log(sum);
 }

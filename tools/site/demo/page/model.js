@@ -23,8 +23,11 @@ import { floatsOfHalves, merged } from "./weights.js";
  * @property {Record<string, number>} rewardWeights
  * @property {Placed[]} tensors
  * @property {CheckpointData[]} checkpoints
+ * @property {number} [temperature] That of the training; of the model that can think only.
+ * @property {Record<string, string>} [glosses] Words in English, for the same model.
  */
 
+const DATA = "demo.json";
 const GRAPH = "graph.onnx";
 const BASE_FILE = "base.bin";
 const WEIGHTS_FILE = "weights.bin"; // what the graph calls the file of its weights
@@ -91,28 +94,33 @@ export class Checkpoint {
   }
 }
 
-/** The demo's files, and the checkpoints that have been made of them. */
+/** A model's files, and the checkpoints that have been made of them. */
 export class Model {
   /**
+   * @param {string} folder Where its files lie, beside this one: empty, or ending with a slash.
    * @param {DemoData} data
    * @param {Uint8Array} graph
    * @param {Float32Array} base The weights of the base model.
    */
-  constructor(data, graph, base) {
+  constructor(folder, data, graph, base) {
+    this.folder = folder;
     this.data = data;
     this.graph = graph;
     this.base = base;
     this.tokenizer = new Tokenizer(data.vocabulary);
   }
 
-  /** Fetch what every checkpoint needs. */
-  static async load() {
+  /**
+   * Fetch what every checkpoint needs.
+   * @param {string} folder As in the constructor.
+   */
+  static async load(folder = "") {
     const [data, graph, base] = await Promise.all([
-      fetched("demo.json").then((answer) => answer.json()),
-      fetched(GRAPH).then((answer) => answer.arrayBuffer()),
-      fetched(BASE_FILE).then((answer) => answer.arrayBuffer()),
+      fetched(folder + DATA).then((answer) => answer.json()),
+      fetched(folder + GRAPH).then((answer) => answer.arrayBuffer()),
+      fetched(folder + BASE_FILE).then((answer) => answer.arrayBuffer()),
     ]);
-    return new Model(data, new Uint8Array(graph), floatsOfHalves(base));
+    return new Model(folder, data, new Uint8Array(graph), floatsOfHalves(base));
   }
 
   /** The names of all checkpoints, the base first. */
@@ -146,7 +154,7 @@ export class Model {
     const found = this.data.checkpoints.find((checkpoint) => checkpoint.name === name);
     if (!found) return this.base;
 
-    const buffer = await fetched(found.file).then((answer) => answer.arrayBuffer());
+    const buffer = await fetched(this.folder + found.file).then((answer) => answer.arrayBuffer());
     return merged(this.base, this.data.tensors, new Float32Array(buffer), found);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A tokenizer whose tokens are characters, beside a few special ones such as <|end|>.
+ * A tokenizer whose tokens are characters, beside a few longer ones such as <|end|> and <think>.
  */
 
 /** @typedef {{tokens: string[], special: number[], unknown: number, end: number}} Vocabulary */
@@ -13,8 +13,8 @@ export class Tokenizer {
     this.special = new Set(vocabulary.special);
     this.numbers = new Map(vocabulary.tokens.map((token, number) => [token, number]));
 
-    const names = vocabulary.special.map((number) => escaped(this.tokens[number]));
-    this.pieces = new RegExp(`${names.join("|")}|[^]`, "gu");
+    const longer = this.tokens.filter((token) => [...token].length > 1);
+    this.pieces = new RegExp(`${longer.map(escaped).join("|")}|[^]`, "gu");
   }
 
   /**
