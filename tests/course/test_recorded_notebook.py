@@ -59,7 +59,7 @@ def test_notebook_without_recorded_runs_comes_to_its_end(nothing_recorded):
         "python -m tools.experiments.record 'format_only_*'",
         "python -m tools.experiments.record 'seed_*'",
         "python -m tools.experiments.record quoted",
-        "python -m tools.experiments.record em_only 'weights_*' 'beta_*' 'iterations_*'",
+        "python -m tools.experiments.record 'iterations_*' 'generations_*' 'temperature_*'",
         "python -m tools.experiments.gemma",
     ],
 )
