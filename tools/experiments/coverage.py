@@ -2,7 +2,8 @@
 
 *pass@k* is the share of questions of which at least one of k samples is right. One usually samples
 many times and estimates it. Here nothing is sampled: an answer is right if it states the gold
-sentence, and how probable that is follows from the logits, at the temperature of training:
+sentence, and how probable that is follows from the logits, at the temperature of the default run
+(of any run, so that runs can be compared):
 
     p = product of P(token | what is before it) over the tokens of ``"gold sentence"가 옳다.``,
     pass@k of the question = 1 - (1 - p) ** k.
@@ -37,6 +38,7 @@ from grpo_helpers.models import load_tokenizer
 from grpo_helpers.prompts import load_prompted, prompt_texts, suit_template
 from grpo_helpers.questions import Item
 from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, TEST_UNSEEN_WORDS
 from tools.experiments.form_probability import CachedRows
 from tools.experiments.recorded_runs import FOLDER
@@ -138,14 +140,13 @@ def _measure_split(run: RunFolder, path: str) -> pd.DataFrame:
         "question_type": [item.question_type for item in items],
         "kind": [item.extra["kind"] for item in items],
     }
-    temperature = run.settings["temperature"]
     with KeptModel() as kept:
         for checkpoint in run.checkpoints():
             adapter = run.adapter(checkpoint)
             path_of_adapter = str(adapter) if adapter else None
             with kept.ready(options.base_model, path_of_adapter) as model:
                 shares = probability_of_gold(
-                    model, tokenizer, texts, items, temperature=temperature
+                    model, tokenizer, texts, items, temperature=TrainSettings.temperature
                 )
             columns[checkpoint] = shares
     return pd.DataFrame(columns)
