@@ -105,6 +105,17 @@ def test_gamed_run_raises_the_alarm():
     assert "reward and exact match" in alarms("quoted")
 
 
+@where_gamed
+def test_kl_term_does_not_save_the_gamed_run():
+    em = means_on_dev("quoted_beta_0.1")["em"]
+    log = pd.DataFrame(recorded_folder("quoted_beta_0.1").log.step_rows())
+
+    assert [round(em.iloc[0], 2), round(em.iloc[-1], 2)] == [0.47, 0.35]
+    assert round(means_on_dev("quoted")["em"].iloc[-1], 2) == 0.28
+    assert log["kl"].max() < 0.02
+    assert "reward and exact match" in alarms("quoted_beta_0.1")
+
+
 def test_quoted_reward_pays_gold_answers_of_one_type_only():
     """The check of gold answers (``rewards check``) would have shown the fault before training."""
     items = load_items("data/embedded/train.json")
