@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grpo_helpers.splits import Split
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -41,6 +43,11 @@ def load_coverage(folder: Path) -> dict[str, pd.DataFrame]:
 def checkpoints_of(table: pd.DataFrame) -> list[str]:
     """Return the checkpoints that a table has, the base first."""
     return [column for column in table if column.startswith(_CHECKPOINTS)]
+
+
+def questions_of(table: pd.DataFrame, split: Split) -> pd.DataFrame:
+    """Return the rows of a table that ask the questions of a split."""
+    return table[table["split"] == split.key]
 
 
 def pass_at(k: int, probabilities: Sequence[float] | pd.Series) -> float:

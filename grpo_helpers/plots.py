@@ -28,6 +28,7 @@ from grpo_helpers.coins import (
     family_name,
     groups,
 )
+from grpo_helpers.coverage import checkpoints_of, pass_at, questions_of
 from grpo_helpers.health import CLIPPED, GRADIENT_NORM, LENGTH, examine, rules_for
 from grpo_helpers.health import Rule as HealthRule
 from grpo_helpers.library_fixes import ALL_RIGHT, ALL_WRONG
@@ -35,7 +36,14 @@ from grpo_helpers.questions import CORRECTION, SELECTION
 from grpo_helpers.rewards import extra_rewards, registered
 from grpo_helpers.run_folder import series
 from grpo_helpers.selection import Choice, Versus
-from grpo_helpers.splits import DEV, TEST, TEST_NONCE, TEST_UNSEEN_NORMS, TEST_UNSEEN_WORDS
+from grpo_helpers.splits import (
+    DEV,
+    TEST,
+    TEST_NONCE,
+    TEST_UNSEEN_NORMS,
+    TEST_UNSEEN_WORDS,
+    Split,
+)
 from grpo_helpers.thoughts import THOUGHT_LENGTH, THOUGHT_RATIO, UNFINISHED_RATIO
 
 if TYPE_CHECKING:
@@ -420,6 +428,40 @@ def _draw_guessers(ax: Axes, questions: pd.Series) -> None:
         ax.fill_between(questions.index, low, high, color=GUESSERS_COLOR)
     label = "a guess (grey: 95 % of guessers)"
     ax.axhline(carry_over.CHANCE, color="black", linestyle=":", label=label)
+
+
+def plot_coverage(
+    measured: Mapping[str, pd.DataFrame], run: str, splits: Sequence[Split]
+) -> Figure:
+    """Draw pass@k over k: the last checkpoint of every run, and base and first epoch of one.
+
+    Args:
+        measured: Recorded tables by the names of their runs (:func:`grpo_helpers.coverage`).
+        run: The run whose base and first epoch are drawn, too, in black.
+        splits: A panel for each.
+    """
+    import matplotlib.pyplot as plt
+
+    ks = [2**power for power in range(8)]
+    fig, axes = plt.subplots(1, len(splits), figsize=(9, 3.2), sharey=True, squeeze=False)
+    for ax, split in zip(axes[0], splits, strict=True):
+        for name, table in measured.items():
+            asked = questions_of(table, split)
+            last = checkpoints_of(asked)[-1]
+            ax.plot(ks, [pass_at(k, asked[last]) for k in ks], label=name)
+
+        asked = questions_of(measured[run], split)
+        base, first, *_ = checkpoints_of(asked)
+        for checkpoint, style in ((first, "--"), (base, ":")):
+            reached = [pass_at(k, asked[checkpoint]) for k in ks]
+            ax.plot(ks, reached, color="black", linestyle=style, label=f"{run}, {checkpoint}")
+
+        ax.set(xscale="log", xlabel="k", title=f"pass@k, {split.title}")
+        ax.minorticks_off()
+        ax.set_xticks(ks, labels=[str(k) for k in ks])
+
+    axes[0][-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
 
 
 def plot_health(rows: Rows) -> Figure:

@@ -112,7 +112,7 @@ def test_kl_term_does_not_save_the_gamed_run():
 
     assert [round(em.iloc[0], 2), round(em.iloc[-1], 2)] == [0.47, 0.35]
     assert round(means_on_dev("quoted")["em"].iloc[-1], 2) == 0.28
-    assert log["kl"].max() < 0.02
+    assert log["kl"].max() < 0.03
     assert "reward and exact match" in alarms("quoted_beta_0.1")
 
 

@@ -71,9 +71,9 @@ def whole_gloss(item: Item) -> str:
 def sentence_gloss(item: Item) -> str:
     """Return the gloss of a word-chain question without its list of words.
 
-    >>> gloss = "Words: train; ticket. \"From 'train', it goes on to 'ticket' or 'dew'.\""
+    >>> gloss = 'Words: train; ticket. "From train, it goes on to ticket or dew."'
     >>> sentence_gloss(Item("1", SELECTION, "", extra={"gloss": gloss}))
-    '"From \'train\', it goes on to \'ticket\' or \'dew\'."'
+    '"From train, it goes on to ticket or dew."'
     """
     _, quote, sentence = whole_gloss(item).rpartition(' "')
     return quote.lstrip() + sentence
