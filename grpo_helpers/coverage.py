@@ -42,7 +42,8 @@ def load_coverage(folder: Path) -> dict[str, pd.DataFrame]:
 
 def checkpoints_of(table: pd.DataFrame) -> list[str]:
     """Return the checkpoints that a table has, the base first."""
-    return [column for column in table if column.startswith(_CHECKPOINTS)]
+    columns = map(str, table.columns)
+    return [column for column in columns if column.startswith(_CHECKPOINTS)]
 
 
 def questions_of(table: pd.DataFrame, split: Split) -> pd.DataFrame:
