@@ -80,7 +80,7 @@ def front_page(template: str, readme: str, has_demo: bool = False) -> str:
     Args:
         template: ``pages/index.md``.
         readme: The README.
-        has_demo: Whether the site has the page with the model.
+        has_demo: Whether the site has the pages with a model.
     """
     parts = parts_of(readme)
     coins = ""

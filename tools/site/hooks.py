@@ -48,7 +48,7 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, front_page.REPORT_PAGE, abs_src_path=path))
 
     if why := demo.why_not():
-        print(f"the site has no page with the model: {why}")
+        print(f"the site has no page with a model: {why}")
     else:
         _add_demo(add, config.extra["demo"])
 

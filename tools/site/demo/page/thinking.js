@@ -41,7 +41,9 @@ class ThinkingPage extends Page {
    */
   shown(question, said) {
     const odds = node("div", "demo-odds");
-    const share = node("span", "is-a", `P(it thinks first) = ${rounded(said.thinks)}`);
+    const { temperature } = this.model.data;
+    const words = `P(it thinks first) = ${rounded(said.thinks)} at temperature ${temperature}`;
+    const share = node("span", "is-a", words);
     share.dataset.probability = String(said.thinks);
     odds.append(share);
 
@@ -77,9 +79,22 @@ class ThinkingPage extends Page {
     line.append(korean("span", "demo-answer", splitThought(answer).answer || "(nothing)"));
 
     const isRight = exactMatch(answer, this.right(question)) === 1;
-    const verdict = `${isRight ? "Right." : "Wrong."} ${this.rewardInWords(question, answer)}`;
-    line.append(" ", node("span", "demo-reward", verdict));
+    const verdict = `${this.taken(question, answer)}: ${isRight ? "right" : "wrong"}.`;
+    const words = `${verdict} ${this.rewardInWords(question, answer)}`;
+    line.append(" ", node("span", "demo-reward", words));
     return line;
+  }
+
+  /**
+   * Return in English which of the two words an answer takes.
+   * @param {Question} question
+   * @param {string} answer
+   * @returns {string}
+   */
+  taken(question, answer) {
+    const place = question.sentences.findIndex((sentence) => exactMatch(answer, sentence) === 1);
+    if (place < 0) return "Neither word";
+    return `“${glossOf(question.options[place], this.model.data.glosses)}”`;
   }
 
   /**
