@@ -103,8 +103,9 @@ def test_other_losses_reach_the_same(way, split):
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
-@pytest.mark.parametrize("way", ["base", "gold", "grpo"])
-def test_readme_shows_what_was_measured(page, way):
+@pytest.mark.parametrize("way", ["base", "gold", "taught", "grpo"])
+@pytest.mark.parametrize("kind", [GREEDY, SAMPLED])
+def test_readme_shows_what_was_measured(page, way, kind):
     paragraphs = (ROOT / page).read_text(encoding="utf-8").split("\n\n")
     (about_thinking,) = [paragraph for paragraph in paragraphs if "`<think>" in paragraph]
-    assert f"{mean(way, 'right'):.2f}" in about_thinking
+    assert f"{mean(way, 'right', kind=kind):.2f}" in about_thinking
