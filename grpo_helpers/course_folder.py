@@ -3,6 +3,10 @@
 In: what a wheel carries below ``grpo_helpers/course_files``: notebooks, solutions, data, profiles
 and pages. Out: a folder with all of it, from which every notebook and command runs, and in which
 ``runs/`` grows. Who has a checkout needs none: the checkout is that folder.
+
+``--without-solutions`` is for a class: the folder then has neither ``solutions/`` nor the page for
+teachers. That is a courtesy, not a lock. The installed package still carries them, and
+:mod:`grpo_helpers.by_hand` is the solution of notebook 08, with which the notebook itself works.
 """
 
 from __future__ import annotations
@@ -25,12 +29,15 @@ from grpo_helpers.files import (
     write_json,
 )
 
+SOLUTIONS = ("solutions", "docs/teaching.md")  # what a class need not see
 
-def lay_out(folder: str | Path) -> Path:
+
+def lay_out(folder: str | Path, with_solutions: bool = True) -> Path:
     """Copy what the package carries into a new or an empty folder, and return the folder.
 
     Args:
         folder: Where the course goes.
+        with_solutions: Whether :data:`SOLUTIONS` go there, too.
 
     Raises:
         InputError: The folder holds something, nothing can be written there, or this package is
@@ -47,10 +54,31 @@ def lay_out(folder: str | Path) -> Path:
     if target.is_dir() and any(target.iterdir()):
         raise InputError(f"{folder} is not empty: name a new folder")
 
-    shutil.copytree(CARRIED, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    shutil.copytree(
+        CARRIED,
+        target,
+        ignore=None if with_solutions else _solutions_in,
+        copy_function=shutil.copyfile,
+        dirs_exist_ok=True,
+    )
+    if not with_solutions:
+        _drop_row_of_solutions(target / "README.md")
     # Last, so that a folder that was copied by half is no course folder.
     write_json(target / MARKER, {"made_by": f"{COURSE} init", "version": grpo_helpers.__version__})
     return target
+
+
+def _solutions_in(folder: str, names: Sequence[str]) -> set[str]:
+    """Return the names in a folder of the package that are among :data:`SOLUTIONS`."""
+    place = Path(folder).relative_to(CARRIED)
+    return {name for name in names if (place / name).as_posix() in SOLUTIONS}
+
+
+def _drop_row_of_solutions(page: Path) -> None:
+    """Take the row on solutions out of the table that says what is in the folder."""
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("| `solutions/`")]
+    page.write_text("".join(kept), encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,10 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Copy notebooks, data, profiles and pages into a folder to work in.",
     )
     parser.add_argument("folder", help="a new or an empty folder; . for this one")
+    parser.add_argument(
+        "--without-solutions",
+        action="store_true",
+        help="for a class: neither solutions/ nor docs/teaching.md "
+        "(the installed package still carries both)",
+    )
     args = parser.parse_args(argv)
 
     def body() -> int:
-        target = lay_out(args.folder)
+        target = lay_out(args.folder, with_solutions=not args.without_solutions)
         print(f"The course is in {target}. Next: cd {target} && {COURSE} lab")
         return SUCCESS
 

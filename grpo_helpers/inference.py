@@ -21,11 +21,11 @@ import hashlib
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from grpo_helpers.answers import (
     opens_thought,
@@ -407,7 +407,7 @@ class AnswerOptions:
                 raise InputError(f"{name} is {value}; it must be 1 or more")
 
     @classmethod
-    def of_run(cls, run: RunFolder, checkpoint: str) -> AnswerOptions:
+    def of_run(cls, run: RunFolder, checkpoint: str) -> Self:
         """Return the options under which a run answers while it trains, from its ``settings.json``.
 
         Args:
@@ -418,8 +418,19 @@ class AnswerOptions:
             InputError: The folder has no ``settings.json``, or the run has no such checkpoint.
         """
         settings = run.settings
-        adapter = run.adapter(checkpoint)
+        return cls.of_settings(settings, run.adapter(checkpoint), run.chat_template_path)
 
+    @classmethod
+    def of_settings(
+        cls, settings: Mapping[str, Any], adapter: Path | None, chat_template_path: str
+    ) -> Self:
+        """Return the options under which a training with these settings answers.
+
+        Args:
+            settings: The parameters of notebook 04, by name.
+            adapter: The folder of a checkpoint's adapter; None for the base model.
+            chat_template_path: As in the attribute.
+        """
         return cls(
             model_id=settings["model_name"],
             lora_weights_path=str(adapter) if adapter else None,
@@ -433,7 +444,7 @@ class AnswerOptions:
             max_new_tokens=settings["max_completion_length"],
             enable_thinking=settings.get("enable_thinking", False),
             chat_template_kwargs=template_kwargs(settings.get("extra_grpo_args", {})),
-            chat_template_path=run.chat_template_path,
+            chat_template_path=chat_template_path,
             date_string=recorded_date(settings),
         )
 

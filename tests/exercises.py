@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
-import torch
 from helpers import ROOT
 from nbformat import NotebookNode
 
+from tools.course.exercises import CHECK, solutions, tagged
+
 BY_HAND = ("advantages_of", "token_losses", "average", "kl_terms")  # functions of notebook 02
-SOLUTION = re.compile(r"^## (\d\.\d) [^\n]*\n.*?```python\n(.*?)```", re.M | re.S)
 
 
 def read_notebook(name: str) -> NotebookNode:
@@ -29,6 +27,9 @@ def loss_by_hand() -> dict[str, Any]:
         if cell.cell_type == "code":
             statements += filter(_is_by_hand, ast.parse(cell.source).body)
 
+    import numpy as np
+    import torch
+
     names = {"np": np, "torch": torch}
     exec(ast.unparse(ast.Module(statements, [])), names)
     return names
@@ -41,27 +42,11 @@ def _is_by_hand(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Assign) and "EPSILON" in ast.unparse(statement.targets[0])
 
 
-def solutions(name: str) -> dict[str, str]:
-    """Return the code of each exercise's solution, by number."""
-    page = (ROOT / f"solutions/{name}.md").read_text(encoding="utf-8")
-    return dict(SOLUTION.findall(page))
-
-
-def tagged(notebook: NotebookNode, kind: str) -> dict[str, NotebookNode]:
-    """Return the cells tagged ``kind-N.K``, by number, in their order."""
-    cells = {}
-    for cell in notebook.cells:
-        for tag in cell.metadata.get("tags", []):
-            if tag.startswith(f"{kind}-"):
-                cells[tag.removeprefix(f"{kind}-")] = cell
-    return cells
-
-
 def write_solved_notebook(name: str, target: Path) -> None:
     """Write a notebook in which each check comes twice: after the stub and after the solution."""
     notebook = read_notebook(name)
     solved = solutions(name)
-    for number, check in tagged(notebook, "check").items():
+    for number, check in tagged(notebook, CHECK).items():
         solution = nbformat.v4.new_code_cell(solved[number])
         again = nbformat.v4.new_code_cell(check.source)
         again.metadata["tags"] = [f"solved-{number}"]

@@ -10,10 +10,12 @@ import zipfile
 import nbformat
 import papermill
 import pytest
+from exercises import solutions
 from helpers import OFFLINE, ROOT, run_offline
 
 from grpo_helpers.course import COMMANDS
 from grpo_helpers.files import MARKER, read_json
+from grpo_helpers.headless import NOTEBOOKS
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 FOLDERS = ("notebooks", "solutions", "data", "params", "docs")
@@ -138,6 +140,38 @@ def test_laid_out_folder_has_the_files_that_the_wheel_carries(course_folder, car
     names = {path.relative_to(course_folder).as_posix() for path in paths}
 
     assert names == carried | {MARKER}
+
+
+@pytest.fixture(scope="module")
+def class_folder(site, tmp_path_factory):
+    """A course folder that was laid out without solutions."""
+    parent = tmp_path_factory.mktemp("class")
+    done = course(site, parent, "init", "my-course", "--without-solutions")
+
+    assert done.returncode == 0, done.stderr
+    return parent / "my-course"
+
+
+def test_folder_of_a_class_lacks_solutions_and_the_page_for_teachers(class_folder, carried):
+    paths = [path for path in class_folder.rglob("*") if path.is_file()]
+    names = {path.relative_to(class_folder).as_posix() for path in paths}
+
+    lacking = {name for name in carried if name.startswith("solutions/")} | {"docs/teaching.md"}
+    assert names == (carried | {MARKER}) - lacking
+
+
+def test_readme_of_a_class_does_not_promise_solutions(class_folder):
+    assert "solutions" not in (class_folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_solution_is_printed_in_the_folder_of_a_class(class_folder):
+    texts = [page.read_text(encoding="utf-8") for page in class_folder.rglob("*.md")]
+    for file in class_folder.rglob("*.ipynb"):
+        texts += [cell.source for cell in nbformat.read(file, as_version=4).cells]
+
+    for name in NOTEBOOKS:
+        for number, solution in solutions(name).items():
+            assert not any(solution.strip() in text for text in texts), number
 
 
 def test_links_of_the_laid_out_readme_lead_to_files(course_folder):

@@ -2,16 +2,24 @@
 
 import base64
 import io
+import shutil
 
 import nbformat
 import pytest
+from helpers import ROOT
 
 from grpo_helpers.course_summary import comparisons_on_tests
 from grpo_helpers.files import read_json, write_json
 from grpo_helpers.run_folder import BASE, ITEM_SCORES_FILE, RunFolder
 from grpo_helpers.splits import TEST_NONCE
 from tools.course import publish
-from tools.course.committed_notebooks import commit_notebook, joined_streams, small_png
+from tools.course.committed_notebooks import (
+    commit_notebook,
+    describe_figures,
+    joined_streams,
+    small_png,
+    write_descriptions,
+)
 from tools.course.publish import (
     BEGIN,
     END,
@@ -198,3 +206,55 @@ def test_committed_notebook_knows_the_code_of_its_outputs(committed):
     from tools.course.notebook_hash import code_hash, stored_hash
 
     assert stored_hash(committed) == code_hash(committed)
+
+
+# -- figures in words -----------------------------------------------------------------------------
+
+
+def with_figure(**metadata):
+    """Return a notebook with one figure, drawn by the cell ``00-07``."""
+    figure = nbformat.v4.new_output(
+        "display_data", data={"image/png": "AAAA"}, metadata={"image/png": metadata}
+    )
+    cell = nbformat.v4.new_code_cell("plot()", id="00-07", outputs=[stream("a"), figure])
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+def about_figure(notebook):
+    return notebook.cells[0].outputs[1].metadata
+
+
+def test_figure_of_a_committed_notebook_is_described():
+    notebook = with_figure(width=3)
+
+    describe_figures(notebook, {"00-07": "A line rises."})
+
+    assert about_figure(notebook) == {"image/png": {"width": 3, "alt": "A line rises."}}
+
+
+def test_figure_without_a_description_has_no_metadata_left():
+    notebook = with_figure(alt="what it showed before")
+
+    describe_figures(notebook, {})
+
+    assert about_figure(notebook) == {}
+
+
+def test_exported_page_has_the_description_of_a_figure():
+    from nbconvert import HTMLExporter
+
+    notebook = with_figure()
+    describe_figures(notebook, {"00-07": 'A "line" rises.'})
+
+    page, _ = HTMLExporter(template_name="classic").from_notebook_node(notebook)
+
+    assert 'alt="A &quot;line&quot; rises."' in page or "alt='A \"line\" rises.'" in page
+
+
+def test_committed_notebooks_have_the_descriptions_of_their_figures(tmp_path):
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        shutil.copy(file, tmp_path)
+
+    changed = write_descriptions(tmp_path)
+
+    assert not changed, "run python -m tools.course.committed_notebooks"

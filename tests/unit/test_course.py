@@ -1,14 +1,16 @@
 """`grpo-course` starts the right module, and the notebooks that a command line names are found."""
 
 import importlib
+import shutil
 import sys
 
 import pytest
+from helpers import ROOT
 
 from grpo_helpers import course, course_folder, headless
 from grpo_helpers.command_line import program_name
 from grpo_helpers.course_summary import main as report
-from grpo_helpers.files import InputError
+from grpo_helpers.files import MARKER, InputError
 
 
 @pytest.mark.parametrize("name", sorted(course.COMMANDS))
@@ -55,6 +57,22 @@ def test_program_is_named_as_it_was_started(started_as, monkeypatch):
 def test_checkout_is_not_laid_out(tmp_path):
     with pytest.raises(InputError, match="this package is part of the checkout"):
         course_folder.lay_out(tmp_path / "course")
+
+
+def test_class_gets_neither_solutions_nor_the_page_for_teachers(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    for name in ("solutions/00.md", "docs/teaching.md", "docs/gpu.md", "data/solutions/00.md"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("text")
+    shutil.copy(ROOT / "tools/course/folder_readme.md", package / "README.md")
+    monkeypatch.setattr(course_folder, "CARRIED", package)
+    monkeypatch.setattr(course_folder, "is_installed", lambda: True)
+
+    made = course_folder.lay_out(tmp_path / "course", with_solutions=False)
+
+    files = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    assert files == {"README.md", "docs/gpu.md", "data/solutions/00.md", MARKER}
+    assert "`solutions/`" not in (made / "README.md").read_text(encoding="utf-8")
 
 
 def test_unevaluated_run_has_no_report(tmp_path, capsys):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,11 +137,11 @@ def embedded_part(
     splits = _family_splits(families, held_out_words(families, shown))
     for split, asked in lexical.items():
         splits[split] += asked
-    splits["test_nonce"] = _nonce(families)
+    splits["test_nonce"] = ask_about_invented(families, nonce_words)
     splits["test_unseen_norms"] = _unseen_norms(uses["test_unseen_norms"], own["unseen_norms"])
     splits["few_shot"] = examples
 
-    return {split: _items(split, asked) for split, asked in splits.items()}
+    return {split: items_of(split, asked) for split, asked in splits.items()}
 
 
 def _family_splits(families: Sequence[Family], held_out: set[str]) -> dict[str, list[Asked]]:
@@ -201,13 +201,20 @@ def nonce_words(family: Family) -> list[Word]:
     return distinct_words(family, rng, NONCE_WORDS[family.kind])
 
 
-def _nonce(families: Sequence[Family]) -> list[Asked]:
-    """Return invented words of every family, in sentences that any such word fits."""
+def ask_about_invented(
+    families: Iterable[Family], words_of: Callable[[Family], list[Word]]
+) -> list[Asked]:
+    """Return invented words of every family, in sentences that any such word fits.
+
+    Args:
+        families: The families.
+        words_of: Invents the words of a family, whose right forms alternate.
+    """
     asked = []
     for family in families:
         carriers = itertools.cycle(family.nonce_carriers)
         of_family = []
-        for word in nonce_words(family):
+        for word in words_of(family):
             carrier, gloss = next(carriers)
             translation = gloss.replace("{}", word.entry.right)
             use = Use(family.card, word.entry, carrier, translation, source="invented")
@@ -275,10 +282,14 @@ def held_out_forms(
 # -- items ------------------------------------------------------------------------------------
 
 
-def _items(split: str, asked: Sequence[Asked]) -> list[Item]:
+def items_of(split: str, asked: Sequence[Asked]) -> list[Item]:
     """Return the items of a split: examples as both types, other sentences as one in turn.
 
     Items with answers that are too long for a small model are left out.
+
+    Args:
+        split: The name of the split; it begins every id, and decides the order.
+        asked: The sentences.
     """
     types: Iterator[tuple[str, ...]] = itertools.cycle([(SELECTION,), (CORRECTION,)])
     if split == "few_shot":

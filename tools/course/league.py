@@ -5,14 +5,25 @@ In: a folder of Python files. Each registers one reward of its own, as ``reward_
 folder for each entry.
 
 Every entry trains the same model for the same number of steps with the settings of notebook 00
-(about three minutes on two cores), in a process of its own. Then it answers the dev questions. What
-counts is exact match, which no entry can change: it is computed here, where no entry is loaded. An
-entry that fails gets one line, and the others go on. What is complete is not trained again, so a
-league that was stopped continues, and a file that was edited is a new entry.
+(about three minutes on two cores), in a process of its own. An entry that fails gets one line, and
+the others go on. What is complete is not trained again, so a league that was stopped continues, and
+a file that was edited is a new entry. Once all are trained, each adapter answers the questions, and
+what counts is exact match.
+
+**What an entry cannot change:** answers and scores. They are computed in this process, which loads
+no student's file, with the league's own settings; of an entry it takes the weights of the adapter
+and nothing else (:mod:`tools.course.league_answers`). **What it can:** those weights. They are
+written by the process that runs the student's file, which could train longer, or on other
+questions, even on those of the ranking if it finds them. It has your rights: what you may write, it
+may write, other entries and this program included. Read the files before you run them.
 
 Dev is for the weeks in which students hand in again and again. Whoever does that long enough learns
-the questions, so the last round is for questions that nobody has been ranked on
-(``--questions data/embedded/test.json``).
+the questions, and the answers to ``data/embedded/test.json`` are in everybody's hands, too. So the
+last round is for questions that nobody has (``python -m tools.corpus.private_questions``). Train
+first, then put that file here and rank, so that no student's file runs while it is there:
+
+    python -m tools.course.league submissions/
+    python -m tools.course.league submissions/ --rank-only --questions private.json
 """
 
 from __future__ import annotations
@@ -22,13 +33,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from grpo_helpers.command_line import FAILURE, SUCCESS, run_command
+from grpo_helpers.data import load_items
 from grpo_helpers.files import (
     InputError,
     check_output_folder,
@@ -37,11 +49,12 @@ from grpo_helpers.files import (
     show_path,
     write_atomically,
 )
-from grpo_helpers.run_folder import BASE, RunFolder, is_finished
-from grpo_helpers.scoring import Scores, evaluate_json
+from grpo_helpers.questions import Item
+from grpo_helpers.run_folder import RunFolder, is_finished
+from grpo_helpers.scoring import Scores, score_all
 from grpo_helpers.selection import compare
-from grpo_helpers.splits import DEV
 from grpo_helpers.statistics import LEVEL, holm, mcnemar, paired_bootstrap
+from tools.course.league_answers import UNTRAINED, LeagueAnswers, answer_questions
 from tools.course.league_entry import Rules
 from tools.pages.markdown import table
 
@@ -49,7 +62,6 @@ WARNING = (
     "Each file is run as it is, with your rights on this machine: read them first, or run the "
     "league where nothing can be lost."
 )
-UNTRAINED = "(the model before training)"
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,11 @@ def find_files(folder: str) -> list[Path]:
 
 def is_complete(run: RunFolder) -> bool:
     """Return whether a run has come to its end, its answers included."""
-    last = run.last_complete()
-    return last is not None and is_finished(last) and not run.unanswered(last)
+    try:
+        last = run.last_complete()
+        return last is not None and is_finished(last) and not run.unanswered(last)
+    except (InputError, KeyError, TypeError, ValueError):  # of a file that an entry has changed
+        return False
 
 
 def train_files(files: Sequence[Path], rules: Rules, minutes: float) -> list[Entry]:
@@ -121,6 +136,15 @@ def train_files(files: Sequence[Path], rules: Rules, minutes: float) -> list[Ent
     return entries
 
 
+def trained_files(files: Sequence[Path], rules: Rules) -> list[Entry]:
+    """Return an entry for each file, in their order, as it was trained before."""
+    entries = []
+    for file in files:
+        run = RunFolder(Path(rules.output_dir) / rules.run_name(file))
+        entries.append(Entry(file.stem, run, "" if is_complete(run) else "is not trained"))
+    return entries
+
+
 def _train(file: Path, rules: Rules, log: Path, seconds: float) -> str:
     """Train one entry in a process of its own; return what went wrong, in one line."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +167,8 @@ def _train(file: Path, rules: Rules, log: Path, seconds: float) -> str:
 
     if done.returncode == SUCCESS:
         return ""
-    errors = [line for line in log.read_text(encoding="utf-8").splitlines() if "error: " in line]
+    printed = log.read_text(encoding="utf-8", errors="replace")
+    errors = [line for line in printed.splitlines() if "error: " in line]
     if not errors:
         return f"its process ended with exit code {done.returncode}"
     return errors[-1].removeprefix("error: ")
@@ -197,17 +222,29 @@ def _row(scores: Scores, name: str) -> dict[str, Any]:
     }
 
 
-def scores_of(entries: Sequence[Entry], questions: str) -> dict[str, dict[str, list[float]]]:
-    """Return the scores of the answers of each entry, and those of the model before training."""
-    scores: dict[str, dict[str, list[float]]] = {}
-    for entry in entries:
-        if entry.fault:
-            continue
-        of_run = evaluate_json(DEV.answer_folder(entry.run.path), questions)
-        last = entry.run.checkpoints()[-1]
-        scores[entry.name] = of_run[last]
-        scores.setdefault(UNTRAINED, of_run[BASE])
-    return scores
+def answers_of(
+    entries: Sequence[Entry], rules: Rules, questions: str, items: Sequence[Item]
+) -> LeagueAnswers:
+    """Return the answers of all entries that have been trained.
+
+    Args:
+        entries: All entries.
+        rules: What they have in common.
+        questions: The contest file.
+        items: What is in it.
+
+    Raises:
+        InputError: There is nothing to rank.
+    """
+    runs = {entry.name: entry.run for entry in entries if not entry.fault}
+    if not runs:
+        raise InputError("no entry has come to its end, so there is nothing to rank")
+
+    answers = answer_questions(runs, rules.settings(), questions, items)
+    if len(answers.faults) == len(runs):
+        name, fault = next(iter(answers.faults.items()))
+        raise InputError(f"no entry could answer, so there is nothing to rank ({name}: {fault})")
+    return answers
 
 
 def write_table(ranked: pd.DataFrame, entries: Sequence[Entry], folder: Path) -> str:
@@ -244,21 +281,43 @@ def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
 # -- the command -----------------------------------------------------------------------------------
 
 
-def run_league(folder: str, rules: Rules, minutes: float) -> int:
+@dataclass(frozen=True)
+class Round:
+    """What a teacher asks for once.
+
+    Attributes:
+        questions: The contest file whose answers are ranked.
+        minutes: After how long the training of an entry is ended.
+        rank_only: Whether nothing is trained, so that no student's file runs.
+    """
+
+    questions: str
+    minutes: float
+    rank_only: bool = False
+
+
+def run_league(folder: str, rules: Rules, this: Round) -> int:
     """Train and rank the entries of a folder; return 1 if one of them failed, else 0."""
     files = find_files(folder)
     check_output_folder(rules.output_dir)
+    items = load_items(this.questions)
     settings = rules.settings()
-    print(f"{len(files)} entries, {settings.max_steps} steps each. {WARNING}", flush=True)
 
-    entries = train_files(files, rules, minutes)
-    scores = scores_of(entries, rules.questions)
-    if not scores:
-        raise InputError("no entry has come to its end, so there is nothing to rank")
+    if this.rank_only:
+        entries = trained_files(files, rules)
+    else:
+        print(f"{len(files)} entries, {settings.max_steps} steps each. {WARNING}", flush=True)
+        entries = train_files(files, rules, this.minutes)
 
-    text = write_table(rank(scores), entries, Path(rules.output_dir))
+    answers = answers_of(entries, rules, this.questions, items)
+    told = [
+        replace(entry, fault=entry.fault or answers.faults.get(entry.name, "")) for entry in entries
+    ]
+    ranked = rank(score_all(answers.texts, items))
+
+    text = write_table(ranked, told, Path(rules.output_dir))
     print(f"\n{text}\nwritten to {show_path(rules.output_dir)}: league.md, league.csv")
-    return FAILURE if any(entry.fault for entry in entries) else SUCCESS
+    return FAILURE if any(entry.fault for entry in told) else SUCCESS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -271,8 +330,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--questions",
         default="data/embedded/dev.json",
-        help="contest JSON whose answers are ranked (for the last round: data/embedded/test.json)",
+        help="contest JSON whose answers are ranked (default: %(default)s); for the last round, "
+        "one that only you have: python -m tools.corpus.private_questions",
     )
+    add("--rank-only", action="store_true", help="train nothing: no student's file is run")
     add("--steps", type=int, default=0, help="optimizer steps (default: those of notebook 00)")
     add("--seed", type=int, default=0, help="seed of every training")
     add("--params", default="", help="a profile of notebook 04, for another model or machine")
@@ -285,12 +346,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     rules = Rules(
         output_dir=str(resolve_path(args.out)),
-        questions=str(resolve_path(args.questions)),
         steps=args.steps,
         seed=args.seed,
         params=str(resolve_path(args.params)) if args.params else "",
     )
-    return run_command(lambda: run_league(args.folder, rules, args.minutes))
+    this = Round(str(resolve_path(args.questions)), args.minutes, args.rank_only)
+    return run_command(lambda: run_league(args.folder, rules, this))
 
 
 if __name__ == "__main__":

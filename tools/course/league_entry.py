@@ -3,7 +3,9 @@
 In: a student's file, and what all entries have in common, as JSON. Out: the run folder of a
 training by that file's reward alone. :mod:`tools.course.league` starts this module once for each
 entry: what one student's code does to its process (a patched function, an exhausted memory, a call
-of ``sys.exit``) cannot reach the next entry or the scoring.
+of ``sys.exit``) cannot reach the next entry or the scoring. What it does to files can. Of those
+that it leaves, the league reads the weights of the adapter, and whether the run has come to its
+end.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from grpo_helpers.chat_template import DEFAULT_DATE
 from grpo_helpers.command_line import SUCCESS, run_command
 from grpo_helpers.files import InputError
 from grpo_helpers.questions import Item
@@ -34,7 +37,6 @@ class Rules:
 
     Attributes:
         output_dir: The folder of the league; each entry's run folder lies in it.
-        questions: The contest file whose answers are ranked.
         steps: Optimizer steps; 0 leaves them to notebook 00, or to ``params``.
         seed: Seed of every training.
         params: A profile of notebook 04 whose settings take the place of notebook 00's; may be
@@ -42,7 +44,6 @@ class Rules:
     """
 
     output_dir: str
-    questions: str
     steps: int = 0
     seed: int = 0
     params: str = ""
@@ -67,11 +68,11 @@ class Rules:
         return replace(
             settings,
             output_dir=self.output_dir,
-            eval_data_path=self.questions,
             max_steps=steps,
             save_strategy="steps",
             save_steps=steps,
             seed=self.seed,
+            date_string=DEFAULT_DATE,  # the same for all, on whatever day they train
             resume="auto",
             report_to="none",
         )
