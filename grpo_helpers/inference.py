@@ -470,6 +470,41 @@ class AnswerOptions:
         return dated(kwargs, self.date_string)
 
 
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a contest file as a model reads them.
+
+    Attributes:
+        items: The questions.
+        prompts: Their prompts, in a form that the chat template shows completely.
+        texts: What the chat template makes of the prompts.
+        tokenizer: The model's tokenizer.
+    """
+
+    items: list[Item]
+    prompts: list[list[Message]]
+    texts: list[str]
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_questions(input_path: str, options: AnswerOptions, need_answer: bool = True) -> Questions:
+    """Return the questions of a contest file as a model reads them.
+
+    Args:
+        input_path: The contest file.
+        options: The model, and how its prompts are made.
+        need_answer: Whether each question must have an answer.
+
+    Raises:
+        InputError: The file or the tokenizer cannot be read.
+    """
+    items, prompts = load_prompted(input_path, options.prompt_source, need_answer=need_answer)
+    tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
+    template = options.template_arguments
+    prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
+    return Questions(items, prompts, prompt_texts(prompts, tokenizer, template), tokenizer)
+
+
 def answer(
     run: RunFolder | str | Path,
     checkpoint: str,
@@ -574,11 +609,8 @@ def answer_file(
 
     _check_files(input_path, output_path)
     check_model(options.model_id)
-    items, prompts = load_prompted(input_path, options.prompt_source, need_answer=False)
-    tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
-    template = options.template_arguments
-    prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
-    texts = prompt_texts(prompts, tokenizer, template)
+    questions = load_questions(input_path, options, need_answer=False)
+    items, tokenizer, texts = questions.items, questions.tokenizer, questions.texts
 
     fingerprint = _fingerprint(options, input_path, texts)
     finished = FinishedAnswers(output_path, fingerprint)
@@ -590,7 +622,7 @@ def answer_file(
 
     room = Room(options.model_id, options.max_new_tokens, parameter="max_new_tokens")
     check_room(tokenizer, items, texts, room)
-    report_unknown_characters(prompts, tokenizer, input_path)
+    report_unknown_characters(questions.prompts, tokenizer, input_path)
 
     with tqdm(total=len(items), initial=len(known), disable=not progress, unit="answer") as bar:
 

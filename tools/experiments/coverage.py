@@ -32,15 +32,13 @@ from grpo_helpers.answers import format_answer, parse_gold
 from grpo_helpers.command_line import run_command
 from grpo_helpers.coverage import COVERAGE_FOLDER
 from grpo_helpers.files import InputError, write_atomically
-from grpo_helpers.inference import AnswerOptions
+from grpo_helpers.inference import AnswerOptions, Questions, load_questions
 from grpo_helpers.kept_model import KeptModel
-from grpo_helpers.models import load_tokenizer
-from grpo_helpers.prompts import load_prompted, prompt_texts, suit_template
 from grpo_helpers.questions import Item
-from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.run_folder import BASE, RunFolder
 from grpo_helpers.settings import TrainSettings
 from grpo_helpers.splits import DEV, TEST_UNSEEN_WORDS
-from tools.experiments.form_probability import CachedRows
+from tools.experiments.form_probability import CachedRows, sums_of
 from tools.experiments.recorded_runs import FOLDER
 from tools.tiny_model.copying import EMBEDDED
 
@@ -104,12 +102,7 @@ def _of_batch(
     # Softening log-probabilities gives what softening the logits gives.
     log_probs = (log_probs / temperature).log_softmax(-1)
 
-    sums = []
-    for number, (_, answer) in enumerate(batch):
-        targets = torch.tensor(answer, device=log_probs.device)
-        of_answer = log_probs[number, width - len(answer) :]  # rows are padded on the left
-        sums.append(float(of_answer.gather(1, targets[:, None]).sum()))
-    return sums
+    return sums_of(log_probs, [answer for _, answer in batch])
 
 
 def measure_run(run: RunFolder) -> pd.DataFrame:
@@ -118,37 +111,39 @@ def measure_run(run: RunFolder) -> pd.DataFrame:
     Returns:
         The columns ``split``, ``id``, ``question_type``, ``kind`` and one for each checkpoint.
     """
+    options = AnswerOptions.of_run(run, BASE)
+
     tables = []
-    for split in SPLITS:
-        path = f"{EMBEDDED}/{split.file}"
-        tables.append(_measure_split(run, path).assign(split=split.key))
+    with KeptModel() as kept:
+        for split in SPLITS:
+            questions = load_questions(f"{EMBEDDED}/{split.file}", options)
+            table = _measure_questions(run, questions, options, kept)
+            tables.append(table.assign(split=split.key))
 
     table = pd.concat(tables, ignore_index=True)
     return table[["split", *table.columns.drop("split")]]
 
 
-def _measure_split(run: RunFolder, path: str) -> pd.DataFrame:
-    options = AnswerOptions.of_run(run, run.checkpoints()[0])
-    items, prompts = load_prompted(path, options.prompt_source)
-    tokenizer = load_tokenizer(options.model_id, options.chat_template_path)
-    template = options.template_arguments
-    prompts = suit_template(tokenizer, prompts, template, options.chat_template_path)
-    texts = prompt_texts(prompts, tokenizer, template)
-
+def _measure_questions(
+    run: RunFolder, questions: Questions, options: AnswerOptions, kept: KeptModel
+) -> pd.DataFrame:
+    """Return the probabilities for the questions of one split."""
+    items = questions.items
     columns: dict[str, Any] = {
         "id": [item.id for item in items],
         "question_type": [item.question_type for item in items],
         "kind": [item.extra["kind"] for item in items],
     }
-    with KeptModel() as kept:
-        for checkpoint in run.checkpoints():
-            adapter = run.adapter(checkpoint)
-            path_of_adapter = str(adapter) if adapter else None
-            with kept.ready(options.base_model, path_of_adapter) as model:
-                shares = probability_of_gold(
-                    model, tokenizer, texts, items, temperature=TrainSettings.temperature
-                )
-            columns[checkpoint] = shares
+    for checkpoint in run.checkpoints():
+        adapter = run.adapter(checkpoint)
+        with kept.ready(options.base_model, str(adapter) if adapter else None) as model:
+            columns[checkpoint] = probability_of_gold(
+                model,
+                questions.tokenizer,
+                questions.texts,
+                items,
+                temperature=TrainSettings.temperature,
+            )
     return pd.DataFrame(columns)
 
 

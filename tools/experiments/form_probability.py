@@ -184,14 +184,25 @@ def _of_batch(rows: CachedRows, probes: Sequence[EncodedProbe]) -> np.ndarray:
 
 def _of_the_rest(rows: CachedRows, forms: Sequence[LongForm]) -> list[float]:
     """Return the log-probability of each form's tokens after its first."""
-    width = max(len(form.tokens) for form in forms) - 1
+    rests = [form.tokens[1:] for form in forms]
+    width = max(map(len, rests))
     log_probs = rows.read([form.tokens[:-1] for form in forms], keep=width)
+    return sums_of(log_probs, rests)
 
+
+def sums_of(log_probs: Tensor, texts: Sequence[Sequence[int]]) -> list[float]:
+    """Return the log-probability of the last tokens of each row.
+
+    Args:
+        log_probs: What :meth:`CachedRows.read` returned for the rows, which are padded on the left.
+        texts: The tokens that end each row, one further on than what was read.
+    """
+    width = log_probs.shape[1]
     sums = []
-    for number, form in enumerate(forms):
-        targets = torch.tensor(form.tokens[1:], device=log_probs.device)
-        of_form = log_probs[number, width - len(targets) :]  # rows are padded on the left
-        sums.append(float(of_form.gather(1, targets[:, None]).sum()))
+    for row, tokens in zip(log_probs, texts, strict=True):
+        targets = torch.tensor(tokens, device=log_probs.device)
+        of_text = row[width - len(tokens) :]
+        sums.append(float(of_text.gather(1, targets[:, None]).sum()))
     return sums
 
 

@@ -11,12 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from grpo_helpers.chat_template import dated, recorded_date, template_kwargs, with_thinking
 from grpo_helpers.command_line import run_command
 from grpo_helpers.files import write_json
-from grpo_helpers.inference import sample_groups
-from grpo_helpers.prompts import PromptSource, load_prompted, prompt_texts, suit_template
-from grpo_helpers.run_folder import RunFolder
+from grpo_helpers.inference import AnswerOptions, load_questions, sample_groups
+from grpo_helpers.run_folder import BASE, RunFolder
 from tools.experiments.reward_lab import FOLDER, describe_making, mean_scores_on_dev
 
 QUESTIONS = 24
@@ -37,21 +35,11 @@ def sample_run(run: RunFolder, questions: int = QUESTIONS) -> dict[str, Any]:
     from peft import PeftModel
     from transformers import set_seed
 
-    from grpo_helpers.models import load_model, load_tokenizer
+    from grpo_helpers.models import load_model
 
     parameters = run.settings
-    source = PromptSource(
-        few_shot_data_path=parameters["few_shot_data_path"],
-        instruct_path=parameters["instruct_path"],
-        num_few_shot=parameters["num_few_shot"],
-    )
-    items, prompts = load_prompted(parameters["eval_data_path"], source)
-    tokenizer = load_tokenizer(parameters["model_name"], run.chat_template_path)
-    template = template_kwargs(parameters.get("extra_grpo_args", {}))
-    template = with_thinking(template, parameters.get("enable_thinking", False))
-    template = dated(template, recorded_date(parameters))
-    prompts = suit_template(tokenizer, prompts[:questions], template, run.chat_template_path)
-    texts = prompt_texts(prompts, tokenizer, template)
+    asked = load_questions(parameters["eval_data_path"], AnswerOptions.of_run(run, BASE))
+    items, tokenizer, texts = asked.items, asked.tokenizer, asked.texts[:questions]
 
     completions = {}
     for name in run.checkpoints():

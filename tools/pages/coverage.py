@@ -16,6 +16,7 @@ from grpo_helpers.coverage import (
     covered,
     load_coverage,
     pass_at,
+    questions_of,
     silent_groups,
 )
 from grpo_helpers.settings import TrainSettings
@@ -54,8 +55,8 @@ def _row(label: str, measured: pd.DataFrame, checkpoint: str) -> dict[str, Any]:
         measured: The table of its run.
         checkpoint: The checkpoint.
     """
-    dev = measured[measured["split"] == DEV.key]
-    words = measured[measured["split"] == TEST_UNSEEN_WORDS.key]
+    dev = questions_of(measured, DEV)
+    words = questions_of(measured, TEST_UNSEEN_WORDS)
 
     row: dict[str, Any] = {"checkpoint": label}
     for k in SAMPLES:
